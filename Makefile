@@ -1,0 +1,79 @@
+# Every target sets up what it needs: in a fresh clone, `make run` alone will do.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup run smoke test regress lab lint known-notebook
+
+PYTHON ?= python3
+NN ?= 004
+LAB_FLAGS ?=
+
+INSTALLED := .venv/installed
+# Read by every JupyterLab of this environment: here, that a .py opens as a notebook.
+LAB_DEFAULTS := .venv/etc/jupyter/labconfig/default_setting_overrides.json
+NOTEBOOK := $(firstword $(wildcard notebooks/$(NN)_*.py))
+NUMBERS := $(sort $(foreach name,$(notdir $(wildcard notebooks/[0-9]*_*.py)),$(firstword $(subst _, ,$(name)))))
+
+# The commands below are those of the environment; PYTHON, which makes it, is one from outside.
+OUTSIDE := $(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Else debugpy warns, in every kernel it starts in, about modules that Python keeps frozen.
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+
+setup: $(INSTALLED)  ## install everything into .venv; PYTHON=python3.12 chooses the Python
+
+run: known-notebook $(INSTALLED)  ## run one notebook in full and show its verdict; NN=004 chooses it
+	@mkdir -p executed
+	papermill $(NOTEBOOK) executed/$(NN).ipynb $(addprefix -f ,$(wildcard params/$(NN).yaml))
+	@python -m lab.research_log --write executed
+	@python -m lab.research_log --show executed/$(NN).ipynb
+
+smoke: known-notebook $(INSTALLED)  ## the same in seconds, at sizes that show only that it works
+	@mkdir -p executed/smoke
+	papermill $(NOTEBOOK) executed/smoke/$(NN).ipynb $(addprefix -f ,$(wildcard params/smoke/$(NN).yaml))
+	@python -m lab.research_log --show executed/smoke/$(NN).ipynb
+
+test: $(INSTALLED)  ## all tests, then what `make regress` does
+	pytest
+	@$(MAKE) --no-print-directory regress
+
+regress: $(INSTALLED)  ## run the notebooks of executed/smoke again and compare what they print
+	@if [ -d executed/smoke ] && ! compgen -G "executed/smoke/*.ipynb" >/dev/null; then \
+	  echo "executed/smoke holds no notebook yet: make smoke NN=004 writes one."; \
+	else \
+	  set -x; pytest --nbval executed/smoke; \
+	fi
+
+lab: $(INSTALLED)  ## JupyterLab; a double click on notebooks/*.py opens a notebook
+	jupyter lab $(LAB_FLAGS)
+
+lint: $(INSTALLED)  ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+known-notebook:
+	@if [ -z "$(NOTEBOOK)" ]; then \
+	  echo "There is no notebook $(NN): choose NN from $(NUMBERS)." >&2; exit 1; \
+	fi
+
+# Touched last of all, so that an interrupted installation goes on where it was.
+$(INSTALLED): pyproject.toml constraints.txt
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
+	.venv/bin/python -m pip install -c constraints.txt -e .[dev]
+	@.venv/bin/jupytext-config --settings-file $(LAB_DEFAULTS) set-default-viewer python
+	@touch $@
+
+define NEW_ENVIRONMENT
+  stop() { echo "$$1: name another one, as in make PYTHON=python3.12 setup." >&2; exit 1; }; \
+  command -v "$(PYTHON)" >/dev/null \
+    || stop "Python 3.11 or newer is needed, and there is no $(PYTHON) here"; \
+  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+    || stop "Python 3.11 or newer is needed, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1)"; \
+  "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
+    || stop "$(PYTHON) lacks the modules venv and ensurepip (on Debian, install python3-venv)"; \
+  echo "$(PYTHON) -m venv --clear .venv"; "$(PYTHON)" -m venv --clear .venv
+endef

@@ -1,0 +1,9 @@
+"""A notebook-first workspace for new state-space models and linear attention.
+
+Importing `lab` is cheap: papermill does it for every notebook it opens, and so nothing here
+imports torch. Take models, tasks and training from their own modules, `from lab.scan import ...`.
+"""
+
+from lab.notebook import parameters
+
+__all__ = ["parameters"]

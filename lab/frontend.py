@@ -1,0 +1,44 @@
+"""What there is to look at: a live notebook, a terminal, or nobody (a headless run)."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import std
+
+Item = TypeVar("Item")
+
+
+def live() -> bool:
+    """Whether a front end shows widgets: a Jupyter server's notebook or VS Code.
+
+    Jupyter servers name the notebook to its kernel in JPY_SESSION_NAME; papermill and nbval start
+    kernels without one. LAB_PANELS=live or LAB_PANELS=static decides otherwise.
+    """
+    wanted = os.environ.get("LAB_PANELS")
+    if wanted not in (None, "live", "static"):
+        raise ValueError(f"LAB_PANELS is {wanted!r}; it must be live or static")
+    return (wanted or ("live" if _in_notebook() else "static")) == "live"
+
+
+def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+    """`items`, with a progress bar where somebody watches: a widget, or text on a terminal.
+
+    A headless run draws none: papermill shows its own, and an output is a record.
+    """
+    if live():
+        from tqdm import notebook  # imports ipywidgets
+
+        bar: type[std.tqdm] = notebook.tqdm
+        return iter(bar(items, desc=label, total=total, leave=False))
+    return iter(std.tqdm(items, desc=label, total=total, leave=False, disable=_unwatched()))
+
+
+def _in_notebook() -> bool:
+    main = sys.modules.get("__main__")
+    return bool(os.environ.get("JPY_SESSION_NAME")) or hasattr(main, "__vsc_ipynb_file__")
+
+
+def _unwatched() -> bool:
+    return not (hasattr(sys.stderr, "isatty") and sys.stderr.isatty())

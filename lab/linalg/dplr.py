@@ -1,0 +1,124 @@
+"""Matrices that are diagonal plus low rank (DPLR), after S4."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DPLR:
+    """The N x N matrix diag(diagonal) + P @ Q.mT of rank at most r off its diagonal.
+
+    Args:
+        diagonal: Float or Complex["N"], in 1/s where the matrix is a state matrix.
+        P, Q: Float or Complex["N r"]; r may be 0. The transpose is plain, never conjugate.
+
+    Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces.
+    """
+
+    diagonal: Tensor
+    P: Tensor
+    Q: Tensor
+
+    def __post_init__(self) -> None:
+        N = self.diagonal.shape[-1] if self.diagonal.ndim else 0
+        if self.P.shape != self.Q.shape or self.P.shape[:-1] != (N,):
+            shapes = f"P {tuple(self.P.shape)} and Q {tuple(self.Q.shape)}"
+            raise ValueError(f"{shapes} must both be ({N}, r) for a diagonal of {N}")
+
+    @property
+    def rank(self) -> int:
+        """Columns of P: an upper bound on the rank of the low-rank term."""
+        return self.P.shape[-1]
+
+    def to_dense(self) -> Tensor:
+        """["N N"]: the definition, which every product and inverse here must agree with."""
+        return torch.diag_embed(self.diagonal) + self.P @ self.Q.mT
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """The product with x ["N k"], at cost N r k in place of N^2 k."""
+        return self.diagonal[:, None] * x + self.P @ (self.Q.mT.to(x.dtype) @ x)
+
+    def resolvent(self, alpha: Tensor, beta: Tensor, x: Tensor) -> Tensor:
+        """(alpha I - beta A)^-1 x for many pairs (alpha, beta) at once, by Woodbury.
+
+        (D - beta P Q^T)^-1 = D^-1 + beta D^-1 P (I - beta Q^T D^-1 P)^-1 Q^T D^-1 with the diagonal
+        D = alpha I - beta diag(A): one r x r solve per pair in place of an N x N one.
+
+        Args:
+            alpha, beta: Complex["L"], the pairs.
+            x: Float or Complex["N k"].
+
+        Returns:
+            Complex["L N k"].
+
+        Precision: that of the diagonal solve, so alpha must keep clear of beta times an entry of
+        the diagonal, even where the whole matrix alpha I - beta A is invertible.
+        """
+        x = x.to(alpha.dtype)
+        P, Q = self.P.to(alpha.dtype), self.Q.to(alpha.dtype)
+        inverse = 1 / (alpha[:, None] - beta[:, None] * self.diagonal)  # (L, N)
+        solved = inverse[..., None] * x
+        if self.rank == 0:
+            return solved
+        solved_P = inverse[..., None] * P
+        core = torch.eye(self.rank, dtype=alpha.dtype, device=x.device)
+        core = core - beta[:, None, None] * (Q.mT @ solved_P)  # (L, r, r)
+        correction = torch.linalg.solve(core, Q.mT @ solved)
+        return solved + beta[:, None, None] * (solved_P @ correction)
+
+    def transfer(self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor) -> Tensor:
+        """left (alpha I - beta A)^-1 right for many pairs (alpha, beta), by Woodbury, in O(L N).
+
+        Every product with D^-1 that Woodbury asks for, [left; Q^T] D^-1 [right, P], is one matrix
+        product of the (L, N) inverses with the N x (q + r)(k + r) table of outer products.
+
+        Args:
+            left: Float or Complex["q N"].
+            alpha, beta: Complex["L"].
+            right: Float or Complex["N k"].
+
+        Returns:
+            Complex["L q k"], as `left @ self.resolvent(alpha, beta, right)`.
+        """
+        q, r = left.shape[0], self.rank
+        rows = torch.cat([left.to(alpha.dtype), self.Q.mT.to(alpha.dtype)])
+        columns = torch.cat([right.to(alpha.dtype), self.P.to(alpha.dtype)], dim=1)
+        inverse = 1 / (alpha[:, None] - beta[:, None] * self.diagonal)  # (L, N)
+        outer = rows.mT[:, :, None] * columns[:, None, :]  # (N, q + r, k + r)
+        products = (inverse @ outer.flatten(1)).unflatten(1, outer.shape[1:])
+        direct, across = products[:, :q, : -r or None], products[:, :q, products.shape[2] - r :]
+        if r == 0:
+            return direct
+        scale = beta[:, None, None]
+        core = torch.eye(r, dtype=alpha.dtype, device=beta.device) - scale * products[:, q:, -r:]
+        return direct + scale * (across @ torch.linalg.solve(core, products[:, q:, :-r]))
+
+
+def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
+    """The DPLR matrix A = diag(diagonal) - P P^T + (P Q^T - Q P^T), which never gains energy.
+
+    Claim: if Re(diagonal) <= 0 then A + A* <= 0, every eigenvalue of A has real part <= 0, and the
+    bilinear A_d = (I - dt A / 2)^-1 (I + dt A / 2) is a contraction in the 2-norm for every dt > 0.
+
+    Proof. For real P and Q, S = P Q^T - Q P^T is skew, S + S* = 0, so
+    A + A* = 2 diag(Re diagonal) - 2 P P^T, a sum of two negative semidefinite matrices. For a unit
+    eigenvector v with A v = lambda v, 2 Re(lambda) = v* (A + A*) v <= 0. I - dt A / 2 is then
+    invertible, and for y = (I - dt A / 2) x, the difference
+    |(I - dt A / 2) x|^2 - |(I + dt A / 2) x|^2 = -dt x* (A + A*) x >= 0 says |A_d y| <= |y|. QED.
+
+    It has the parameters of the plain form diag + P Q^T, and reaches matrices of rank 2r: the
+    symmetric part of the low-rank term can only damp, its skew part only turns.
+
+    Args:
+        diagonal: Complex["N"], in 1/s, real parts at most 0.
+        P, Q: Float["N r"], real, in the square root of 1/s.
+
+    Raises:
+        ValueError: P or Q is complex; the transposes would have to be conjugate ones.
+    """
+    if P.is_complex() or Q.is_complex():
+        raise ValueError(f"P and Q must be real, got {P.dtype} and {Q.dtype}")
+    # -P P^T + P Q^T - Q P^T = P (Q - P)^T + (-Q) P^T
+    return DPLR(diagonal, torch.cat([P, -Q], dim=-1), torch.cat([Q - P, P], dim=-1))

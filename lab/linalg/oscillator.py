@@ -1,0 +1,36 @@
+"""Damped harmonic oscillators y'' + 2 zeta omega y' + omega^2 y = u, as complex eigenvalues."""
+
+import torch
+from torch import Tensor
+
+
+def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
+    """Poles -zeta omega + i omega sqrt(1 - zeta^2), the one of each pair above the real axis.
+
+    Args:
+        omega: Float["..."], undamped angular frequency in rad/s, positive.
+        zeta: Float["..."], damping ratio, dimensionless, in [0, 1).
+
+    Returns:
+        Complex["..."], in 1/s, of size omega and with real part at most 0.
+    """
+    return torch.complex(-zeta * omega, omega * torch.sqrt(1 - zeta.square()))
+
+
+def oscillator_parameters(transition: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+    """The omega and zeta of the oscillators that a discrete transition really implements.
+
+    A discretisation warps frequencies (bilinear: 2 atan(dt Im(lambda) / 2) per step, undamped), and
+    a low-rank term moves every eigenvalue; the logarithm of the eigenvalues of A_d undoes both, so
+    long as no frequency is above pi/dt.
+
+    Args:
+        transition: Float or Complex["N N"], A_d of h[t] = A_d h[t-1] + B_d u[t].
+        dt: seconds per step.
+
+    Returns:
+        omega Float["N"] in rad/s and zeta Float["N"], negative for an eigenvalue that grows.
+    """
+    eigenvalues = torch.log(torch.linalg.eigvals(transition)) / dt
+    omega = eigenvalues.abs()
+    return omega, -eigenvalues.real / omega

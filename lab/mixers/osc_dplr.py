@@ -1,0 +1,172 @@
+"""OscDPLR: a state-space layer whose eigenvalues are those of damped oscillators."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lab.linalg import (
+    DPLR,
+    bilinear,
+    causal_convolution,
+    dissipative,
+    kernel_doubling,
+    kernel_resolvent,
+    oscillator_eigenvalues,
+    zero_order_hold,
+)
+from lab.scan import matrix_scan
+
+Form = Literal["plain", "dissipative", "real"]
+Discretisation = Literal["bilinear", "zero-order hold"]
+
+
+class OscDPLR(nn.Module):
+    """h[t] = A_d h[t-1] + B_d u[t], y[t] = Re(C h[t]) + D u[t], from h' = A h + B u.
+
+    `form` says how the oscillators' eigenvalues and the low-rank term make A:
+
+    - plain: A = diag(lambda) + P Q^T. Nothing keeps its eigenvalues in the left half plane.
+    - dissipative: A = diag(lambda) - P P^T + (P Q^T - Q P^T), which never gains energy (the proof
+      is with `lab.linalg.dissipative`).
+    - real: the plain form with the imaginary parts of lambda dropped, so that all is real.
+
+    The input enters with the square root of dt, B_d = sqrt(dt) (I - dt A / 2)^-1 B, the source's
+    convention; the usual one has dt itself. The input at step 0 acts at once.
+
+    Args:
+        d_input: channels p of the input.
+        d_output: channels q of the output.
+        d_state: oscillators N.
+        rank: r, columns of P and Q; 0 for a diagonal A.
+        heads: groups of oscillators with their own input: oscillator j and channel c belong to
+            heads j mod heads and c mod heads, and an oscillator hears its own head only.
+        dt: seconds per step.
+        form, discretisation: as above.
+        complex_io: complex B and C, stored as pairs of reals; else real ones.
+        omega_range: rad/s, bounds of the log-uniform draw of the initial frequencies.
+        generator: the stream of the initial draw.
+        dtype: of the (real) parameters; the state is the complex type of the same precision.
+
+    Real parameters: 2 N + 2 N r + N p / heads + q N + q p, with B and C counted twice if complex.
+
+    Source: Gu et al. 2022 (S4); Rusch & Rus 2024, Oscillatory State-Space Models, for the physics.
+    """
+
+    def __init__(
+        self,
+        d_input: int,
+        d_output: int = 1,
+        *,
+        d_state: int = 16,
+        rank: int = 2,
+        heads: int = 1,
+        dt: float = 1.0,
+        form: Form = "plain",
+        discretisation: Discretisation = "bilinear",
+        complex_io: bool = False,
+        omega_range: tuple[float, float] = (0.01, 0.1),
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if d_input % heads or d_state % heads:
+            raise ValueError(f"heads {heads} must divide d_input {d_input} and d_state {d_state}")
+        self.heads, self.dt, self.form, self.discretisation = heads, dt, form, discretisation
+
+        def draw(*shape: int) -> nn.Parameter:
+            return nn.Parameter(0.1 * torch.randn(shape, generator=generator, dtype=dtype))
+
+        low, high = (math.log(omega) for omega in omega_range)
+        uniform = torch.rand(d_state, generator=generator, dtype=dtype)
+        self.log_omega = nn.Parameter(low + (high - low) * uniform)
+        self.logit_zeta = nn.Parameter(0.5 * torch.randn(d_state, generator=generator, dtype=dtype))
+        pair = (2,) if complex_io else ()
+        self.P, self.Q = draw(d_state, rank), draw(d_state, rank)
+        self.B = draw(d_state, d_input // heads, *pair)
+        self.C = draw(d_output, d_state, *pair)
+        self.D = nn.Parameter(torch.zeros(d_output, d_input, dtype=dtype))
+        head_of_oscillator = torch.arange(d_state) % heads
+        own = head_of_oscillator[:, None, None] == torch.arange(heads)
+        self.own_head: Tensor
+        self.register_buffer("own_head", own, persistent=False)
+
+    def state_matrix(self) -> DPLR:
+        """A, in 1/s, as diagonal plus low rank."""
+        diagonal = oscillator_eigenvalues(self.log_omega.exp(), self.logit_zeta.sigmoid())
+        if self.form == "dissipative":
+            return dissipative(diagonal, self.P, self.Q)
+        return DPLR(diagonal.real if self.form == "real" else diagonal, self.P, self.Q)
+
+    def input_matrix(self) -> Tensor:
+        """B ["N p"] with zeros between the heads, already divided by sqrt(dt): see the class."""
+        B = _maybe_complex(self.B, self.P.ndim)
+        return (B[:, :, None] * self.own_head).flatten(1) / math.sqrt(self.dt)
+
+    def readout(self) -> Tensor:
+        """C ["q N"]."""
+        return _maybe_complex(self.C, self.P.ndim)
+
+    def discretised(self) -> tuple[Tensor, Tensor]:
+        """A_d ["N N"] and B_d ["N p"] of one step."""
+        rule = bilinear if self.discretisation == "bilinear" else zero_order_hold
+        return rule(self.state_matrix(), self.input_matrix(), self.dt)
+
+    def kernel(self, length: int) -> Tensor:
+        """Float["length q p"]: the response to a unit input at step 0, the feed-through D included.
+
+        Through Woodbury where that is the cheaper way (see `resolvent_pays`), else by doubling.
+        """
+        A, B, C = self.state_matrix(), self.input_matrix(), self.readout()
+        if self.discretisation == "bilinear" and resolvent_pays(A.rank, B.shape, C.shape[0]):
+            response = kernel_resolvent(A, B, C, self.dt, length)
+        else:
+            response = kernel_doubling(*self.discretised(), C, length)
+        return response + nn.functional.pad(self.D[None], (0, 0, 0, 0, 0, length - 1))
+
+    def forward(self, x: Tensor, length: int | None = None) -> Tensor:
+        """Float["B S p"] to Float["B length q"], as a convolution.
+
+        `length` (S if None) may exceed S: the input is silent from there on, and what follows is
+        the free response.
+        """
+        return causal_convolution(x, self.kernel(length or x.shape[1]))
+
+    def forward_scan(self, x: Tensor) -> Tensor:
+        """`forward` as a parallel scan over the states: the same numbers."""
+        states = self.states(x)
+        return (states @ self.readout().to(states.dtype).mT).real + x @ self.D.mT
+
+    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` as a recurrence: Float["B p"], Complex["B N"] to Float["B q"] and the next."""
+        A_d, B_d = self.discretised()
+        drive = x_t.to(B_d.dtype) @ B_d.mT
+        state = drive if state is None else state @ A_d.mT + drive
+        return (state @ self.readout().to(state.dtype).mT).real + x_t @ self.D.mT, state
+
+    def states(self, x: Tensor) -> Tensor:
+        """Complex["B T N"]: h[0] to h[T-1] for x ["B T p"]."""
+        A_d, B_d = self.discretised()
+        return matrix_scan(A_d[None, None], x.to(B_d.dtype) @ B_d.mT)
+
+    def eigenvalues(self, x: Tensor) -> Tensor:
+        """Complex["B T N"]: of A_d, the same at every step and for every input."""
+        return torch.linalg.eigvals(self.discretised()[0]).expand(*x.shape[:2], -1)
+
+
+# Measured in float64 on two cores: one complex reciprocal and its share of a narrow matrix product
+# take as long as this many multiplications of a square one.
+_RECIPROCAL_COST = 16
+
+
+def resolvent_pays(rank: int, B_shape: torch.Size, d_output: int) -> bool:
+    """Whether `kernel_resolvent` should beat `kernel_doubling`, by their operation counts."""
+    d_state, d_input = B_shape
+    per_frequency = d_state * (d_output + rank) * (d_input + rank)
+    return _RECIPROCAL_COST * per_frequency < d_output * d_state**2
+
+
+def _maybe_complex(parameter: Tensor, real_ndim: int) -> Tensor:
+    """Pairs of reals in a further last axis are complex numbers."""
+    return torch.view_as_complex(parameter) if parameter.ndim > real_ndim else parameter

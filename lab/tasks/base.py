@@ -1,0 +1,68 @@
+"""What every task offers, and a fixed data set made from one."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Examples of one length.
+
+    inputs: ["B S ..."], where S may be below the length T of the targets: silence follows.
+    targets: ["B T ..."].
+    mask: Bool["B T"], the steps that are scored.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+class Task(Protocol):
+    """A source of examples with known limits. All random draws come from the generator given."""
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """`batch` examples of `length` steps."""
+
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """[]: the mean loss of `model` over the scored steps of `batch`, differentiable."""
+
+    def chance(self, length: int) -> float:
+        """The loss of a constant guess that has seen no input."""
+
+    def floor(self, length: int) -> float:
+        """The loss that no model can go below."""
+
+    def distinct_inputs(self, length: int) -> float:
+        """How many different inputs there are, or inf."""
+
+
+class Stored:
+    """A fixed set of examples of a task, drawn once: what 'a training set of 8,000' means.
+
+    Batches are drawn from the set with replacement.
+
+    Args:
+        task: where the examples, the loss and the limits come from.
+        size: how many examples.
+        length: their length; `sample` accepts no other.
+        generator: the stream of the one draw.
+    """
+
+    def __init__(self, task: Task, size: int, length: int, generator: torch.Generator) -> None:
+        self.task, self.size, self.length = task, size, length
+        self.examples = task.sample(size, length, generator)
+        self.loss, self.chance, self.floor = task.loss, task.chance, task.floor
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """`batch` of the stored examples."""
+        if length != self.length:
+            raise ValueError(f"the stored examples have {self.length} steps, not {length}")
+        chosen = torch.randint(self.size, (batch,), generator=generator)
+        return Batch(*(part[chosen] for part in self.examples))
+
+    def distinct_inputs(self, length: int) -> float:
+        """At most as many as there are examples."""
+        return min(self.size, self.task.distinct_inputs(length))

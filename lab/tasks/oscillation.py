@@ -1,0 +1,220 @@
+"""Continue a damped oscillation: as first posed, where nothing tells which, and so that it can be.
+
+Both draw y(t) = A exp(-zeta omega t) sin(omega sqrt(1 - zeta^2) t + phi), t = 0, dt, 2 dt, ...
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from scipy.special import exp1
+from torch import Tensor
+from torch.nn import functional
+
+from lab.linalg import oscillator_eigenvalues
+from lab.tasks.base import Batch
+
+OMEGA = (0.01, 0.1)  # rad/s
+ZETA = (0.2, 0.8)  # damping ratio
+AMPLITUDE = (0.5, 2.0)
+MEAN_SQUARE_AMPLITUDE = (AMPLITUDE[1] ** 3 - AMPLITUDE[0] ** 3) / (
+    3 * (AMPLITUDE[1] - AMPLITUDE[0])
+)
+MEAN_AMPLITUDE = sum(AMPLITUDE) / 2
+
+Kind = Literal["damped", "undamped", "decay"]
+
+
+def oscillation(
+    omega: Tensor, zeta: Tensor, amplitude: Tensor, phase: Tensor, dt: float, length: int
+) -> Tensor:
+    """Float["B length"]: y at t = 0, dt, ..., from Float["B"] in rad/s, 1, the unit of y, rad."""
+    time = dt * torch.arange(length, dtype=omega.dtype, device=omega.device)
+    pole = oscillator_eigenvalues(omega, zeta)[:, None]
+    turns = pole.imag * time + phase[:, None]
+    return amplitude[:, None] * torch.exp(pole.real * time) * torch.sin(turns)
+
+
+def uniform(
+    bounds: tuple[float, float], size: int, generator: torch.Generator, dtype: torch.dtype
+) -> Tensor:
+    """Float["size"], uniform between the bounds."""
+    draw = torch.rand(size, generator=generator, dtype=dtype)
+    return bounds[0] + (bounds[1] - bounds[0]) * draw
+
+
+class _MeanSquare:
+    """The loss of both tasks: mean squared error over the scored steps."""
+
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """[]: mean squared error; the model continues in silence where the input has ended."""
+        outputs = model(batch.inputs, batch.targets.shape[1])
+        errors = (outputs - batch.targets).square().mean(-1)
+        return (errors * batch.mask).sum() / batch.mask.sum()
+
+
+@dataclass(frozen=True)
+class AnonymousOscillations(_MeanSquare):
+    """The task as first posed: every sequence is a new oscillation, every input the same impulse.
+
+        input    1   0   0   0   ...      the same in every sequence
+        target   y0  y1  y2  y3  ...      omega, zeta, A and phi drawn anew for every sequence
+
+    The input is independent of the target, so that the best prediction is the mean of the target,
+    and the loss of any model at least its variance: `floor`.
+
+    Args:
+        dt: seconds per step, 0.01 as first posed.
+        kind: "damped" as first posed; "undamped" has zeta = 0; "decay" is A exp(-zeta omega t),
+            without the sine.
+    """
+
+    dt: float = 0.01
+    kind: Kind = "damped"
+    dtype: torch.dtype = torch.float32
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """Inputs ["B 1 1"], all one; targets ["B T 1"]; every step scored."""
+        omega = uniform(OMEGA, batch, generator, self.dtype)
+        zeta = uniform(ZETA, batch, generator, self.dtype)
+        amplitude = uniform(AMPLITUDE, batch, generator, self.dtype)
+        phase = uniform((0, 2 * math.pi), batch, generator, self.dtype)
+        if self.kind == "undamped":
+            zeta = torch.zeros_like(zeta)
+        if self.kind == "decay":
+            time = self.dt * torch.arange(length, dtype=self.dtype)
+            targets = amplitude[:, None] * torch.exp(-(zeta * omega)[:, None] * time)
+        else:
+            targets = oscillation(omega, zeta, amplitude, phase, self.dt, length)
+        mask = torch.ones(batch, length, dtype=torch.bool)
+        return Batch(torch.ones(batch, 1, 1, dtype=self.dtype), targets[..., None], mask)
+
+    def mean_square(self, length: int) -> Tensor:
+        """Float64["length"]: E[y_t^2], which is also the variance, the mean over phases being 0.
+
+        E[sin^2(. + phi)] = 1/2 for a uniform phase, so E[y_t^2] = E[A^2] / 2 * E[exp(-2 zeta omega
+        t)]; a decay has no phase to average.
+        """
+        decay = torch.ones(length, dtype=torch.float64)
+        if self.kind != "undamped":
+            decay = mean_decay(2 * self.dt * torch.arange(length, dtype=torch.float64))
+        return MEAN_SQUARE_AMPLITUDE * decay * (1.0 if self.kind == "decay" else 0.5)
+
+    def best_prediction(self, length: int) -> Tensor:
+        """Float64["length"]: E[y_t], all that the input allows to predict."""
+        if self.kind != "decay":
+            return torch.zeros(length, dtype=torch.float64)
+        return MEAN_AMPLITUDE * mean_decay(self.dt * torch.arange(length, dtype=torch.float64))
+
+    def chance(self, length: int) -> float:
+        """The loss of predicting zero."""
+        return self.mean_square(length).mean().item()
+
+    def floor(self, length: int) -> float:
+        """The variance of the target given the input, in closed form."""
+        variance = self.mean_square(length) - self.best_prediction(length).square()
+        return variance.mean().item()
+
+    def distinct_inputs(self, length: int) -> float:
+        """One: the impulse."""
+        return 1
+
+
+@dataclass(frozen=True)
+class KnownOscillators(_MeanSquare):
+    """The task repaired: K oscillators, drawn once; the input says which one starts, and how.
+
+        input, channel k      A cos(phi)  0   0   0   ...     the sequence excites oscillator k
+        input, channel K + k  A sin(phi)  0   0   0   ...     all other channels are zero
+        target                y0          y1  y2  y3  ...     y with omega_k, zeta_k, A, phi
+
+    The target is linear in the input, A sin(w t + phi) = A cos(phi) sin(w t) + A sin(phi) cos(w t),
+    so that the floor is zero.
+
+    Args:
+        omega, zeta: Float["K"], rad/s and 1.
+        dt: seconds per step; at 1, phases turn by 1 to 13 rad in 128 steps.
+    """
+
+    omega: Tensor
+    zeta: Tensor
+    dt: float = 1.0
+
+    @classmethod
+    def draw(
+        cls,
+        systems: int,
+        generator: torch.Generator,
+        dt: float = 1.0,
+        dtype: torch.dtype = torch.float64,
+    ) -> "KnownOscillators":
+        """K oscillators from the ranges of the first task."""
+        omega = uniform(OMEGA, systems, generator, dtype)
+        return cls(omega, uniform(ZETA, systems, generator, dtype), dt)
+
+    @property
+    def systems(self) -> int:
+        """K, half the number of input channels."""
+        return len(self.omega)
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """Inputs ["B 1 2K"], the one step that is not silent; targets ["B T 1"]; all scored."""
+        dtype, K = self.omega.dtype, self.systems
+        system = torch.randint(K, (batch,), generator=generator)
+        amplitude = uniform(AMPLITUDE, batch, generator, dtype)
+        phase = uniform((0, 2 * math.pi), batch, generator, dtype)
+        chosen = functional.one_hot(system, K).to(dtype) * amplitude[:, None]
+        impulse = torch.cat([chosen * phase.cos()[:, None], chosen * phase.sin()[:, None]], dim=1)
+        targets = oscillation(
+            self.omega[system], self.zeta[system], amplitude, phase, self.dt, length
+        )
+        mask = torch.ones(batch, length, dtype=torch.bool)
+        return Batch(impulse[:, None], targets[..., None], mask)
+
+    def response(self, length: int) -> Tensor:
+        """Float["length 1 2K"]: the kernel that solves the task, a sine and a cosine per system."""
+        ones, zeros = torch.ones_like(self.omega), torch.zeros_like(self.omega)
+        sines = oscillation(self.omega, self.zeta, ones, zeros, self.dt, length)
+        cosines = oscillation(self.omega, self.zeta, ones, zeros + math.pi / 2, self.dt, length)
+        return torch.cat([sines, cosines]).mT[:, None]
+
+    def chance(self, length: int) -> float:
+        """The loss of predicting zero: the mean of A^2 / 2 exp(-2 zeta omega t)."""
+        time = self.dt * torch.arange(length, dtype=torch.float64)
+        decay = torch.exp(-2 * (self.zeta * self.omega).double()[:, None] * time)
+        return MEAN_SQUARE_AMPLITUDE / 2 * decay.mean().item()
+
+    def floor(self, length: int) -> float:
+        """Zero: the input determines the target."""
+        return 0.0
+
+    def distinct_inputs(self, length: int) -> float:
+        """Amplitude and phase are continuous."""
+        return math.inf
+
+
+def mean_decay(time: Tensor) -> Tensor:
+    """E[exp(-zeta omega t)] over the uniform omega and zeta of the task, in closed form.
+
+    Integrating over omega and then zeta,
+    E = [E1(x_ac) - E1(x_ad) - E1(x_bc) + E1(x_bd)] / (t (b - a) (d - c)), x_ij = t i j,
+    with omega in [a, b], zeta in [c, d] and E1 the exponential integral; 1 at t = 0.
+    Accuracy: about 1e-13 / t absolute, from the cancellation of the logarithms in E1.
+
+    Args:
+        time: Float64["..."], seconds, at least 0.
+
+    Returns:
+        Float64["..."].
+    """
+    (a, b), (c, d) = OMEGA, ZETA
+    safe = torch.where(time > 0, time, torch.ones_like(time))
+
+    def E1(x: float) -> Tensor:
+        return torch.from_numpy(exp1((safe * x).numpy()))
+
+    integral = E1(a * c) - E1(a * d) - E1(b * c) + E1(b * d)
+    mean = integral / (safe * (b - a) * (d - c))
+    return torch.where(time > 0, mean, torch.ones_like(mean))

@@ -1,0 +1,301 @@
+"""The one training loop: one model, or the models of several seeds at once; killed runs resume."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lab.checkpoint import Checkpoint
+from lab.frontend import progress
+from lab.seeding import stream
+from lab.tasks import Batch, Task
+
+Named = dict[str, Tensor]
+Rates = float | Mapping[str, float]
+Schedule = Literal["constant", "one-cycle"]
+Watcher = Callable[[nn.Module], Tensor]
+
+
+@dataclass
+class History:
+    """What one model did in training.
+
+    Attributes:
+        loss: Float["steps"], the loss of every step before its update.
+        watched: for every name in `watch`, what it returned, stacked: ["snapshots ..."].
+        watched_at: the steps (updates made) at which the snapshots were taken.
+        seconds: of training, all models of a joint run together, resumed parts included.
+    """
+
+    loss: Tensor
+    watched: dict[str, Tensor] = field(default_factory=dict)
+    watched_at: list[int] = field(default_factory=list)
+    seconds: float = math.nan
+
+
+def fit(model: nn.Module, task: Task, *, seed: int, **settings: Any) -> History:
+    """Train one model; `fit_together` has the settings."""
+    return fit_together([model], [task], seeds=[seed], **settings)[0]
+
+
+def fit_together(
+    models: Sequence[nn.Module],
+    tasks: Sequence[Task],
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    batch: int,
+    length: int | Sequence[int],
+    lr: Rates,
+    schedule: Schedule = "constant",
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    device: str = "auto",
+    watch: Mapping[str, Watcher] | None = None,
+    watch_every: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
+    label: str = "training",
+) -> list[History]:
+    """Train several models of one architecture side by side, each on its own task and data stream.
+
+    With more than one, parameters are stacked and the models evaluated under torch.vmap: small
+    models are bound by the number of operations, and five cost little more than one. The optimiser
+    must work elementwise (all of Adam's family do); each model then gets the updates that it would
+    get alone, up to rounding.
+
+    Args:
+        models: trained in place, on their own device afterwards.
+        tasks: one each; they must share one `loss`.
+        seeds: one each, for the data stream.
+        steps: updates.
+        batch: sequences per update and model.
+        length: time steps of a sequence, or several, taken in turns, one an update.
+        lr: step size at the peak; or one per parameter name, "" for all that are not named.
+        schedule: "constant", or "one-cycle": up along a cosine over the first 30 %, down to 0.
+        optimizer: called with parameter groups that have their own lr.
+        device: "auto" is cuda where there is one, else cpu.
+        watch: functions of a model, called before the first update, every `watch_every` updates
+            (0: a fiftieth of the steps), and at the end.
+        checkpoint: a safetensors file, written every `checkpoint_seconds` and at the end; where it
+            exists already, training resumes from it and ends with the same numbers.
+
+    Raises:
+        ValueError: a checkpoint of another model or other settings; an lr for no parameter.
+        FloatingPointError: a loss is not finite; says which seed and step.
+    """
+    run = _Run(models, tasks, seeds, pick_device(device))
+    rates = _rates(run.parameters, lr)
+    updates = optimizer([{"params": [p], "lr": rates[n]} for n, p in run.parameters.items()])
+    lengths = [length] if isinstance(length, int) else list(length)
+    log = _Log(run, seeds, watch or {}, watch_every or max(1, steps // 50))
+    identity = {
+        "seeds": list(seeds), "steps": steps, "batch": batch, "lengths": lengths, "rates": rates,
+        "schedule": schedule, "optimizer": getattr(optimizer, "__name__", str(optimizer)),
+        "shapes": {name: list(p.shape) for name, p in run.parameters.items()},
+    }  # fmt: skip
+    saved = Checkpoint(checkpoint, identity, checkpoint_seconds)
+    done, before = _resume(saved.load(), run, updates, log)
+    started = time.perf_counter() - before
+
+    turns = islice(cycle(lengths), done, steps)
+    for step, steps_long in enumerate(progress(turns, label, steps - done), start=done):
+        log.snapshot(step)
+        for group, rate in zip(updates.param_groups, rates.values(), strict=True):
+            group["lr"] = rate * _multiplier(schedule, step, steps)
+        losses = run.losses(batch, steps_long)
+        log.add(losses, step)
+        updates.zero_grad()
+        losses.sum().backward()
+        updates.step()
+        if saved.due(last=step + 1 == steps):
+            saved.save(_state(step + 1, time.perf_counter() - started, run, updates, log))
+    log.snapshot(steps, last=True)
+    run.write_back()
+    return log.histories(time.perf_counter() - started)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, task: Task, *, length: int, samples: int, seed: int, chunk: int = 1000
+) -> dict[str, float]:
+    """Score a model on fresh examples, in chunks that fit into memory.
+
+    Returns:
+        loss: the mean over `samples` examples of `length` steps; floor and chance: the task's own.
+    """
+    device = next(model.parameters()).device
+    generator, total = stream(seed, "scoring"), 0.0
+    for begin in range(0, samples, chunk):
+        size = min(chunk, samples - begin)
+        examples = _to_device(task.sample(size, length, generator), device)
+        total += size * task.loss(model, examples).item()
+    return {"loss": total / samples, "floor": task.floor(length), "chance": task.chance(length)}
+
+
+def pick_device(device: str) -> torch.device:
+    """The device by that name; "auto" is cuda where there is one, else cpu."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return Batch(*(part.to(device) for part in batch))
+
+
+def _rates(parameters: Mapping[str, Tensor], lr: Rates) -> dict[str, float]:
+    """One step size per parameter name."""
+    named = {"": lr} if isinstance(lr, float | int) else dict(lr)
+    if unknown := set(named) - set(parameters) - {""}:
+        raise ValueError(f"lr names {sorted(unknown)}, the model has {sorted(parameters)}")
+    if missing := [name for name in parameters if name not in named and "" not in named]:
+        raise ValueError(f'lr leaves out {missing}; give it, or "" for all that are not named')
+    return {name: float(named.get(name, named.get("", math.nan))) for name in parameters}
+
+
+def _multiplier(schedule: Schedule, step: int, steps: int) -> float:
+    """What the peak step size is multiplied by at an update."""
+    if schedule == "constant":
+        return 1.0
+    if schedule != "one-cycle":
+        raise ValueError(f"schedule is {schedule!r}; it must be constant or one-cycle")
+    rise = 0.3 * steps
+    done = step / rise if step < rise else 1 + (step - rise) / max(steps - rise, 1)
+    return 0.5 - 0.5 * math.cos(math.pi * max(done, 0.04))  # never a step size of zero at the start
+
+
+class _Run:
+    """Models, tasks and data streams behind one `parameters` and one `losses`."""
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        tasks: Sequence[Task],
+        seeds: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        if not len(models) == len(tasks) == len(seeds) > 0:
+            counts = f"{len(models)} models, {len(tasks)} tasks and {len(seeds)} seeds"
+            raise ValueError(f"{counts}: there must be one of each, and at least one")
+        self.models, self.tasks, self.device = [m.to(device) for m in models], tasks, device
+        self.generators = [stream(seed, "data") for seed in seeds]
+        if len(models) == 1:
+            self.parameters: Named = dict(models[0].named_parameters())
+        else:
+            self.parameters, self.buffers = torch.func.stack_module_state(list(self.models))
+
+    def losses(self, batch: int, length: int) -> Tensor:
+        """Float["models"]: the loss of each on a batch of its own."""
+        batches = [
+            _to_device(task.sample(batch, length, generator), self.device)
+            for task, generator in zip(self.tasks, self.generators, strict=True)
+        ]
+        loss = self.tasks[0].loss
+        if len(self.models) == 1:
+            return loss(self.models[0], batches[0])[None]
+
+        def one(parameters: Named, buffers: Named, examples: Batch) -> Tensor:
+            def model(*args: Any) -> Tensor:
+                return torch.func.functional_call(self.models[0], (parameters, buffers), args)
+
+            return loss(model, examples)
+
+        stacked = Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
+        return torch.vmap(one)(self.parameters, self.buffers, stacked)
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Copy the stacked parameters into their models."""
+        if len(self.models) > 1:
+            for i, model in enumerate(self.models):
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(self.parameters[name][i])
+
+
+class _Log:
+    """Losses and snapshots of a run, as plain tensors that a checkpoint can hold."""
+
+    def __init__(
+        self, run: _Run, seeds: Sequence[int], watch: Mapping[str, Watcher], every: int
+    ) -> None:
+        self.run, self.seeds, self.watch, self.every = run, seeds, watch, every
+        self.losses: list[Tensor] = []
+        self.snapshots: dict[str, list[Tensor]] = {name: [] for name in watch}
+        self.taken_at: list[int] = []
+
+    def add(self, losses: Tensor, step: int) -> None:
+        """Keep the losses of one update, and stop at the first that is not finite."""
+        losses = losses.detach().cpu()
+        for seed, loss in zip(self.seeds, losses.tolist(), strict=True):
+            if not math.isfinite(loss):
+                problem = f"the loss of seed {seed} is {loss} at update {step}"
+                raise FloatingPointError(f"{problem}: try a smaller lr, or check the data for NaN")
+        self.losses.append(losses)
+
+    @torch.no_grad()
+    def snapshot(self, step: int, *, last: bool = False) -> None:
+        """Call every watching function on every model, if it is time."""
+        if not self.watch or (step % self.every and not last) or step in self.taken_at:
+            return
+        self.run.write_back()
+        self.taken_at.append(step)
+        for name, function in self.watch.items():
+            seen = torch.stack([function(model).detach().cpu() for model in self.run.models])
+            self.snapshots[name].append(seen)
+
+    def histories(self, seconds: float) -> list[History]:
+        """One for every model."""
+        losses = torch.stack(self.losses, dim=1) if self.losses else torch.empty(1, 0)
+        watched = {name: torch.stack(seen, dim=1) for name, seen in self.snapshots.items()}
+        return [
+            History(losses[i], {n: w[i] for n, w in watched.items()}, self.taken_at, seconds)
+            for i in range(len(self.run.models))
+        ]
+
+
+def _state(
+    done: int, seconds: float, run: _Run, updates: torch.optim.Optimizer, log: _Log
+) -> Named:
+    """Everything that the rest of a run depends on, as named tensors."""
+    state = {f"parameter/{name}": p.detach() for name, p in run.parameters.items()}
+    for index, moments in updates.state_dict()["state"].items():
+        state |= {f"optimizer/{index}/{key}": value for key, value in moments.items()}
+    state |= {f"generator/{i}": g.get_state() for i, g in enumerate(run.generators)}
+    for name, seen in log.snapshots.items():
+        state |= {f"watched/{name}/{i}": snapshot for i, snapshot in enumerate(seen)}
+    return state | {
+        "losses": torch.stack(log.losses),
+        "taken_at": torch.tensor(log.taken_at, dtype=torch.int64),
+        "progress": torch.tensor([done, seconds], dtype=torch.float64),
+    }
+
+
+@torch.no_grad()
+def _resume(
+    state: Named, run: _Run, updates: torch.optim.Optimizer, log: _Log
+) -> tuple[int, float]:
+    """Put a saved state back; returns the updates and seconds that it has behind it."""
+    if not state:
+        return 0, 0.0
+    for name, parameter in run.parameters.items():
+        parameter.copy_(state[f"parameter/{name}"])
+    moments: dict[int, Named] = {}
+    for kind, _, rest in (name.partition("/") for name in state):
+        if kind == "optimizer":
+            index, _, key = rest.partition("/")
+            moments.setdefault(int(index), {})[key] = state[f"optimizer/{rest}"]
+    updates.load_state_dict({**updates.state_dict(), "state": moments})
+    for i, generator in enumerate(run.generators):
+        generator.set_state(state[f"generator/{i}"])
+    log.losses = list(state["losses"])
+    log.taken_at = state["taken_at"].tolist()
+    for name, seen in log.snapshots.items():
+        seen.extend(state[f"watched/{name}/{i}"] for i in range(len(log.taken_at)))
+    done, seconds = state["progress"].tolist()
+    return int(done), seconds

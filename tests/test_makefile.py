@@ -1,0 +1,110 @@
+"""The Makefile, with stand-ins for Python: nothing is installed and no network is used."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Of a Python, `make setup` needs that it answers these; what it was asked is in calls.log.
+PYTHON = """\
+#!/bin/sh
+echo "$*" >> {folder}/calls.log
+case "$*" in
+  "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python
+    printf '#!/bin/sh\\n' > .venv/bin/jupytext-config && chmod +x .venv/bin/jupytext-config ;;
+  "-m pip install"*) test ! -e {folder}/offline ;;
+esac
+"""
+OLD_PYTHON = '#!/bin/sh\ntest "$1" = --version && echo "Python 3.9.2" && exit 0\nexit 1\n'
+BARE_PYTHON = '#!/bin/sh\ncase "$*" in *venv*) exit 1 ;; esac\n'
+
+
+def make(folder, *arguments):
+    # What a `make test` around this test was told is not for the makes within.
+    environment = {k: v for k, v in os.environ.items() if "MAKE" not in k}
+    for name in ("NN", "PYTHON", "LAB_FLAGS"):
+        environment.pop(name, None)
+    return subprocess.run(
+        ("make", *arguments), cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def script(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A checkout with two notebooks and nothing installed."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("notebooks/004_osc_dplr.py", "notebooks/022_other.py", "params/004.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "Python 3.11 or newer is needed, and there is no {} here"),
+        (OLD_PYTHON, "Python 3.11 or newer is needed, and {} is Python 3.9.2"),
+        (BARE_PYTHON, "{} lacks the modules venv and ensurepip (on Debian, install python3-venv)"),
+    ],
+)
+def test_a_python_that_will_not_do_is_named(folder, text, sentence):
+    python = str(folder / "python9") if text is None else script(folder / "python9", text)
+    done = make(folder, "setup", f"PYTHON={python}")
+    assert done.returncode != 0
+    remedy = "name another one, as in make PYTHON=python3.12 setup."
+    assert done.stderr.splitlines()[0] == f"{sentence.format(python)}: {remedy}"
+    assert not (folder / ".venv").exists()
+
+
+def test_setup_is_resumed_after_an_interruption_and_done_once(folder):
+    python = f"PYTHON={script(folder / 'python9', PYTHON.format(folder=folder))}"
+    calls = folder / "calls.log"
+    (folder / "offline").touch()
+    assert make(folder, "setup", python).returncode != 0
+    (folder / "offline").unlink()
+    calls.unlink()
+    assert make(folder, "setup", python).returncode == 0
+    install = "-m pip install -c constraints.txt -e .[dev]"
+    assert calls.read_text().splitlines() == ["-m pip --version", install]  # no second environment
+    calls.unlink()
+    assert make(folder, "setup", python).returncode == 0
+    assert not calls.exists()
+    os.utime(folder / ".venv" / "installed", (0, 0))  # as after a change of constraints.txt
+    assert make(folder, "setup", python).returncode == 0
+    assert install in calls.read_text()
+
+
+def test_an_unknown_notebook_is_told_those_that_exist(folder):
+    done = make(folder, "run", "NN=999")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "There is no notebook 999: choose NN from 004 022."
+    assert not (folder / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["run"], "papermill notebooks/004_osc_dplr.py executed/004.ipynb -f params/004.yaml"),
+        (["run", "NN=022"], "papermill notebooks/022_other.py executed/022.ipynb"),
+        (["smoke"], "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb"),
+    ],
+)
+def test_run_is_one_papermill_command(folder, arguments, command):
+    done = make(folder, "-n", *arguments)
+    assert command in [line.strip() for line in done.stdout.splitlines()]
+
+
+def test_help_lists_every_target(folder):
+    shown = [line.split()[1] for line in make(folder).stdout.splitlines()]
+    assert shown == ["help", "setup", "run", "smoke", "test", "regress", "lab", "lint"]

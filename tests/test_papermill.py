@@ -1,0 +1,288 @@
+"""The stock papermill command on a .py notebook, in a process of its own, as users run it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from click import ClickException
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+NOTEBOOK = """\
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # A small notebook
+
+# %% tags=["parameters"]
+experiment: str = "007"  # the notebook these parameters belong to
+length: int = 128  # time steps, in [2, 4096]
+seeds: list[int] = [0, 1, 2]  # one model each
+
+# %%
+import os
+import lab
+
+# %%
+p = lab.parameters()
+
+# %%
+print(p)
+
+# %% tags=["nbval-ignore-output"]
+print(os.getcwd())
+"""
+
+
+FROM_TEXT = json.dumps({"cells": [], "metadata": {"jupytext": {}}})
+OTHER = json.dumps({"cells": [], "metadata": {}})
+
+
+def run(*command, cwd, stdin=""):
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        command, cwd=cwd, input=stdin, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def workspace(folder):
+    for name in ("notebooks", "params", "executed", "elsewhere"):
+        (folder / name).mkdir()
+    (folder / "notebooks" / "007_tiny.py").write_text(NOTEBOOK)
+    (folder / "params" / "007.yaml").write_text('experiment: "007"\nlength: 64\n')
+    return folder
+
+
+def outputs(notebook):
+    return ["".join(o["text"]) for c in notebook["cells"] for o in c.get("outputs", [])]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return workspace(tmp_path)
+
+
+@pytest.fixture
+def handler():
+    import papermill  # noqa: F401  (the handler is loaded half-way through this import)
+
+    from lab.papermill_handler import handler
+
+    return handler
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """One run in full, with its folder, and what it wrote."""
+    folder = workspace(tmp_path_factory.mktemp("workspace"))
+    done = run(
+        *("papermill", "notebooks/007_tiny.py", "executed/007.ipynb", "-f", "params/007.yaml"),
+        *("-y", "seeds: [5]", "--inject-paths", "--cwd", "elsewhere"),
+        cwd=folder,
+    )
+    return done, folder, json.loads((folder / "executed" / "007.ipynb").read_text())
+
+
+def test_a_run_is_recorded_with_its_parameters(executed):
+    done, folder, notebook = executed
+    assert done.returncode == 0, done.stderr
+    printed = "Parameters(experiment='007', length=64, seeds=[5])\n"
+    assert outputs(notebook) == [printed, f"{folder / 'elsewhere'}\n"]
+    assert notebook["metadata"]["papermill"]["parameters"] == {
+        "experiment": "007",
+        "length": 64,
+        "seeds": [5],
+        "PAPERMILL_INPUT_PATH": "notebooks/007_tiny.py",
+        "PAPERMILL_OUTPUT_PATH": "executed/007.ipynb",
+    }
+    assert notebook["metadata"]["jupytext"]["text_representation"]["format_name"] == "percent"
+
+
+def test_papermill_does_not_warn_of_the_extension(executed):
+    assert "Warning" not in executed[0].stderr
+    assert "does not end in" not in executed[0].stderr
+
+
+def test_nothing_but_the_result_is_left(executed):
+    folder = executed[1]
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert found == ["executed/007.ipynb", "notebooks/007_tiny.py", "params/007.yaml"]
+
+
+def test_nbval_compares_the_result_with_a_fresh_run(executed, tmp_path):
+    _, folder, notebook = executed
+    nbval = (sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--nbval")
+    plugins = ("-p", "no:cacheprovider", "--rootdir", str(tmp_path))
+    printing = next(c for c in notebook["cells"] if c["source"] == ["print(p)"])
+    printing["outputs"][0]["text"] = ["Parameters(experiment='007', length=63, seeds=[5])\n"]
+    (tmp_path / "changed.ipynb").write_text(json.dumps(notebook))
+    done = run(*nbval, *plugins, "executed/007.ipynb", str(tmp_path / "changed.ipynb"), cwd=folder)
+    assert "1 failed, 11 passed" in done.stdout, done.stdout
+
+
+def test_a_wrong_parameter_is_one_sentence_and_the_run_fails(folder):
+    done = run(
+        *("papermill", "notebooks/007_tiny.py", "executed/007.ipynb", "-p", "lenght", "64"),
+        cwd=folder,
+    )
+    sentence = "ParameterError: this notebook has no parameter lenght: did you mean length?"
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith(sentence)
+    assert "lab/notebook.py" not in done.stderr  # no traceback through the checks
+    written = json.loads((folder / "executed" / "007.ipynb").read_text())
+    errors = [o for c in written["cells"] for o in c.get("outputs", []) if "ename" in o]
+    assert [error["traceback"] for error in errors] == [[sentence]]
+
+
+def test_help_shows_names_types_defaults_and_comments(folder):
+    done = run("papermill", "--help-notebook", "notebooks/007_tiny.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    shown = re.sub(r"\s+", " ", done.stdout)
+    assert "length: int (default 128) time steps, in [2, 4096]" in shown
+    assert "seeds: list[int] (default [0, 1, 2]) one model each" in shown
+
+
+def test_a_folder_is_filled_under_the_name_of_the_notebook(folder):
+    done = run(
+        *("papermill", "../notebooks/007_tiny.py", "../executed", "--prepare-only"),
+        *("-p", "length", "3"),
+        cwd=folder / "elsewhere",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    notebook = json.loads((folder / "executed" / "007_tiny.ipynb").read_text())
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert [*ids[:2], *ids[3:]] == [f"cell-{i}" for i in range(6)]
+    assert notebook["cells"][2]["source"] == ["# Parameters\n", "length = 3\n"]
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+
+
+# pytest's own filters hide those of the handler; the runs above show that it keeps papermill quiet.
+@pytest.mark.filterwarnings("ignore:The specified file")
+@pytest.mark.parametrize(
+    ("start", "source", "target", "written"),
+    [
+        (".", "./notebooks/007_tiny.py", "elsewhere/a.ipynb", "elsewhere/a.ipynb"),
+        (".", "{0}/notebooks/007_tiny.py", "{0}/a.ipynb", "a.ipynb"),
+        ("elsewhere", "../notebooks/007_tiny.py", "../a.ipynb", "a.ipynb"),
+        ("notebooks", "007_tiny.py", "{0}/executed/", "executed/007_tiny.ipynb"),
+        ("..", "{1}/notebooks/007_tiny.py", "{1}/a.ipynb", "a.ipynb"),
+    ],
+)
+def test_a_notebook_may_be_named_by_any_path(
+    folder, monkeypatch, handler, start, source, target, written
+):
+    import papermill
+
+    monkeypatch.chdir(folder / start)
+    paths = [path.format(folder, folder.name) for path in (source, target)]
+    papermill.execute_notebook(*paths, prepare_only=True, progress_bar=False)
+    assert len(json.loads((folder / written).read_text())["cells"]) == 6
+
+
+def test_a_notebook_that_is_not_there_is_one_sentence(folder):
+    done = run("papermill", "notebooks/x.py", "x.ipynb", cwd=folder)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[2:] == ["Error: there is no notebook notebooks/x.py"]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("a = 1\n", "a.py is not a py:percent notebook: no line starts a cell with # %%"),
+        ("# %%\na = 1\n\n# %%\nb = (\n", "a.py, line 5: '(' was never closed"),
+    ],
+)
+def test_what_is_no_notebook_is_one_sentence(tmp_path, monkeypatch, handler, source, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text(source)
+    with pytest.raises(ClickException) as error:
+        handler.read("a.py")
+    assert error.value.message == sentence
+
+
+def test_a_missing_output_folder_is_one_sentence(tmp_path, handler):
+    with pytest.raises(ClickException, match=f"there is no folder {tmp_path}/missing"):
+        handler.write(FROM_TEXT, str(tmp_path / "missing" / "a.ipynb"))
+
+
+def test_a_result_does_not_replace_its_source(tmp_path, handler):
+    (tmp_path / "a.py").write_text(NOTEBOOK)
+    with pytest.raises(ClickException, match=r"ends in \.ipynb"):
+        handler.write(FROM_TEXT, str(tmp_path / "a.py"))
+    assert (tmp_path / "a.py").read_text() == NOTEBOOK
+
+
+def test_the_same_text_gives_the_same_notebook(handler):
+    from lab.papermill_handler import notebook_json
+
+    assert notebook_json(NOTEBOOK, "a.py") == notebook_json(NOTEBOOK, "a.py")
+
+
+def test_ipynb_files_and_pipes_are_left_to_papermill(folder):
+    code = {"cell_type": "code", "id": "a", "metadata": {}, "source": ["a = 1"]}
+    notebook = {
+        "cells": [code | {"outputs": [], "execution_count": None}],
+        "metadata": {"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    (folder / "in.ipynb").write_text(json.dumps(notebook))
+    filed = run("papermill", "in.ipynb", "out.ipynb", "--prepare-only", cwd=folder)
+    assert filed.returncode == 0, filed.stderr
+    written = json.loads((folder / "out.ipynb").read_text())
+    piped = run(
+        "papermill", "-", "-", "--prepare-only", cwd=folder, stdin=(folder / "in.ipynb").read_text()
+    )
+    assert piped.returncode == 0, piped.stderr
+    for answer in (written, json.loads(piped.stdout)):
+        assert answer["metadata"]["kernelspec"] == notebook["metadata"]["kernelspec"]
+        assert [(cell["id"], cell["source"]) for cell in answer["cells"]] == [("a", ["a = 1"])]
+    # A folder is no place for papermill to write to, and stays none.
+    refused = run("papermill", "in.ipynb", "executed", "--prepare-only", cwd=folder)
+    assert "IsADirectoryError" in refused.stderr
+
+
+def test_papermill_loads_the_handler_that_serves_every_local_path(handler):
+    from papermill.iorw import papermill_io
+
+    for path in ("a.py", "./a.py", "/a.py", "../a.py", "notebooks/a.py", "a.ipynb", "a.yaml"):
+        assert papermill_io.get_handler(path) is handler
+    for path in ("-", "s3://a.py", "https://a.org/a.py"):
+        assert papermill_io.get_handler(path) is not handler
+
+
+@pytest.mark.parametrize(("text", "is_replaced"), [(FROM_TEXT, True), (OTHER, False)])
+def test_only_results_of_py_notebooks_are_replaced_in_one_piece(
+    handler, tmp_path, text, is_replaced
+):
+    target = tmp_path / "a.ipynb"
+    target.write_text("old")
+    target.with_suffix(".link").hardlink_to(target)
+    handler.write(text, str(target))
+    assert target.read_text() == text
+    # The other name still leads to the old file, unless that file itself was written over.
+    assert (target.with_suffix(".link").read_text() == "old") is is_replaced
+
+
+def test_a_pipe_is_written_to_and_not_replaced(handler, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    received = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    handler.write(FROM_TEXT, str(tmp_path / "pipe"))
+    reader.join(timeout=10)
+    assert received == [FROM_TEXT]
+    assert (tmp_path / "pipe").is_fifo()
