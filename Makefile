@@ -20,20 +20,26 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Else debugpy warns, in every kernel it starts in, about modules that Python keeps frozen.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
+# Where a run stopped, in one sentence; what an earlier run left is no answer.
+STARTED := .venv/started
+stopped = { [ $(1) -ot $(STARTED) ] || python -m lab.research_log --show $(1); exit 1; }
+
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
 
 setup: $(INSTALLED)  ## install everything into .venv; PYTHON=python3.12 chooses the Python
 
 run: known-notebook $(INSTALLED)  ## run one notebook in full and show its verdict; NN=004 chooses it
-	@mkdir -p executed
-	papermill $(NOTEBOOK) executed/$(NN).ipynb $(addprefix -f ,$(wildcard params/$(NN).yaml))
+	@mkdir -p executed && touch $(STARTED)
+	papermill $(NOTEBOOK) executed/$(NN).ipynb $(addprefix -f ,$(wildcard params/$(NN).yaml)) \
+	  || $(call stopped,executed/$(NN).ipynb)
 	@python -m lab.research_log --write executed
 	@python -m lab.research_log --show executed/$(NN).ipynb
 
 smoke: known-notebook $(INSTALLED)  ## the same in seconds, at sizes that show only that it works
-	@mkdir -p executed/smoke
-	papermill $(NOTEBOOK) executed/smoke/$(NN).ipynb $(addprefix -f ,$(wildcard params/smoke/$(NN).yaml))
+	@mkdir -p executed/smoke && touch $(STARTED)
+	papermill $(NOTEBOOK) executed/smoke/$(NN).ipynb $(addprefix -f ,$(wildcard params/smoke/$(NN).yaml)) \
+	  || $(call stopped,executed/smoke/$(NN).ipynb)
 	@python -m lab.research_log --show executed/smoke/$(NN).ipynb
 
 test: $(INSTALLED)  ## all tests, then what `make regress` does

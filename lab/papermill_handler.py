@@ -18,7 +18,8 @@ from typing import Any
 import click
 from papermill.iorw import LocalHandler, papermill_io
 
-from lab.files import write_text
+from lab.executed import is_finished, previous
+from lab.files import write_bytes, write_text
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -49,7 +50,8 @@ class PercentHandler(LocalHandler):
     def write(self, buf: str, path: str) -> None:
         """Write a result: whole or not at all if it came from a .py, else as papermill does.
 
-        A .py notebook may go to a folder, and is named after its source there.
+        A .py notebook may go to a folder, and is named after its source there. A finished result
+        is kept beside the run that replaces it until that has finished too.
 
         Raises:
             NotebookError: the folder to write to does not exist, or a .py would be written over.
@@ -66,7 +68,7 @@ class PercentHandler(LocalHandler):
         if target.suffix == ".py":
             raise NotebookError(f"{path} is no place for a result: name a file that ends in .ipynb")
         try:
-            write_text(target, buf)
+            _replace(target, buf)
         except FileNotFoundError as error:
             raise NotebookError(str(error)) from None
 
@@ -96,6 +98,18 @@ def _require_percent(source: str, path: str) -> None:
         compile(source, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
     except SyntaxError as error:
         raise NotebookError(f"{path}, line {error.lineno}: {error.msg}") from None
+
+
+def _replace(target: Path, buf: str) -> None:
+    """Write how far a run has come; the finished result before it is kept until it has finished."""
+    kept = previous(target)
+    if is_finished(buf):
+        write_text(target, buf)
+        kept.unlink(missing_ok=True)
+        return
+    if target.exists() and is_finished(content := target.read_bytes()):
+        write_bytes(kept, content)
+    write_text(target, buf)
 
 
 def _metadata(buf: str) -> dict[str, Any]:

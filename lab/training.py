@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lab.checkpoint import Checkpoint
+from lab.checkpoint import Checkpoint, describe
 from lab.frontend import progress
 from lab.seeding import stream
 from lab.tasks import Batch, Task
@@ -83,11 +83,13 @@ def fit_together(
         watch: functions of a model, called before the first update, every `watch_every` updates
             (0: a fiftieth of the steps), and at the end.
         checkpoint: a safetensors file, written every `checkpoint_seconds` and at the end; where it
-            exists already, training resumes from it and ends with the same numbers.
+            exists already, training resumes from it and ends with the same numbers. It must be of
+            the same settings, and of models and tasks with the same public attributes.
 
     Raises:
         ValueError: a checkpoint of another model or other settings; an lr for no parameter.
-        FloatingPointError: a loss is not finite; says which seed and step.
+        FloatingPointError: a loss is not finite, which says which seed and update; or parameters
+            have run away so far that a linear system cannot be solved.
     """
     run = _Run(models, tasks, seeds, pick_device(device))
     rates = _rates(run.parameters, lr)
@@ -97,7 +99,9 @@ def fit_together(
     identity = {
         "seeds": list(seeds), "steps": steps, "batch": batch, "lengths": lengths, "rates": rates,
         "schedule": schedule, "optimizer": getattr(optimizer, "__name__", str(optimizer)),
-        "shapes": {name: list(p.shape) for name, p in run.parameters.items()},
+        "watch": sorted(log.watch), "watch_every": log.every,
+        "parameters": {n: f"{p.dtype} {tuple(p.shape)}" for n, p in run.parameters.items()},
+        "models": describe(models), "tasks": describe(tasks),
     }  # fmt: skip
     saved = Checkpoint(checkpoint, identity, checkpoint_seconds)
     done, before = _resume(saved.load(), run, updates, log)
@@ -108,7 +112,11 @@ def fit_together(
         log.snapshot(step)
         for group, rate in zip(updates.param_groups, rates.values(), strict=True):
             group["lr"] = rate * _multiplier(schedule, step, steps)
-        losses = run.losses(batch, steps_long)
+        try:
+            losses = run.losses(batch, steps_long)
+        except torch.linalg.LinAlgError as error:  # parameters that have run away
+            problem = f"the model cannot be evaluated at update {step} ({error})"
+            raise FloatingPointError(f"{problem}: try a smaller lr") from error
         log.add(losses, step)
         updates.zero_grad()
         losses.sum().backward()
@@ -124,18 +132,19 @@ def fit_together(
 def evaluate(
     model: nn.Module, task: Task, *, length: int, samples: int, seed: int, chunk: int = 1000
 ) -> dict[str, float]:
-    """Score a model on fresh examples, in chunks that fit into memory.
+    """Score a model on fresh examples, shown to it in chunks that fit into memory.
 
     Returns:
         loss: the mean over `samples` examples of `length` steps; floor and chance: the task's own.
     """
     device = next(model.parameters()).device
-    generator, total = stream(seed, "scoring"), 0.0
-    for begin in range(0, samples, chunk):
-        size = min(chunk, samples - begin)
-        examples = _to_device(task.sample(size, length, generator), device)
-        total += size * task.loss(model, examples).item()
-    return {"loss": total / samples, "floor": task.floor(length), "chance": task.chance(length)}
+    # All are drawn at once, and each weighs as many steps as are scored: chunks change nothing.
+    examples = task.sample(samples, length, stream(seed, "scoring"))
+    scored, total = examples.mask.sum().item(), 0.0
+    for parts in zip(*(part.split(chunk) for part in examples), strict=True):
+        shown = _to_device(Batch(*parts), device)
+        total += task.loss(model, shown).item() * shown.mask.sum().item()
+    return {"loss": total / scored, "floor": task.floor(length), "chance": task.chance(length)}
 
 
 def pick_device(device: str) -> torch.device:
@@ -251,7 +260,7 @@ class _Log:
 
     def histories(self, seconds: float) -> list[History]:
         """One for every model."""
-        losses = torch.stack(self.losses, dim=1) if self.losses else torch.empty(1, 0)
+        losses = torch.stack(self.losses).mT if self.losses else torch.empty(len(self.seeds), 0)
         watched = {name: torch.stack(seen, dim=1) for name, seen in self.snapshots.items()}
         return [
             History(losses[i], {n: w[i] for n, w in watched.items()}, self.taken_at, seconds)

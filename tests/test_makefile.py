@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,27 @@ def test_an_unknown_notebook_is_told_those_that_exist(folder):
 )
 def test_run_is_one_papermill_command(folder, arguments, command):
     done = make(folder, "-n", *arguments)
-    assert command in [line.strip() for line in done.stdout.splitlines()]
+    assert command in [line.strip(" \\") for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("target", ["run", "smoke"])
+def test_a_run_that_stops_ends_in_one_sentence_about_itself(folder, target):
+    result = folder / ("executed" if target == "run" else "executed/smoke") / "004.ipynb"
+    result.parent.mkdir(parents=True)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "installed").touch()
+    script(folder / ".venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    script(folder / ".venv/bin/papermill", f"#!/bin/sh\necho '{{' > {result}\nexit 1\n")
+    done = make(folder, target)
+    assert done.returncode != 0
+    sentence, _ = done.stderr.splitlines()  # and that of make
+    assert sentence.startswith(f"{result.relative_to(folder)}, unreadable: ")
+    assert not (folder / "executed" / "README.md").exists()
+    # An error before the first cell leaves the notebook of the run before.
+    script(folder / ".venv/bin/papermill", "#!/bin/sh\necho 'no such file' >&2\nexit 1\n")
+    done = make(folder, target)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[:-1] == ["no such file"]
 
 
 def test_help_lists_every_target(folder):

@@ -46,8 +46,11 @@ print(os.getcwd())
 """
 
 
-FROM_TEXT = json.dumps({"cells": [], "metadata": {"jupytext": {}}})
-OTHER = json.dumps({"cells": [], "metadata": {}})
+# How far a run has come before its first cell, from a .py and from an .ipynb.
+WAITING = [{"cell_type": "code", "source": ["a = 1"], "metadata": {}, "outputs": []}]
+FROM_TEXT = json.dumps({"cells": WAITING, "metadata": {"jupytext": {}}})
+OTHER = json.dumps({"cells": WAITING, "metadata": {}})
+FINISHED = json.dumps({"cells": [], "metadata": {}})
 
 
 def run(*command, cwd, stdin=""):
@@ -132,18 +135,26 @@ def test_nbval_compares_the_result_with_a_fresh_run(executed, tmp_path):
     assert "1 failed, 11 passed" in done.stdout, done.stdout
 
 
-def test_a_wrong_parameter_is_one_sentence_and_the_run_fails(folder):
-    done = run(
-        *("papermill", "notebooks/007_tiny.py", "executed/007.ipynb", "-p", "lenght", "64"),
-        cwd=folder,
-    )
+def test_a_wrong_parameter_is_one_sentence_and_costs_no_result(executed, folder):
+    result, kept = folder / "executed" / "007.ipynb", folder / "executed" / "007.ipynb.previous"
+    result.write_text(json.dumps(executed[2]))
+    finished = result.read_bytes()
+    papermill = ("papermill", "notebooks/007_tiny.py", "executed/007.ipynb")
     sentence = "ParameterError: this notebook has no parameter lenght: did you mean length?"
+
+    done = run(*papermill, "-p", "lenght", "64", cwd=folder)
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith(sentence)
     assert "lab/notebook.py" not in done.stderr  # no traceback through the checks
-    written = json.loads((folder / "executed" / "007.ipynb").read_text())
+    written = json.loads(result.read_text())
     errors = [o for c in written["cells"] for o in c.get("outputs", []) if "ename" in o]
     assert [error["traceback"] for error in errors] == [[sentence]]
+    assert kept.read_bytes() == finished
+
+    done = run(*papermill, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "length=128" in outputs(json.loads(result.read_text()))[0]
+    assert not kept.exists()
 
 
 def test_help_shows_names_types_defaults_and_comments(folder):
@@ -264,17 +275,30 @@ def test_papermill_loads_the_handler_that_serves_every_local_path(handler):
         assert papermill_io.get_handler(path) is not handler
 
 
-@pytest.mark.parametrize(("text", "is_replaced"), [(FROM_TEXT, True), (OTHER, False)])
-def test_only_results_of_py_notebooks_are_replaced_in_one_piece(
-    handler, tmp_path, text, is_replaced
+@pytest.mark.parametrize(("text", "is_from_text"), [(FROM_TEXT, True), (OTHER, False)])
+def test_only_runs_of_py_notebooks_write_in_one_piece_and_keep_what_was_finished(
+    handler, tmp_path, text, is_from_text
 ):
     target = tmp_path / "a.ipynb"
-    target.write_text("old")
+    target.write_text(FINISHED)
     target.with_suffix(".link").hardlink_to(target)
     handler.write(text, str(target))
     assert target.read_text() == text
     # The other name still leads to the old file, unless that file itself was written over.
-    assert (target.with_suffix(".link").read_text() == "old") is is_replaced
+    assert (target.with_suffix(".link").read_text() == FINISHED) is is_from_text
+    kept = {path.name: path.read_text() for path in tmp_path.glob("*.previous")}
+    assert kept == ({"a.ipynb.previous": FINISHED} if is_from_text else {})
+
+
+@pytest.mark.parametrize("old", ["", "{", FROM_TEXT])
+def test_what_was_not_finished_is_not_kept(handler, tmp_path, old):
+    (tmp_path / "a.ipynb").write_text(old)
+    handler.write(FROM_TEXT, str(tmp_path / "a.ipynb"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ipynb"]
+    # Nor does it take the place of what was kept before.
+    (tmp_path / "a.ipynb.previous").write_text(FINISHED)
+    handler.write(FROM_TEXT, str(tmp_path / "a.ipynb"))
+    assert (tmp_path / "a.ipynb.previous").read_text() == FINISHED
 
 
 def test_a_pipe_is_written_to_and_not_replaced(handler, tmp_path):

@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from lab import evidence, research_log
 from lab.evidence import MIME, Evidence
+from lab.executed import LONGEST
 
 patient = settings(deadline=None)
 
@@ -149,7 +150,7 @@ def test_an_error_after_the_record_fails_the_run(tmp_path):
 def test_pages_of_error_message_become_one_sentence(tmp_path):
     detail = entry_of(tmp_path, code("x" * 500, error(value="word \n" * 5000))).detail
     assert "\n" not in detail
-    assert len(detail) <= research_log.LONGEST
+    assert len(detail) <= LONGEST
 
 
 # --- files that are broken -----------------------------------------------------------------------
@@ -489,6 +490,15 @@ def test_what_cannot_be_shown_ends_in_one_sentence(
     assert captured.out == ""
     assert captured.err.startswith(sentence)
     assert captured.err.count("\n") == 1
+
+
+def test_show_says_where_the_result_before_a_failed_run_is_kept(executed, monkeypatch, capsys):
+    monkeypatch.chdir(executed)
+    (executed / "015.ipynb.previous").touch()
+    assert research_log.main(["--show", "015.ipynb"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "got 0. The last finished result is kept in 015.ipynb.previous.\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["--write", "a", "--show", "b"], ["executed"]])

@@ -27,7 +27,8 @@ def causal_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     if x.ndim != 3 or not 1 <= x.shape[1] <= T or x.shape[2] != kernel.shape[2]:
         shapes = f"x {tuple(x.shape)} and kernel {tuple(kernel.shape)}"
         raise ValueError(f"{shapes} must be (B, S, p) and (T, q, p) with 1 <= S <= T")
-    if x.shape[1] <= SHORT:
+    # Fourier transforms refuse an empty batch.
+    if x.shape[1] <= SHORT or x.shape[0] == 0:
         return _shifted_sum(x, kernel)
     # Padding to twice the length keeps the end from wrapping round onto the beginning.
     spectrum = torch.einsum(

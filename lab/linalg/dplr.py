@@ -1,6 +1,7 @@
 """Matrices that are diagonal plus low rank (DPLR), after S4."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -32,13 +33,20 @@ class DPLR:
         """Columns of P: an upper bound on the rank of the low-rank term."""
         return self.P.shape[-1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the whole matrix: complex as soon as one of its parts is."""
+        return reduce(torch.promote_types, (self.diagonal.dtype, self.P.dtype, self.Q.dtype))
+
     def to_dense(self) -> Tensor:
         """["N N"]: the definition, which every product and inverse here must agree with."""
-        return torch.diag_embed(self.diagonal) + self.P @ self.Q.mT
+        low_rank = self.P.to(self.dtype) @ self.Q.mT.to(self.dtype)
+        return torch.diag_embed(self.diagonal) + low_rank
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """The product with x ["N k"], at cost N r k in place of N^2 k."""
-        return self.diagonal[:, None] * x + self.P @ (self.Q.mT.to(x.dtype) @ x)
+        x = x.to(torch.promote_types(self.dtype, x.dtype))
+        return self.diagonal[:, None] * x + self.P.to(x.dtype) @ (self.Q.mT.to(x.dtype) @ x)
 
     def resolvent(self, alpha: Tensor, beta: Tensor, x: Tensor) -> Tensor:
         """(alpha I - beta A)^-1 x for many pairs (alpha, beta) at once, by Woodbury.

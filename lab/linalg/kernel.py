@@ -1,10 +1,12 @@
 """The convolution kernel k[t] = Re(C A_d^t B_d) of a time-invariant state-space model."""
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
 
+from lab.linalg.discretisation import bilinear
 from lab.linalg.dplr import DPLR
 
 
@@ -20,9 +22,10 @@ def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tenso
     Returns:
         Float["length q p"]: the response at step t to a unit input at step 0, k[0] included.
     """
-    state, responses = B_d, []
+    A_d, state, C = _of_one_dtype(A_d, B_d, C)
+    responses = []
     for _ in range(length):
-        responses.append((C.to(state.dtype) @ state).real)
+        responses.append((C @ state).real)
         state = A_d @ state
     return torch.stack(responses)
 
@@ -33,7 +36,7 @@ def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
     Any transition serves, and no eigenvectors are taken. Cost: length q N^2 + N^3 log2(length).
     """
     q, N = C.shape
-    rows, power = C.to(A_d.dtype), A_d
+    power, B_d, rows = _of_one_dtype(A_d, B_d, C)
     while rows.shape[0] < q * length:
         rows = torch.cat([rows, rows @ power])
         power = power @ power
@@ -57,17 +60,24 @@ def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> T
     Cost: length N (q + r) (p + r) + N^3 log2(length), against length q N^2 for doubling: it pays
     where N is large beside the rank and the number of channels.
 
-    Precision: about 1e-16 / (dt |lambda|) relative to the kernel, from z = 1, where the resolvent
-    of a slow mode is nearly singular and I - A_d^L nearly zero.
+    Precision: about 1e-16 / d relative to the kernel and 1e-16 / d^2 to its gradients, where d is
+    the distance from an eigenvalue of A_d to the nearest root of unity: the resolvent is nearly
+    singular there and I - A_d^L nearly zero. For a slow mode d is dt |lambda|, from z = 1; an
+    undamped mode may come closer, and has no kernel in this form where d = 0.
 
     Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces,
     section 3 and appendix C.3.
     """
     angles = -2 * math.pi * torch.arange(length, device=B.device, dtype=B.real.dtype) / length
     z = torch.polar(torch.ones_like(angles), angles)
+    A_d = bilinear(A, B, dt)[0].to(z.dtype)
     identity = torch.eye(C.shape[1], dtype=z.dtype, device=B.device)
-    one = torch.ones_like(z[:1])
-    A_d = 2 * A.resolvent(one, dt / 2 * one, identity)[0] - identity
     wrapped = C.to(z.dtype) @ (identity - torch.linalg.matrix_power(A_d, length))
     spectrum = dt * A.transfer(wrapped, 1 - z, (1 + z) * (dt / 2), B)  # (length, q, p)
     return torch.fft.ifft(spectrum, dim=0).real
+
+
+def _of_one_dtype(*tensors: Tensor) -> list[Tensor]:
+    """All as complex as the most complex of them: matrix products refuse mixed types."""
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    return [tensor.to(dtype) for tensor in tensors]

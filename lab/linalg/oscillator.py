@@ -9,12 +9,15 @@ def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
 
     Args:
         omega: Float["..."], undamped angular frequency in rad/s, positive.
-        zeta: Float["..."], damping ratio, dimensionless, in [0, 1).
+        zeta: Float["..."], damping ratio, dimensionless, in [0, 1]. A sigmoid can round to 1, where
+            the slope of the root is infinite: it is taken as 0 there.
 
     Returns:
         Complex["..."], in 1/s, of size omega and with real part at most 0.
     """
-    return torch.complex(-zeta * omega, omega * torch.sqrt(1 - zeta.square()))
+    smallest = torch.finfo(zeta.dtype).tiny
+    ratio = torch.sqrt((1 - zeta.square()).clamp_min(smallest))
+    return torch.complex(-zeta * omega, omega * ratio)
 
 
 def oscillator_parameters(transition: Tensor, dt: float) -> tuple[Tensor, Tensor]:

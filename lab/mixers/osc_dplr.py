@@ -1,7 +1,7 @@
 """OscDPLR: a state-space layer whose eigenvalues are those of damped oscillators."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,9 @@ class OscDPLR(nn.Module):
         super().__init__()
         if d_input % heads or d_state % heads:
             raise ValueError(f"heads {heads} must divide d_input {d_input} and d_state {d_state}")
+        if form not in get_args(Form) or discretisation not in get_args(Discretisation):
+            given = f"form {form!r} and discretisation {discretisation!r}"
+            raise ValueError(f"{given} must be of {get_args(Form)} and {get_args(Discretisation)}")
         self.heads, self.dt, self.form, self.discretisation = heads, dt, form, discretisation
 
         def draw(*shape: int) -> nn.Parameter:

@@ -213,7 +213,7 @@ def mean_decay(time: Tensor) -> Tensor:
     safe = torch.where(time > 0, time, torch.ones_like(time))
 
     def E1(x: float) -> Tensor:
-        return torch.from_numpy(exp1((safe * x).numpy()))
+        return torch.as_tensor(exp1((safe * x).numpy()))
 
     integral = E1(a * c) - E1(a * d) - E1(b * c) + E1(b * d)
     mean = integral / (safe * (b - a) * (d - c))

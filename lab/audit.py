@@ -1,0 +1,232 @@
+"""Checks made before anything trains: of a task, and of a model.
+
+What would invalidate every later number (a model that sees the future, two forms of it that
+disagree, NaN in the data) stops with an `AuditError`. All the rest is shown, for a reader to judge.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lab.mixers import unroll
+from lab.seeding import stream
+from lab.tasks import Batch, Task
+
+
+class AuditError(Exception):
+    """The apparatus is broken: numbers made with it would mean nothing."""
+
+
+class Report:
+    """What an audit found, as rows of (what, found, remark); displays as a table."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.rows: list[tuple[str, str, str]] = []
+
+    def add(self, what: str, found: float | str, remark: str = "") -> None:
+        """Append a row; numbers are shown to four digits."""
+        shown = found if isinstance(found, str) else f"{found:,.4g}"
+        self.rows.append((what, shown, remark))
+
+    def __getitem__(self, what: str) -> str:
+        """What was found under a name."""
+        return {name: found for name, found, _ in self.rows}[what]
+
+    def __repr__(self) -> str:
+        widths = [max(len(row[i]) for row in self.rows) for i in range(2)]
+        lines = [f"{w:<{widths[0]}}  {f:>{widths[1]}}  {r}".rstrip() for w, f, r in self.rows]
+        return "\n".join([self.title, *lines])
+
+    def _repr_html_(self) -> str:
+        import pandas as pd  # only to draw a table
+
+        frame = pd.DataFrame(self.rows, columns=["", "found", "remark"])
+        return f"<b>{self.title}</b>" + frame.to_html(index=False, border=0)
+
+
+def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Report:
+    """Does the input determine the target, and what could a model score at all?
+
+    Args:
+        examined: the task.
+        length: time steps of an example.
+        drawn: how many examples to look at; a further tenth stands for a test set.
+        seed: of the draw.
+
+    Raises:
+        AuditError: an input or target is NaN or infinite, or the measured variance of the targets
+            given the input is not what the task states as its floor.
+    """
+    train = examined.sample(drawn, length, stream(seed, "audit of training data"))
+    test = examined.sample(max(1, drawn // 10), length, stream(seed, "audit of test data"))
+    for name, part in (("inputs", train.inputs), ("targets", train.targets)):
+        if not part.double().isfinite().all():
+            raise AuditError(f"the {name} of {type(examined).__name__} hold NaN or infinity")
+    groups, seen = _group(train.inputs), _rows(train.inputs)
+    chance, floor = examined.chance(length), examined.floor(length)
+    report = Report(f"{type(examined).__name__}, {length} steps, {drawn:,} examples")
+    report.add("distinct inputs, of all", examined.distinct_inputs(length))
+    report.add("distinct inputs, drawn", len(seen))
+    overlap = sum(row in seen for row in map(bytes, _as_bytes(test.inputs))) / len(test.inputs)
+    report.add("test inputs also in training", f"{overlap:.1%}")
+    report.add("chance: a constant guess", chance)
+    report.add("floor: the best possible", floor, _floor_remark(floor, chance))
+    given_input = _variance_within(train, groups)
+    report.add("variance of the target, input given", *given_input)
+    return report
+
+
+def model(
+    examined: nn.Module,
+    trained_on: Task,
+    *,
+    length: int,
+    parameters: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Is the model what it is said to be, and fit to be trained?
+
+    Args:
+        examined: a mixer, or a model with the same methods.
+        trained_on: for the shape of its inputs, and one batch for the gradients.
+        length: time steps.
+        parameters: the count that was reported, if any.
+        seed: of the random inputs.
+
+    Raises:
+        AuditError: the parameter count is another one; an output depends on a later input; the step
+            form differs from the parallel form; an output is not finite.
+    """
+    generator = stream(seed, "audit of the model")
+    batch = trained_on.sample(32, length, generator)
+    weight = next(examined.parameters())
+    width = batch.inputs.shape[-1]
+    x = torch.randn(2, length, width, generator=generator, dtype=torch.float64).to(weight)
+    batch = Batch(*(part.to(weight.device) for part in batch))
+    report = Report(f"{type(examined).__name__}, {length} steps")
+    _count(examined, parameters, report)
+    with torch.no_grad():
+        _forms(examined, x, report)
+        _dynamics(examined, x, report)
+    _gradients(examined, trained_on, batch, report)
+    return report
+
+
+def disagreement(
+    examined: nn.Module, x: Tensor, forms: Sequence[Callable[[Tensor], Tensor]]
+) -> float:
+    """The largest gap between several forms of one model, in outputs and gradients.
+
+    Args:
+        examined: whose parameters the gradients of the mean squared output are taken for.
+        x: the input.
+        forms: functions of `x`; the first is the one that all others are held against.
+
+    Returns:
+        The gap, relative to the largest value of what is compared where that is above 1.
+    """
+    parameters = [parameter for parameter in examined.parameters() if parameter.numel()]
+    found = []
+    for form in forms:
+        y = form(x)
+        found.append([y, *torch.autograd.grad(y.square().mean(), parameters)])
+    gaps = [
+        (other - reference).abs().max() / reference.abs().max().clamp(min=1)
+        for results in found[1:]
+        for other, reference in zip(results, found[0], strict=True)
+    ]
+    return max(gap.item() for gap in gaps)
+
+
+def _count(examined: nn.Module, expected: int | None, report: Report) -> None:
+    count = sum(parameter.numel() for parameter in examined.parameters())
+    if expected not in (None, count):
+        raise AuditError(f"the model has {count} parameters, {expected} were reported")
+    report.add("real parameters", f"{count:,}", "as reported" if expected == count else "")
+
+
+def _forms(examined: nn.Module, x: Tensor, report: Report) -> None:
+    """Causality, and the parallel form against the step form."""
+    y = examined(x)
+    if not y.isfinite().all():
+        raise AuditError("the output is not finite on random input of unit variance")
+    tolerance = _tolerance(x) * max(1.0, y.abs().max().item())
+    change = x.shape[1] // 2
+    late = x.clone()
+    late[:, change:] += torch.ones_like(late[:, change:])
+    leak = (examined(late) - y)[:, :change].abs()
+    leaked = leak.max().item() if leak.numel() else 0.0
+    if leaked > tolerance:
+        raise AuditError(f"a change of the input at step {change} moves earlier outputs: {leaked}")
+    report.add("largest move before a changed input", leaked, "causal")
+    gap = (unroll(examined, x) - y).abs().max().item()  # type: ignore[arg-type]
+    if gap > tolerance:
+        raise AuditError(f"the step form differs from the parallel form by {gap}")
+    report.add("step form against parallel form", gap, "the same")
+    report.add("variance of the output at the start", y.var().item(), "input of variance 1")
+
+
+def _dynamics(examined: nn.Module, x: Tensor, report: Report) -> None:
+    """Eigenvalues against the unit circle, and how the state grows."""
+    sizes = examined.eigenvalues(x).abs()  # type: ignore[operator]
+    outside = (sizes[0, 0] > 1 + _tolerance(x)).sum().item()
+    remark = "stable" if outside == 0 else f"{outside} of {sizes.shape[-1]} outside the unit circle"
+    report.add("largest size of an eigenvalue", f"{sizes.max().item():.6f}", remark)
+    norms = examined.states(x).flatten(2).norm(dim=-1).mean(0)  # type: ignore[operator]
+    report.add("norm of the state, largest", norms.max().item(), f"at step {norms.argmax().item()}")
+    report.add("norm of the state, last", norms[-1].item())
+
+
+def _gradients(examined: nn.Module, trained_on: Task, batch: Batch, report: Report) -> None:
+    """The gradient norm of every parameter, on one batch."""
+    loss = trained_on.loss(examined, batch)
+    named = {name: p for name, p in examined.named_parameters() if p.numel()}
+    names, parameters = list(named), list(named.values())
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for name, gradient in zip(names, gradients, strict=True):
+        size = 0.0 if gradient is None else gradient.norm().item()
+        dead = "" if size else "dead: the loss does not depend on it"
+        report.add(f"gradient norm of {name}", size, dead)
+
+
+def _tolerance(x: Tensor) -> float:
+    """What rounding may do, relative to outputs of size 1: float64 has 16 digits, float32 has 7."""
+    return 1e-10 if x.dtype == torch.float64 else 1e-4
+
+
+def _as_bytes(inputs: Tensor) -> Iterable[bytes]:
+    return (row.tobytes() for row in inputs.flatten(1).contiguous().numpy())
+
+
+def _rows(inputs: Tensor) -> set[bytes]:
+    return set(_as_bytes(inputs))
+
+
+def _group(inputs: Tensor) -> Tensor:
+    """Int64["B"]: the same number for identical inputs."""
+    return torch.unique(inputs.flatten(1), dim=0, return_inverse=True)[1]
+
+
+def _variance_within(train: Batch, groups: Tensor) -> tuple[float | str, str]:
+    """The mean variance of the targets among examples with the same input, and what it says."""
+    sizes = torch.bincount(groups)
+    if sizes.max() == 1:
+        return "none to compare", "all inputs differ"
+    targets = train.targets.double().flatten(1)
+    sums = torch.zeros(len(sizes), targets.shape[1], dtype=torch.float64)
+    means = sums.index_add(0, groups, targets) / sizes[:, None]
+    repeated = sizes[groups] > 1
+    residual = (targets - means[groups])[repeated].square().mean().item()
+    degrees = (len(targets) - len(sizes)) / max(repeated.sum().item(), 1)
+    variance = residual / max(degrees, 1e-12)
+    if variance <= 1e-12 * targets.square().mean().item():
+        return 0.0, "the input determines the target"
+    return variance, "the input does NOT determine the target"
+
+
+def _floor_remark(floor: float, chance: float) -> str:
+    if floor >= 0.999 * chance:
+        return "no model can beat a constant guess"
+    return f"{floor / chance:.1%} of chance"

@@ -1,0 +1,39 @@
+"""Criteria written down before a run, the verdict that follows from them, and the record of both.
+
+A notebook makes one `Evidence`, calls `check` once for every criterion and displays it. The display
+carries the record as JSON of type `MIME`, and `lab.research_log` reads it back from the executed
+notebook. Nothing here imports torch: reading a record must stay cheap.
+"""
+
+from lab.evidence.comparison import OPS, holds, shown
+from lab.evidence.criteria import COLUMNS, KINDS, Criterion, criterion
+from lab.evidence.display import as_html, as_text
+from lab.evidence.machine import commit, environment
+from lab.evidence.record import MIME, SCHEMA, Evidence
+from lab.evidence.stored import reproducible, same, validate
+from lab.evidence.verdict import RULE, Verdict, decide, explain, verdict_line
+
+__all__ = [
+    "COLUMNS",
+    "KINDS",
+    "MIME",
+    "OPS",
+    "RULE",
+    "SCHEMA",
+    "Criterion",
+    "Evidence",
+    "Verdict",
+    "as_html",
+    "as_text",
+    "commit",
+    "criterion",
+    "decide",
+    "environment",
+    "explain",
+    "holds",
+    "reproducible",
+    "same",
+    "shown",
+    "validate",
+    "verdict_line",
+]

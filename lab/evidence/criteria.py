@@ -1,0 +1,174 @@
+"""One criterion: what is checked when it is made, what it says, and its place in the record."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from lab.evidence.comparison import OPS, Threshold, holds, shown, shown_limit, shown_value
+from lab.evidence.values import check_text, check_type, finite, number
+
+KINDS = ("success", "failure", "kill", "context")
+COLUMNS = ("id", "arm", "metric", "kind", "value", "limit", "status")
+
+# Spellings that look unlike the operator they stand for, so that similarity would not find it.
+_MEANT = {"=": "==", "=<": "<=", "=>": ">=", "≤": "<=", "≥": ">=", "∈": "in"}
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One comparison of a measured value with a threshold; make it with `criterion`."""
+
+    id: str
+    arm: str
+    metric: str
+    value: float | None
+    spread: float | None
+    op: str
+    threshold: Threshold
+    kind: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the comparison holds, wanted or not."""
+        return holds(self.value, self.op, self.threshold)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict may depend on it: not of the reported arm, and not context."""
+        return self.arm != "reported" and self.kind != "context"
+
+    @property
+    def as_wanted(self) -> bool:
+        """Whether it speaks for the hypothesis: a success met, or a failure or kill not met."""
+        return self.value is not None and self.met == (self.kind == "success")
+
+    @property
+    def status(self) -> str:
+        """The outcome in words, without the measured number."""
+        if self.kind == "context":
+            return "recorded"
+        if self.value is None:
+            return "not finite"
+        if self.met:
+            return "met"
+        return "missed" if self.kind == "success" else "not met"
+
+    @property
+    def name(self) -> str:
+        """Id, arm and metric: what tells it from every other criterion of the experiment."""
+        where = f"{self.arm}, {self.metric}" if self.metric else self.arm
+        return f"{self.id} ({where})"
+
+    def record(self) -> dict[str, Any]:
+        """The criterion as plain JSON values, which `read` takes back."""
+        threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
+        return {**dataclasses.asdict(self), "threshold": threshold, "met": self.met}
+
+    def row(self) -> tuple[str, ...]:
+        """The criterion as text, one entry for each of `COLUMNS`."""
+        value = shown_value(self.value, self.op, self.threshold)
+        spread = "" if self.spread is None else f" ± {shown(self.spread, 2)}"
+        limit = shown_limit(self.op, self.threshold)
+        return (self.id, self.arm, self.metric, self.kind, value + spread, limit, self.status)
+
+
+def criterion(
+    id: str,  # noqa: A002  (the word of the specifications and of the record)
+    value: object,
+    op: str,
+    threshold: object,
+    *,
+    arm: str = "corrected",
+    kind: str = "success",
+    metric: str = "",
+    spread: object = None,
+) -> Criterion:
+    """A checked criterion.
+
+    Args:
+        id: as in the specification, "C1".
+        value: one number, a tensor or array of one element too; None, NaN and infinities are kept
+            as None.
+        op: one of `OPS`.
+        threshold: a finite number, or for "in" the closed interval (low, high).
+        arm: which of the runs the value comes from; "reported" repeats an earlier run.
+        kind: one of `KINDS`.
+        metric: what was measured, where the id has several.
+        spread: how far seeds lie apart, in units of the value; None if there is only one.
+
+    Raises:
+        TypeError: a value is not a number, or a name is not text.
+        ValueError: op, kind, arm, threshold or spread is not as above.
+    """
+    for name, text in {"id": id, "arm": arm, "op": op, "kind": kind}.items():
+        check_text(text, f"{name} of criterion {id!r}")
+    if not isinstance(metric, str):
+        raise TypeError(f"metric of criterion {id} must be text, got {metric!r}")
+    _check_choice(op, OPS, f"op of criterion {id}")
+    _check_choice(kind, KINDS, f"kind of criterion {id}")
+    _check_arm(arm, f"arm of criterion {id}")
+    return Criterion(
+        id=id,
+        arm=arm,
+        metric=metric,
+        value=number(value, f"value of criterion {id}"),
+        spread=_spread(spread, f"spread of criterion {id}"),
+        op=op,
+        threshold=_threshold(threshold, op, f"threshold of criterion {id}"),
+        kind=kind,
+    )
+
+
+def read(stored: Any) -> Criterion:
+    """A criterion as it stands in a record.
+
+    Raises:
+        ValueError: a field is missing, unknown or of the wrong type, or `met` is not what the
+            others say.
+    """
+    check_type(stored, dict, "a criterion of the record")
+    fields = dict(stored)
+    met = fields.pop("met", None)
+    if odd := fields.keys() ^ {field.name for field in dataclasses.fields(Criterion)}:
+        names = ", ".join(sorted(odd))
+        raise ValueError(f"a criterion of the record has fields missing or unknown: {names}")
+    try:
+        found = criterion(**fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a criterion of the record cannot be read: {error}") from error
+    if met is not found.met:
+        raise ValueError(f"the record is inconsistent: criterion {found.name} says met is {met!r}")
+    return found
+
+
+def _check_choice(name: str, valid: Sequence[str], what: str) -> None:
+    if name not in valid:
+        nearest = _MEANT.get(name) or get_close_matches(name, valid, n=1, cutoff=0)[0]
+        choices = ", ".join(valid)
+        raise ValueError(f"{what} is {name!r}; did you mean {nearest!r}? It is one of {choices}")
+
+
+def _check_arm(arm: str, what: str) -> None:
+    # A misspelt "reported" would decide the verdict, and nobody would see why.
+    if arm != "reported" and get_close_matches(arm.strip().lower(), ["reported"], cutoff=0.85):
+        raise ValueError(f"{what} is {arm!r}; did you mean 'reported'?")
+
+
+def _spread(spread: object, what: str) -> float | None:
+    distance = number(spread, what)
+    if distance is not None and distance < 0:
+        raise ValueError(f"{what} is {distance}; it is a distance, at least 0")
+    return distance
+
+
+def _threshold(threshold: object, op: str, what: str) -> Threshold:
+    if op != "in":
+        return finite(threshold, what)
+    if not isinstance(threshold, Sequence) or isinstance(threshold, str) or len(threshold) != 2:
+        raise ValueError(f"{what} must be an interval (low, high) for 'in', got {threshold!r}")
+    low, high = (finite(end, what) for end in threshold)
+    if low > high:
+        raise ValueError(f"{what} is reversed: ({low}, {high}); write ({high}, {low})")
+    return low, high

@@ -1,0 +1,64 @@
+"""A record as a table for people: plain text for terminals, HTML for notebooks."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.evidence import criteria
+from lab.evidence.comparison import shown
+from lab.evidence.criteria import COLUMNS, Criterion
+from lab.evidence.verdict import verdict_line
+
+
+def as_text(record: Mapping[str, Any]) -> str:
+    """A record as an aligned table, with its verdict and the reason."""
+    found = _criteria(record)
+    table = _aligned([COLUMNS, *(each.row() for each in found)])
+    return "\n".join([_head(record), "", table, "", *_closing(record, found)])
+
+
+def as_html(record: Mapping[str, Any]) -> str:
+    """A record as an HTML table that reads well on light and on dark ground."""
+    found = _criteria(record)
+    head = "".join(_cell("th", column) for column in COLUMNS)
+    body = "".join(map(_row, found))
+    closing = "".join(f"<p>{html.escape(line)}</p>" for line in _closing(record, found))
+    return (
+        f"<p><b>{html.escape(_head(record))}</b></p>"
+        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>{closing}"
+    )
+
+
+def _criteria(record: Mapping[str, Any]) -> list[Criterion]:
+    return [criteria.read(stored) for stored in record["criteria"]]
+
+
+def _head(record: Mapping[str, Any]) -> str:
+    return f"{record['experiment']} {record['title']}"
+
+
+def _closing(record: Mapping[str, Any], found: Sequence[Criterion]) -> list[str]:
+    """The lines below the table."""
+    reported = [f"{name} {shown(value)}" for name, value in record["reported"].items()]
+    before = [f"Reported before: {', '.join(reported)}."] if reported else []
+    return [*before, verdict_line(found)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _row(each: Criterion) -> str:
+    # Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
+    colour = "" if not each.decides else "#2e9d4d" if each.as_wanted else "#d64545"
+    *cells, status = each.row()
+    row = "".join(_cell("td", text) for text in cells) + _cell("td", status, colour)
+    return f'<tr style="border-top:1px solid #8886">{row}</tr>'
+
+
+def _cell(tag: str, text: str, colour: str = "") -> str:
+    style = "text-align:left;padding:2px 8px" + (f";color:{colour}" if colour else "")
+    return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'

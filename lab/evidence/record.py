@@ -1,0 +1,140 @@
+"""What a notebook makes and displays: the criteria of one experiment, and the record of its run."""
+
+import copy
+import dataclasses
+import operator
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.evidence.criteria import Criterion, criterion
+from lab.evidence.display import as_html, as_text
+from lab.evidence.machine import environment
+from lab.evidence.values import check_text, number, plain
+from lab.evidence.verdict import Verdict, decide
+
+MIME = "application/vnd.lab.evidence+json"
+SCHEMA = 1
+
+_STARTED = time.perf_counter()
+
+
+class Evidence:
+    """The criteria of one experiment, and the record of its run.
+
+    Args:
+        experiment: its number as text, "004".
+        title: its name in words.
+        reported: what an earlier run measured, by name; empty if there was none.
+        parameters: a dataclass instance or a mapping of plain values; copied.
+        seeds: the seeds of all the runs that the criteria speak of.
+
+    Raises:
+        TypeError: an argument is not of its type, or a parameter is not a plain value.
+        ValueError: the experiment or its title is empty.
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        *,
+        title: str,
+        reported: Mapping[str, float],
+        parameters: object = None,
+        seeds: Sequence[int] = (),
+    ) -> None:
+        check_text(experiment, "experiment")
+        check_text(title, f"title of experiment {experiment}")
+        self.experiment = experiment
+        self.title = title
+        self.reported = _reported(reported)
+        self.parameters = _parameters(parameters)
+        self.seeds = [operator.index(seed) for seed in seeds]
+        self.criteria: list[Criterion] = []
+
+    def check(
+        self,
+        id: str,  # noqa: A002
+        value: object,
+        op: str,
+        threshold: object,
+        *,
+        arm: str = "corrected",
+        kind: str = "success",
+        metric: str = "",
+        spread: object = None,
+    ) -> bool:
+        """Add a criterion, and say whether its comparison holds; a missed one stops nothing.
+
+        Args: as for `criterion`.
+
+        Raises:
+            TypeError: as for `criterion`.
+            ValueError: as for `criterion`, or the same id, arm and metric were checked before.
+        """
+        new = criterion(id, value, op, threshold, arm=arm, kind=kind, metric=metric, spread=spread)
+        # Two results under one name would be taken for one by every reader of the record.
+        if any((old.id, old.arm, old.metric) == (id, arm, metric) for old in self.criteria):
+            raise ValueError(
+                f"criterion {new.name} was checked before; give it another arm or metric, "
+                "or make a new Evidence in the cell that checks"
+            )
+        self.criteria.append(new)
+        return new.met
+
+    def verdict(self) -> Verdict:
+        """PROCEED, DEBUG, ABANDON or INCONCLUSIVE, by the rule of `decide`."""
+        return decide(self.criteria)
+
+    def statuses(self) -> str:
+        """A line for each criterion and one for the verdict, the same on every machine.
+
+        There are no measured numbers in it, so that a test may compare it word for word.
+        """
+        lines = [f"{each.name}: {each.kind}, {each.status}" for each in self.criteria]
+        return "\n".join([*lines, f"verdict: {self.verdict()}"])
+
+    def record(self) -> dict[str, Any]:
+        """The record of the run as plain JSON values.
+
+        `runtime_s` counts from the import of this module, which in a headless run is the run.
+        Everything else is the same when the notebook is run again on the same machine.
+        """
+        return {
+            "schema": SCHEMA,
+            "experiment": self.experiment,
+            "title": self.title,
+            "verdict": str(self.verdict()),
+            "runtime_s": round(time.perf_counter() - _STARTED, 1),
+            "seeds": list(self.seeds),
+            "parameters": copy.deepcopy(self.parameters),
+            "environment": environment(),
+            "reported": dict(self.reported),
+            "criteria": [each.record() for each in self.criteria],
+        }
+
+    def __str__(self) -> str:
+        """The table as text."""
+        return as_text(self.record())
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """What a notebook shows: the record for machines, a table for people."""
+        record = self.record()
+        return {MIME: record, "text/html": as_html(record), "text/plain": as_text(record)}
+
+
+def _reported(reported: Mapping[str, object]) -> dict[str, float | None]:
+    if not isinstance(reported, Mapping):
+        raise TypeError(f"reported must map names to numbers, got a {type(reported).__name__}")
+    return {str(name): number(value, f"reported {name!r}") for name, value in reported.items()}
+
+
+def _parameters(parameters: object) -> dict[str, Any]:
+    if parameters is None:
+        return {}
+    if dataclasses.is_dataclass(parameters) and not isinstance(parameters, type):
+        parameters = dataclasses.asdict(parameters)
+    if not isinstance(parameters, Mapping):
+        kind = type(parameters).__name__
+        raise TypeError(f"parameters must be a dataclass instance or a mapping, got a {kind}")
+    return dict(plain(parameters, "parameters"))

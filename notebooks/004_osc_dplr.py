@@ -1,0 +1,628 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 004 · Can an oscillatory state-space model continue an oscillation?
+#
+# **Idea.** Take the eigenvalues of an S4-style state matrix from damped harmonic oscillators,
+# $\lambda = -\zeta\omega \pm i\omega\sqrt{1-\zeta^2}$, add a low-rank term $P Q^\top$, and let the
+# layer continue damped oscillations four times past its training length.
+#
+# **Reported before.** A total failure, decision DEBUG: test and training loss flat over 50 epochs
+# at 0.759 and 0.854, the frequencies "learned", complex arithmetic suspected.
+#
+# **What this notebook shows.** The model had reached the best possible loss: the input said nothing
+# about the target, nothing in the targets oscillated, and what passed for learned frequencies were
+# the initial ones. The task repaired is solved in seconds. What is left to explain then is why a
+# good fit over 128 steps extrapolates badly, and how to make it extrapolate to rounding error.
+#
+# **Criteria, written before the run.** Those of the original proposal (S1-S4, F1, F2) and those of
+# the repair (C1-C4), with their thresholds, are in the last section. What would change our mind:
+# a loss clearly under the floor in the first task, or the repaired one still failing.
+
+# %% tags=["parameters"]
+experiment: str = "004"  # the notebook these parameters belong to
+seeds: list[int] = [0, 1]  # one model and one set of oscillators each, in [0, 2147483647]
+reported_steps: int = (
+    250  # updates of the reported model (12,500 are its 50 epochs), in [1, 1000000]
+)
+ladder_steps: int = 100  # updates of every row of the debugging ladder, in [1, 1000000]
+corrected_steps: int = 300  # updates of the corrected models, in [10, 1000000]
+identified_steps: int = 600  # updates of the identified models, in [10, 1000000]
+samples: int = 2000  # sequences that a score is the mean over, in [100, 1000000]
+device: str = "cpu"  # where to train, one of auto, cpu, cuda
+
+# %%
+import lab
+
+p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
+
+# %%
+import math
+from dataclasses import asdict
+from functools import partial
+
+import pandas as pd
+import torch
+from IPython.display import display
+from scipy.optimize import linear_sum_assignment
+from torch.nn.functional import pad
+
+from lab import audit, figures
+from lab.evidence import Evidence
+from lab.linalg import (
+    causal_convolution,
+    kernel_resolvent,
+    oscillator_parameters,
+)
+from lab.mixers import OscDPLR, unroll
+from lab.panels import Choice, Panel, Slider
+from lab.seeding import stream
+from lab.tasks import AnonymousOscillations, KnownOscillators, Stored, oscillation
+from lab.tasks.oscillation import OMEGA, ZETA
+from lab.training import evaluate, fit, fit_together
+
+torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
+TRAIN, TEST = 128, 512  # steps
+REPORTED = {  # by the authors of the first run
+    "train MSE": 0.8544, "test MSE": 0.7593, "parameters": 129,
+    "omega mean": 0.0499, "omega std": 0.0262, "omega min": 0.0117, "omega max": 0.0956,
+    "zeta mean": 0.509, "zeta std": 0.135,
+}  # fmt: skip
+evidence = Evidence(
+    "004", title="Oscillatory DPLR state-space model", reported=REPORTED,
+    parameters=asdict(p), seeds=p.seeds,
+)  # fmt: skip
+
+# %% [markdown]
+# ## Is the task what we think it is?
+#
+# As first posed, every sequence is a new oscillation with $\omega$, $\zeta$, amplitude and phase of
+# its own, sampled every $\Delta = 0.01$ s. The input is the same unit impulse for all of them.
+
+# %%
+anonymous = AnonymousOscillations()
+print(audit.task(anonymous, length=TRAIN)["test inputs also in training"], "of test inputs seen")
+
+# %% tags=["nbval-ignore-output"]
+display(audit.task(anonymous, length=TRAIN), audit.task(anonymous, length=TEST))
+
+# %% [markdown]
+# One input, 8,000 different targets. The best a model can do is predict their mean, which is zero
+# because the phase is uniform; its loss is then the variance,
+# $\tfrac12 E[A^2]\,E[e^{-2\zeta\omega t}]$, and the expectation over $\omega$ and $\zeta$ is a sum
+# of exponential integrals (`lab.tasks.oscillation.mean_decay`). **The reported losses are this
+# floor**, within the error of a sample of 1,000 sequences (about 2.5 %).
+
+# %% tags=["nbval-ignore-output"]
+floors = {"train MSE": anonymous.floor(TRAIN), "test MSE": anonymous.floor(TEST)}
+rows = {name: (REPORTED[name], floor, REPORTED[name] / floor) for name, floor in floors.items()}
+pd.DataFrame(rows, index=["reported", "floor, closed form", "ratio"]).T.round(4)
+
+# %% [markdown]
+# And nothing oscillates. Move the sliders: at $\Delta = 0.01$ no choice of $\omega$ and $\zeta$ in
+# the task's range turns the phase by more than 0.128 rad in 128 steps, so that a straight line
+# (dashed) is hard to tell from the target. At $\Delta = 1$ the same oscillators turn.
+
+
+# %% tags=["nbval-ignore-output"]
+def draw_target(omega, zeta, amplitude, phase, dt):
+    values = (torch.tensor([v], dtype=torch.float64) for v in (omega, zeta, amplitude, phase))
+    y = oscillation(*values, dt=dt, length=TRAIN)[0]
+    time = torch.stack([torch.ones(TRAIN), torch.arange(TRAIN)], dim=1).double()
+    straight = time @ torch.linalg.lstsq(time, y[:, None]).solution
+    turned = omega * math.sqrt(1 - zeta**2) * (TRAIN - 1) * dt
+    title = f"The phase turns by {turned:.3f} rad in {TRAIN} steps of {dt:g} s"
+    return figures.lines(
+        {"target": y, "straight line": straight[:, 0]}, title=title, dashed=["straight line"]
+    )
+
+
+Panel(
+    draw_target,
+    omega=Slider("ω, rad/s", OMEGA[1], *OMEGA, 0.001),
+    zeta=Slider("ζ", ZETA[0], *ZETA, 0.01),
+    amplitude=Slider("A", 1.0, 0.5, 2.0, 0.05),
+    phase=Slider("φ, rad", 0.0, 0.0, 6.28, 0.02),
+    dt=Slider("Δ, s", 0.01, 0.01, 1.0, 0.01),
+)
+
+# %%
+largest_turn = OMEGA[1] * math.sqrt(1 - ZETA[0] ** 2) * TRAIN * anonymous.dt
+assert largest_turn < 0.128, "a phase turns further than the text says"
+print("largest turn in 128 steps is below 0.128 rad:", largest_turn < 0.128)
+
+# %% [markdown]
+# ## Is the model what we think it is?
+#
+# 16 oscillators, rank 2, real B and C: 129 real numbers, as reported. It is causal, its step form
+# is its convolution, every gradient is alive. Nothing is wrong with the complex arithmetic.
+
+
+# %% tags=["nbval-ignore-output"]
+def reported_model(seed, **changes):
+    settings = {"d_state": 16, "rank": 2, "dt": anonymous.dt, **changes}
+    return OscDPLR(1, 1, generator=stream(seed, "init"), **settings)
+
+
+audit.model(reported_model(seed=0).double(), AnonymousOscillations(dtype=torch.float64),
+            length=TRAIN, parameters=REPORTED["parameters"])  # fmt: skip
+
+# %% [markdown]
+# The low-rank term can push eigenvalues out of the left half plane, and then those of one step out
+# of the unit circle. At $\Delta = 0.01$ nobody notices, in 128 steps a growth of 0.01 % per step is
+# nothing; at $\Delta = 1$ it is a factor of $e^{5}$. The dissipative form,
+# $A = \mathrm{diag}(\lambda) - PP^\top + (PQ^\top - QP^\top)$, has the same parameters and cannot
+# grow (proof: `lab.linalg.dissipative`). Over 200 initial draws:
+
+
+# %%
+def largest_eigenvalues(form, draws=200):
+    models = (
+        OscDPLR(1, 1, form=form, generator=stream(i, "init"), dtype=torch.float64)
+        for i in range(draws)
+    )
+    sizes = [torch.linalg.eigvals(model.discretised()[0]).abs().max() for model in models]
+    return torch.stack(sizes).detach()
+
+
+with torch.no_grad():
+    growth = {form: largest_eigenvalues(form) for form in ("plain", "dissipative")}
+unstable = {form: int((sizes > 1).sum()) for form, sizes in growth.items()}
+assert unstable["dissipative"] == 0, "the dissipative form has an eigenvalue outside the circle"
+print("plain form: most draws are unstable:", unstable["plain"] > 100)
+print("dissipative form, unstable draws:", unstable["dissipative"])
+
+# %% tags=["nbval-ignore-output"]
+display(
+    figures.strips(
+        growth, title="Largest |eigenvalue| of A_d at the start, Δ = 1", log=False,
+        limits={"unit circle": 1.0}, y_title="|eigenvalue|",
+    )
+)  # fmt: skip
+
+# %% [markdown]
+# ## As reported
+#
+# The original setting: 8,000 training sequences of 128 steps, AdamW at 1e-3, batches of 32, 12,500
+# updates (50 epochs; drawn with replacement here), scored at 512 steps. Every seed is a run.
+
+# %% tags=["nbval-ignore-output"]
+originals = [reported_model(seed) for seed in p.seeds]
+histories = fit_together(
+    originals,
+    [Stored(anonymous, 8000, TRAIN, stream(seed, "training set")) for seed in p.seeds],
+    seeds=p.seeds, steps=p.reported_steps, batch=32, length=TRAIN, lr=1e-3,
+    optimizer=torch.optim.AdamW, device=p.device, label="as reported",
+    watch={"log omega": lambda model: model.log_omega.clone()},
+)  # fmt: skip
+figures.losses(
+    {"129 parameters": torch.stack([history.loss for history in histories])},
+    floors={"floor": floors["train MSE"]}, title="The reported model is at its floor from the start",
+)  # fmt: skip
+
+
+# %%
+def scores(models, tasks, length, samples=p.samples):
+    """Float64["seeds"]: mean squared error on fresh sequences."""
+    pairs = zip(models, tasks, p.seeds, strict=True)
+    measured = [evaluate(m, t, length=length, samples=samples, seed=s) for m, t, s in pairs]
+    return torch.tensor([score["loss"] for score in measured], dtype=torch.float64)
+
+
+of_all_sequences = {
+    length: scores(originals, [anonymous] * len(p.seeds), length, samples=10 * p.samples)
+    for length in (TRAIN, TEST)
+}
+ratios = {length: mse / anonymous.floor(length) for length, mse in of_all_sequences.items()}
+worst_ratio = {length: r[(r - 1).abs().argmax()].item() for length, r in ratios.items()}
+
+
+# %% tags=["nbval-ignore-output"]
+def statistics(models):
+    """The summaries that were reported, Float["models"] each."""
+    omega = torch.stack([model.log_omega.exp() for model in models]).detach().cpu()
+    zeta = torch.stack([model.logit_zeta.sigmoid() for model in models]).detach().cpu()
+    return {
+        "omega mean": omega.mean(1), "omega std": omega.std(1), "omega min": omega.amin(1),
+        "omega max": omega.amax(1), "zeta mean": zeta.mean(1), "zeta std": zeta.std(1),
+    }  # fmt: skip
+
+
+learned = statistics(originals)
+ours = {"train MSE": of_all_sequences[TRAIN], "test MSE": of_all_sequences[TEST], **learned}
+untrained = statistics([reported_model(seed) for seed in range(1000)])
+rows = {
+    name: [REPORTED[name], values.mean().item(), values.min().item(), values.max().item(),
+           *(untrained[name].quantile(torch.tensor([0.025, 0.975])).tolist()
+             if name in untrained else [math.nan] * 2)]
+    for name, values in ours.items()
+}  # fmt: skip
+columns = ["reported", "ours, mean", "lowest seed", "highest seed", "untrained 2.5 %", "97.5 %"]
+pd.DataFrame(rows, index=columns).T.round(4)
+
+# %% [markdown]
+# Every statistic that was reported as learned lies where 95 % of *untrained* draws of 16 modes lie
+# (last two columns). In our runs the frequencies do move, but not towards anything: AdamW's weight
+# decay multiplies every weight by $(1 - 10^{-5})$ per update, which pulls $\log\omega$ towards 0, and
+# the gradient, which is noise around zero, adds little. Learned against initial, with weight decay
+# alone as the dashed line:
+
+# %% tags=["nbval-ignore-output"]
+before, after = (
+    torch.cat([history.watched["log omega"][i] for history in histories]) for i in (0, -1)
+)
+grid = torch.linspace(math.log(OMEGA[0]), math.log(OMEGA[1]), 2)
+kept = (1 - 1e-5) ** p.reported_steps  # AdamW: lr 1e-3 times its default weight decay, 0.01
+moved, by_decay = ((end - before).mean().item() for end in (after, kept * before))
+figures.lines(
+    {"unchanged": grid, "weight decay alone": kept * grid}, x=grid,
+    x_title="log ω at the start", y_title="log ω learned", dashed=["weight decay alone"],
+    title=f"log ω moved by {moved:+.3f} on average, weight decay alone moves it by {by_decay:+.3f}",
+).add_scatter(x=before, y=after, mode="markers", name="modes, all seeds")  # fmt: skip
+
+# %% [markdown]
+# ## Diagnosis: the debugging ladder, with floors
+#
+# The authors' own steps, one change at a time, each trained on the task as posed. Every row ends at
+# its floor, so that none could tell a good model from a broken one. Only a floor of zero can: **one
+# single sequence**, repeated, which the same code fits. That row alone would have cleared the model
+# and convicted the task.
+
+# %% tags=["nbval-ignore-output"]
+one_sequence = Stored(anonymous, 1, TRAIN, stream(0, "one sequence"))
+ladder = {
+    "as reported": (anonymous, {}),
+    "no low-rank term, r = 0": (anonymous, {"rank": 0}),
+    "real-valued, no complex numbers": (anonymous, {"form": "real"}),
+    "target: exponential decay": (AnonymousOscillations(kind="decay"), {}),
+    "target: undamped sine": (AnonymousOscillations(kind="undamped"), {}),
+    "64 oscillators": (anonymous, {"d_state": 64}),
+    "zero-order hold": (anonymous, {"discretisation": "zero-order hold"}),
+    "one sequence, repeated": (one_sequence, {}),
+}
+rows = {}
+for name, (task, changes) in ladder.items():
+    model = reported_model(seed=0, **changes)
+    fit(model, task, seed=0, steps=p.ladder_steps, batch=32, length=TRAIN, lr=1e-2,
+        schedule="one-cycle", device=p.device, label=name)  # fmt: skip
+    loss = evaluate(model, task, length=TRAIN, samples=5 * p.samples, seed=0)["loss"]
+    rows[name] = (loss, 0.0 if task is one_sequence else task.floor(TRAIN))
+ladder_table = pd.DataFrame(rows, index=["loss", "floor"]).T
+ratio = (ladder_table.loss / ladder_table.floor).where(ladder_table.floor > 0)
+ladder_table.assign(ratio=ratio).round(4)
+
+# %% [markdown]
+# ## Corrected: the input says which oscillator starts, and how
+#
+# $K$ oscillators are drawn once per run. A sequence excites one of them, with $A\cos\varphi$ in
+# channel $k$ and $A\sin\varphi$ in channel $K + k$; $\Delta = 1$. The target is linear in the input,
+# and the floor is zero.
+
+# %%
+eight = KnownOscillators.draw(8, stream(p.seeds[0], "oscillators"))
+task_report = audit.task(eight, length=TRAIN)
+print("floor:", task_report["floor: the best possible"], "· distinct inputs:",
+      task_report["distinct inputs, of all"])  # fmt: skip
+model_report = audit.model(
+    OscDPLR(16, form="dissipative", complex_io=True, generator=stream(p.seeds[0], "init")).double(),
+    eight, length=TRAIN,
+)  # fmt: skip
+
+# %% tags=["nbval-ignore-output"]
+display(task_report, model_report)
+batch = eight.sample(4, TEST, stream(0, "examples"))
+examples = {f"sequence {i}": y for i, y in enumerate(batch.targets[..., 0])}
+figures.lines(examples, title="Four targets of the repaired task, to 512 steps")
+
+# %% [markdown]
+# ### Three forms of one layer
+#
+# The recurrence, the parallel scan and the convolution kernel (by doubling, and through Woodbury
+# from the generating function) must be the same function with the same gradients. Trained and
+# fresh layers are compared in float64 (C3).
+
+
+# %%
+def forms_of(layer):
+    """The recurrence first; the scan; the kernel by doubling, and through Woodbury."""
+
+    def woodbury(x):
+        A, B, C = layer.state_matrix(), layer.input_matrix(), layer.readout()
+        kernel = kernel_resolvent(A, B, C, layer.dt, x.shape[1])
+        return causal_convolution(x, kernel) + x @ layer.D.mT
+
+    return partial(unroll, layer), layer.forward_scan, layer, woodbury
+
+
+noise = torch.randn(2, TRAIN, 16, generator=stream(0, "noise"), dtype=torch.float64)
+fresh = [
+    OscDPLR(16, form=form, complex_io=io, generator=stream(s, "init"), dtype=torch.float64)
+    for form in ("plain", "dissipative") for io in (False, True) for s in p.seeds[:2]
+]  # fmt: skip
+forms_gap = max(audit.disagreement(layer, noise[:, :32], forms_of(layer)) for layer in fresh)
+print("three forms agree within 1e-10:", forms_gap < 1e-10)
+
+# %% [markdown]
+# ### Training
+#
+# The dissipative form with 16 oscillators and rank 2, K = 1 and 8, real and complex B and C, in
+# float64. One update in ten sees a window of 512 steps; the others see 128. All seeds of an arm
+# train side by side.
+
+
+# %%
+def train(systems, *, steps, windows, **settings):
+    """Models, tasks and histories of one arm, every seed with oscillators of its own."""
+    tasks = [KnownOscillators.draw(systems, stream(s, "oscillators")) for s in p.seeds]
+    models = [
+        OscDPLR(2 * systems, generator=stream(s, "init"), dtype=torch.float64, **settings)
+        for s in p.seeds
+    ]
+    quick = dict.fromkeys(("B", "C", "D"), 4e-2)  # linear in these, unlike in the others
+    watch = {"A": lambda m: torch.linalg.eigvals(m.state_matrix().to_dense()),
+             "A_d": lambda m: torch.linalg.eigvals(m.discretised()[0])}  # fmt: skip
+    histories = fit_together(
+        models, tasks, seeds=p.seeds, steps=steps, batch=32, length=windows,
+        lr={"": 2e-2, **quick}, schedule="one-cycle", device=p.device, watch=watch,
+        label=f"K = {systems}, {settings}",
+    )  # fmt: skip
+    return models, tasks, histories
+
+
+LONG_WINDOWS = [TRAIN] * 9 + [TEST]
+arms = {}
+for systems in (1, 8):
+    for kind in ("real", "complex"):
+        arms[f"K = {systems}, {kind}"] = train(
+            systems, steps=p.corrected_steps, windows=LONG_WINDOWS, form="dissipative",
+            complex_io=kind == "complex",
+        )  # fmt: skip
+
+# %% tags=["nbval-ignore-output"]
+curves = {arm: torch.stack([h.loss for h in histories]) for arm, (_, _, histories) in arms.items()}
+display(figures.losses(curves, title="The repaired task: the floor is zero"))
+print({arm: f"{histories[0].seconds:.0f} s" for arm, (_, _, histories) in arms.items()})
+
+# %%
+train_mse = {arm: scores(models, tasks, TRAIN) for arm, (models, tasks, _) in arms.items()}
+test_mse = {arm: scores(models, tasks, TEST) for arm, (models, tasks, _) in arms.items()}
+
+
+# %% tags=["nbval-ignore-output"]
+def table(trained, lengths):
+    rows = {}
+    for arm, (models, tasks, histories) in trained.items():
+        measured = {length: scores(models, tasks, length) for length in lengths}
+        rows[arm] = {f"{n} steps, {what}": f"{getattr(mse, what)():.1e}"
+                     for n, mse in measured.items() for what in ("median", "max")}  # fmt: skip
+        rows[arm]["seconds, all seeds"] = round(histories[0].seconds, 1)
+    return pd.DataFrame(rows).T
+
+
+display(table(arms, (TRAIN, TEST, 4 * TEST)))
+figures.strips(
+    {f"{arm}, {n}": mse[arm] for arm in arms for n, mse in ((TRAIN, train_mse), (TEST, test_mse))},
+    title="Every seed, at 128 and 512 steps", y_title="mean squared error",
+    limits={"C1, train": 1e-6, "C1, test": 1e-4},
+)  # fmt: skip
+
+# %% [markdown]
+# ### Why the long windows?
+#
+# Because 128 steps do not determine sixteen overlapping modes. Here is a bank of $n$ random
+# oscillators that are **never trained**: only their amplitudes are fitted, by least squares, to the
+# first 128 steps of one oscillation they do not contain. From eight oscillators on the fit is
+# perfect to rounding, and says nothing about the frequencies; past the window it is wrong by what
+# the trained models were wrong by.
+
+
+# %% tags=["nbval-ignore-output"]
+def random_bank(oscillators, seed):
+    """Training and test error of amplitudes fitted to one oscillation, frequencies left random."""
+    target = KnownOscillators.draw(1, stream(seed, "oscillators")).response(TEST)[:, 0]
+    untrained = OscDPLR(1, d_state=oscillators, rank=0, generator=stream(seed, "bank")).double()
+    eigenvalues = untrained.state_matrix().diagonal.detach()
+    basis = torch.view_as_real(torch.exp(eigenvalues * torch.arange(TEST)[:, None])).flatten(1)
+    amplitudes = torch.linalg.lstsq(basis[:TRAIN], target[:TRAIN], driver="gelsd").solution
+    errors = (basis @ amplitudes - target).square().mean(1)
+    return errors[:TRAIN].mean().clamp(min=1e-32), errors.mean()
+
+
+sizes = torch.tensor([1, 2, 3, 4, 6, 8, 12, 16])
+banks = torch.tensor([[random_bank(int(n), s) for s in range(20)] for n in sizes]).median(1).values
+figures.lines(
+    {"128 steps, fitted": banks[:, 0], "512 steps": banks[:, 1]}, x=sizes, y_title="squared error",
+    x_title="oscillators, none of them trained", title="Any frequencies will do: median of 20 banks",
+).update_yaxes(type="log", exponentformat="power")  # fmt: skip
+
+# %% [markdown]
+# The trained layer without the long windows, and the plain form with them, for comparison. The
+# first fits 128 steps just as well and extrapolates far worse: its training error says nothing
+# about it. In the plain form nothing but the loss keeps the eigenvalues inside the unit circle.
+# With the long windows, 512 steps are no extrapolation any more; 2,048 are.
+
+# %% tags=["nbval-ignore-output"]
+ablations = {
+    "K = 8, complex, windows of 128 only": train(
+        8, steps=p.corrected_steps, windows=TRAIN, form="dissipative", complex_io=True
+    ),
+    "K = 8, complex, plain form": train(
+        8, steps=p.corrected_steps, windows=LONG_WINDOWS, form="plain", complex_io=True
+    ),
+}
+table({"K = 8, complex": arms["K = 8, complex"], **ablations}, (TRAIN, TEST, 4 * TEST))
+
+# %% [markdown]
+# ## Identified: as many oscillators as there are systems
+#
+# A minimal realisation needs no long windows: $n = K$, no low-rank term, complex B and C, trained
+# on 128 steps alone. Every oscillator hears the channels of one system (`heads=K`, as in S4, where
+# every channel has a state of its own). With one head for all, a shared mode can stand in for any
+# other, and the fit is good long before the frequencies are right: that row is kept below.
+
+# %%
+minimal = {
+    f"K = {systems}": train(
+        systems, steps=p.identified_steps, windows=TRAIN, d_state=systems, rank=0,
+        heads=systems, complex_io=True,
+    )
+    for systems in (1, 4, 8)
+}  # fmt: skip
+minimal["K = 4, one head"] = train(
+    4, steps=p.identified_steps, windows=TRAIN, d_state=4, rank=0, complex_io=True
+)
+
+
+def relative_error(model, task):
+    """The largest relative error of any omega or zeta, read from the eigenvalues of A_d."""
+    with torch.no_grad():
+        found = torch.stack(oscillator_parameters(model.discretised()[0], model.dt))
+    true = torch.stack([task.omega, task.zeta])
+    errors = ((found[:, :, None] - true[:, None]) / true[:, None]).abs().amax(0)
+    return errors[linear_sum_assignment(errors)].max().item()
+
+
+errors = {
+    arm: torch.tensor([relative_error(*pair) for pair in zip(models, tasks, strict=True)])
+    for arm, (models, tasks, _) in minimal.items()
+}
+minimal_test = {arm: scores(models, tasks, TEST) for arm, (models, tasks, _) in minimal.items()}
+
+# %% tags=["nbval-ignore-output"]
+measured = table(minimal, (TRAIN, TEST))
+measured["worst error of ω, ζ"] = [f"{e.max():.1e}" for e in errors.values()]
+display(measured)
+
+
+def frequencies(trained):
+    found = [oscillator_parameters(m.discretised()[0].detach(), m.dt) for m in trained[0]]
+    return tuple(torch.stack(parts) for parts in zip(*found, strict=True))
+
+
+true = {arm: tuple(torch.stack([getattr(t, name) for t in tasks]) for name in ("omega", "zeta"))
+        for arm, (_, tasks, _) in minimal.items() if arm != "K = 8"}  # fmt: skip
+figures.recovered(
+    true, {arm: frequencies(minimal[arm]) for arm in true},
+    title="Learned against true oscillators, warping undone",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Panels: states and eigenvalues
+#
+# The modes of a trained layer, for a sequence of its task or for white noise.
+
+# %% tags=["nbval-ignore-output"]
+shown = {**arms, **{f"identified, {arm}": trained for arm, trained in minimal.items()}}
+
+
+def draw_states(arm, sequence, drive):
+    models, tasks, _ = shown[arm]
+    batch = tasks[0].sample(20, TRAIN, stream(0, "panel"))
+    x = pad(batch.inputs[[int(sequence)]], (0, 0, 0, TRAIN - 1))
+    if drive == "white noise":
+        x = torch.randn(x.shape, generator=stream(int(sequence), "noise"), dtype=x.dtype)
+    with torch.no_grad():
+        states = models[0].states(x)[0]
+    states = pad(states, (0, 16 - states.shape[1]))  # the same number of lines for every arm
+    return figures.trajectories(states, title=f"{arm}: states of the modes")
+
+
+Panel(
+    draw_states,
+    arm=Choice("model", list(shown)[::-1]),
+    sequence=Slider("sequence", 0, 0, 19, 1),
+    drive=Choice("input", ["impulse", "white noise"]),
+)
+
+
+# %% tags=["nbval-ignore-output"]
+def draw_eigenvalues(arm, snapshot):
+    history = {**shown, **ablations}[arm][2][0]
+    at = round(snapshot / 100 * (len(history.watched_at) - 1))
+    return figures.eigenvalues(
+        history.watched["A"][at], history.watched["A_d"][at],
+        title=f"{arm}: after {history.watched_at[at]} updates",
+    )  # fmt: skip
+
+
+Panel(
+    draw_eigenvalues,
+    arm=Choice("model", ["K = 8, complex, plain form", *shown]),
+    snapshot=Slider("training, %", 0, 0, 100, 2),
+)
+
+# %% [markdown]
+# ## Criteria and verdict
+#
+# S1 to S4, F1 and F2 are those of the proposal, applied to the earlier setting and to the corrected
+# one; the worst seed of the worst arm counts. C1 to C4 are those of the repair; C1 takes the median
+# seed. C1+ asks the minimal realisation for more. F2, a ratio, is judged by S2 once the training
+# error is below 1e-5. E extrapolates further and shows the ablations; it decides nothing.
+
+
+# %%
+def proposal(arm, train_error, test_error, omega):
+    check = evidence.check
+    kind = "context" if train_error < 1e-5 else "failure"
+    check("S1", train_error, "<", 1e-3, arm=arm, metric="train MSE, 128 steps")
+    check("S2", test_error, "<", 1e-2, arm=arm, metric="test MSE, 512 steps")
+    check("S3", omega.min(), ">=", 1e-3, arm=arm, metric="smallest learned ω, rad/s")
+    check("S3", omega.max(), "<=", 1.0, arm=arm, metric="largest learned ω, rad/s")
+    check("S4", omega.std(-1).min(), ">", 1e-3, arm=arm, metric="std of learned ω, rad/s")
+    check("F1", train_error, ">", 1e-1, arm=arm, kind="failure", metric="train MSE, 128 steps")
+    check("F2", test_error / train_error, ">", 10, arm=arm, kind=kind, metric="test / train MSE")
+
+
+# %%
+learned_omega = torch.stack([frequencies(arm)[0] for arm in arms.values()])
+original_omega = torch.stack([model.log_omega.detach().exp() for model in originals])
+errors_of = [max(m.max().item() for m in mse.values()) for mse in (train_mse, test_mse)]
+proposal("reported", *(mse.max().item() for mse in of_all_sequences.values()), omega=original_omega)
+proposal("corrected", *errors_of, omega=learned_omega)
+for arm in arms:
+    for name, mse, limit in (("train", train_mse, 1e-6), ("test", test_mse, 1e-4)):
+        evidence.check("C1", mse[arm].median(), "<", limit, metric=f"{name} MSE, {arm}",
+                       spread=mse[arm].std())  # fmt: skip
+for arm in ("K = 1", "K = 4"):
+    evidence.check("C2", errors[arm].max(), "<", 0.01, arm="identified",
+                   metric=f"worst relative error of ω and ζ, {arm}")  # fmt: skip
+for arm in ("K = 1", "K = 8"):
+    evidence.check("C1+", minimal_test[arm].median(), "<", 1e-8, arm="identified",
+                   metric=f"test MSE, {arm}", spread=minimal_test[arm].std())  # fmt: skip
+for arm, trained in {**arms, **ablations}.items():
+    for length in (TEST, 4 * TEST):
+        if arm in ablations or length > TEST:
+            evidence.check("E", scores(*trained[:2], length).median(), "<", 1e-4, kind="context",
+                           metric=f"MSE, {length} steps, {arm}")  # fmt: skip
+trained_layers = arms["K = 8, real"][0] + arms["K = 8, complex"][0]
+gaps = [audit.disagreement(layer, noise, forms_of(layer)) for layer in trained_layers]
+evidence.check(
+    "C3", max(forms_gap, *gaps), "<", 1e-10, metric="gap between the three forms, float64"
+)
+for length, ratio in worst_ratio.items():
+    evidence.check("C4", ratio, "in", (0.97, 1.03), arm="diagnosis",
+                   metric=f"measured MSE / floor, {length} steps")  # fmt: skip
+
+# %% tags=["nbval-ignore-output"]
+evidence
+
+# %%
+print(evidence.statuses())
+
+# %% [markdown]
+# ## What this does not show, and what next
+#
+# The oscillators here are known by their channel; a model that has to find out from the first
+# samples of a new one needs a transition that depends on its input, which this layer has not
+# (experiment 007). Nothing here compares the layer with a diagonal state-space model on real data.
+# The dissipative form is what to take along: the same parameters, and no growth by construction.

@@ -1,0 +1,62 @@
+"""The notebooks as files: each has what a run needs, and running one twice changes nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+
+from lab.evidence import reproducible
+from lab.research_log import read_notebook
+
+ROOT = Path(__file__).parents[1]
+NUMBERED = sorted((ROOT / "notebooks").glob("[0-9]*_*.py"))
+
+
+def run(*arguments, cwd=ROOT):
+    command = [str(Path(sys.executable).with_name("papermill")), *arguments, "--no-progress-bar"]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("folder", ["", "smoke"])
+def test_every_notebook_has_parameters_and_a_committed_result(notebook, folder):
+    number = notebook.stem.split("_")[0]
+    parameters = yaml.safe_load((ROOT / "params" / folder / f"{number}.yaml").read_text())
+    result = ROOT / "executed" / folder / f"{number}.ipynb"
+    entry = read_notebook(result)
+    assert entry.status == "complete", entry.detail
+    assert parameters["experiment"] == number == entry.record["experiment"]
+    ran_with = json.loads(result.read_text())["metadata"]["papermill"]["parameters"]
+    assert ran_with == parameters, "the result was made with other parameters than those committed"
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("folder", ["", "smoke"])
+def test_committed_results_came_from_the_committed_code(notebook, folder):
+    result = ROOT / "executed" / folder / f"{notebook.stem.split('_')[0]}.ipynb"
+    ran = code_of(nbformat.read(result, as_version=4))
+    injected = [source for source in ran if source.startswith("# Parameters\n")]
+    assert len(injected) == 1
+    assert [source for source in ran if source not in injected] == code_of(jupytext.read(notebook))
+
+
+def code_of(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_template_runs_and_the_same_run_gives_the_same_record(tmp_path):
+    records = []
+    for name in ("first", "second"):
+        out = tmp_path / f"{name}.ipynb"
+        done = run("notebooks/_template.py", str(out), "-p", "steps", "40", "-p", "samples", "100")
+        assert done.returncode == 0, done.stderr
+        entry = read_notebook(out)
+        assert entry.status == "complete", entry.detail
+        records.append(reproducible(entry.record))
+    assert records[0] == records[1]
+    assert records[0]["criteria"][0]["value"] > 0
