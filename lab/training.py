@@ -17,6 +17,7 @@ from lab.seeding import stream
 from lab.tasks import Batch, Task
 
 Named = dict[str, Tensor]
+_CHUNK = 1000  # examples drawn at once for a score; another number would draw others
 Rates = float | Mapping[str, float]
 Schedule = Literal["constant", "one-cycle"]
 Watcher = Callable[[nn.Module], Tensor]
@@ -130,20 +131,20 @@ def fit_together(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, task: Task, *, length: int, samples: int, seed: int, chunk: int = 1000
+    model: nn.Module, task: Task, *, length: int, samples: int, seed: int
 ) -> dict[str, float]:
-    """Score a model on fresh examples, shown to it in chunks that fit into memory.
+    """Score a model on fresh examples, drawn and shown in chunks that fit into memory.
 
     Returns:
         loss: the mean over `samples` examples of `length` steps; floor and chance: the task's own.
     """
     device = next(model.parameters()).device
-    # All are drawn at once, and each weighs as many steps as are scored: chunks change nothing.
-    examples = task.sample(samples, length, stream(seed, "scoring"))
-    scored, total = examples.mask.sum().item(), 0.0
-    for parts in zip(*(part.split(chunk) for part in examples), strict=True):
-        shown = _to_device(Batch(*parts), device)
-        total += task.loss(model, shown).item() * shown.mask.sum().item()
+    generator, scored, total = stream(seed, "scoring"), 0, 0.0
+    for begin in range(0, samples, _CHUNK):
+        size = min(_CHUNK, samples - begin)
+        examples = _to_device(task.sample(size, length, generator), device)
+        steps = int(examples.mask.sum())
+        scored, total = scored + steps, total + task.loss(model, examples).item() * steps
     return {"loss": total / scored, "floor": task.floor(length), "chance": task.chance(length)}
 
 
