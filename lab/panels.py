@@ -10,20 +10,10 @@ from IPython.display import display
 
 from lab.frontend import live
 
+_PLOTLY = "application/vnd.plotly.v1+json"
+
 # Two controls fit side by side above a figure.
 _SIZE: dict[str, Any] = {"layout": {"width": "440px"}, "style": {"description_width": "90px"}}
-
-# plotly measures the width of a live figure when it is made, which is often before it is on the
-# page, and after that only when the window is resized. This says that it was, when the panel was.
-_FOLLOW_WIDTH = """
-export default {
-  render({ el }) {
-    const observer = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
-    observer.observe(el);
-    return () => observer.disconnect();
-  },
-};
-"""
 
 
 @dataclass(frozen=True)
@@ -72,8 +62,7 @@ class Panel:
     """A figure redrawn as its controls move.
 
     Args:
-        draw: called with one value per control, by name; returns a figure with always the same
-            traces in the same order, which are then updated in place.
+        draw: called with one value per control, by name; returns a figure.
         controls: Slider or Choice, by the name of the argument.
     """
 
@@ -85,32 +74,29 @@ class Panel:
         return self.draw(**{name: control.value for name, control in self.controls.items()})
 
     def widget(self) -> Any:
-        """The controls above the figure, as one ipywidget."""
-        import anywidget
+        """The controls above the figure, as one ipywidget.
+
+        The figure is an output like that of any cell. A plotly FigureWidget would bring five
+        megabytes of its own for every panel, and where a browser takes more than two seconds to
+        load them, as with three panels on a reloaded page, it no longer follows its controls.
+        """
         import ipywidgets
 
-        figure = go.FigureWidget(self.default())
-        figure._config = {**figure._config, "responsive": True}  # it takes no config by argument
         widgets = {name: control.widget() for name, control in self.controls.items()}
+        shown = ipywidgets.Output()
 
-        def redraw(_: object) -> None:
-            _replace(figure, self.draw(**{name: widget.value for name, widget in widgets.items()}))
+        def redraw(_: object = None) -> None:
+            figure = self.draw(**{name: widget.value for name, widget in widgets.items()})
+            # Room kept for it, so that the page stands still while one follows another.
+            shown.layout.height = f"{figure.layout.height or 450}px"
+            data = {_PLOTLY: figure.to_plotly_json()}
+            shown.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
         for widget in widgets.values():
             widget.observe(redraw, names="value")
+        redraw()
         controls = ipywidgets.Box([*widgets.values()], layout={"flex_flow": "row wrap"})
-        return ipywidgets.VBox([controls, figure, anywidget.AnyWidget(_esm=_FOLLOW_WIDTH)])
+        return ipywidgets.VBox([controls, shown])
 
     def _ipython_display_(self) -> None:
         display(self.widget() if live() else self.default())
-
-
-def _replace(shown: Any, new: go.Figure) -> None:
-    """Give a live figure the data and titles of another, in one message to the browser."""
-    if len(shown.data) != len(new.data):
-        counts = f"{len(shown.data)} traces before and {len(new.data)} now"
-        raise ValueError(f"draw() must return the same traces for every setting: {counts}")
-    with shown.batch_update():
-        for old, trace in zip(shown.data, new.data, strict=True):
-            old.update(trace.to_plotly_json())
-        shown.layout.update(new.layout.to_plotly_json())

@@ -118,6 +118,13 @@ def test_models_trained_together_end_as_each_alone(form, rank, optimizer):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
+def test_models_trained_together_are_changed_without_anyone_watching():
+    models = [layer(0), layer(1)]
+    fit_together(models, [oscillators(), oscillators()], seeds=[0, 1], **SETTINGS)
+    for seed, model in enumerate(models):
+        assert not equal_models(model, layer(seed))
+
+
 # --- killed and resumed --------------------------------------------------------------------------
 
 WATCH = {"eigenvalues": lambda model: model.eigenvalues(torch.zeros(1, 1, 2))[0, 0],
