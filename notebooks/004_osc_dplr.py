@@ -390,8 +390,7 @@ for systems in (1, 8):
 
 # %% tags=["nbval-ignore-output"]
 curves = {arm: torch.stack([h.loss for h in histories]) for arm, (_, _, histories) in arms.items()}
-display(figures.losses(curves, title="The repaired task: the floor is zero"))
-print({arm: f"{histories[0].seconds:.0f} s" for arm, (_, _, histories) in arms.items()})
+figures.losses(curves, title="The repaired task: the floor is zero")
 
 # %%
 train_mse = {arm: scores(models, tasks, TRAIN) for arm, (models, tasks, _) in arms.items()}
@@ -422,8 +421,8 @@ figures.strips(
 # Because 128 steps do not determine sixteen overlapping modes. Here is a bank of $n$ random
 # oscillators that are **never trained**: only their amplitudes are fitted, by least squares, to the
 # first 128 steps of one oscillation they do not contain. From eight oscillators on the fit is
-# perfect to rounding, and says nothing about the frequencies; past the window it is wrong by what
-# the trained models were wrong by.
+# perfect to rounding and says nothing about the frequencies, and past the window it is worthless. A
+# small training error is therefore no evidence that anything has been identified.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -522,7 +521,7 @@ figures.recovered(
 # The modes of a trained layer, for a sequence of its task or for white noise.
 
 # %% tags=["nbval-ignore-output"]
-shown = {**arms, **{f"identified, {arm}": trained for arm, trained in minimal.items()}}
+shown = {**{f"identified, {arm}": trained for arm, trained in minimal.items()}, **arms}
 
 
 def draw_states(arm, sequence, drive):

@@ -1,122 +1,191 @@
 """A notebook as a reader meets it: opened in JupyterLab by a double click, run, a slider moved."""
 
+import json
 import os
 import re
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-PATIENCE = 150_000  # ms, for what takes a minute on an idle machine
 NOTEBOOK = "004_osc_dplr.py"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = [
+    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SOON, LATER = 120_000, 1_800_000  # ms; for seconds and for minutes on an idle machine
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"there is none of {', '.join(NAMES)}")
 
 
 @pytest.fixture
-def server(tmp_path):
-    """The address of a JupyterLab over a copy of the notebooks, as `make lab` starts it."""
-    shutil.copytree(
-        ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("*.ipynb")
-    )
-    settings = tmp_path / "config" / "labconfig" / "default_setting_overrides.json"
-    settings.parent.mkdir(parents=True)
-    here = Path(sys.executable)
-    command = [here.with_name("jupytext-config"), "--settings-file", settings, "set-default-viewer"]
-    subprocess.run([*command, "python"], check=True, capture_output=True)
-    token, port = secrets.token_hex(16), free_port()
-    environment = {**os.environ, "JUPYTER_CONFIG_PATH": str(tmp_path / "config")}
-    environment["PATH"] = f"{here.parent}{os.pathsep}{environment['PATH']}"
-    with (tmp_path / "server.log").open("w") as log:
-        lab = subprocess.Popen(
-            [here, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
-             "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}",
-             f"--ServerApp.root_dir={tmp_path}"],
-            stdout=log, stderr=log, env=environment, cwd=tmp_path,
+def served(tmp_path):
+    """A copy of the notebooks, and a JupyterLab over it with nobody's settings but our own."""
+    copies = tmp_path / "root" / "notebooks"
+    copies.mkdir(parents=True)
+    for name in (NOTEBOOK, "jupytext.toml"):
+        shutil.copy(ROOT / "notebooks" / name, copies)
+    log, running = tmp_path / "server.log", tmp_path / "runtime"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
+             f"--ServerApp.root_dir={copies.parent}"],
+            cwd=copies.parent, env=environment(tmp_path), stdout=out, stderr=out,
         )  # fmt: skip
+    try:
+        until(lambda: any(running.glob("jpserver-*.json")) or server.poll() is not None)
+        assert server.poll() is None, log.read_text()
+        (found,) = running.glob("jpserver-*.json")  # the port and the token that it chose
+        address = json.loads(found.read_text())
+        yield copies, f"{address['url']}lab?token={address['token']}"
+    finally:
+        server.terminate()  # it stops its kernels before it goes
         try:
-            wait_for(f"http://127.0.0.1:{port}/api?token={token}", lab, tmp_path / "server.log")
-            yield f"http://127.0.0.1:{port}/lab/tree/notebooks?token={token}"
-        finally:
-            lab.terminate()  # JupyterLab stops its kernels before it goes
-            lab.wait(timeout=60)
+            server.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            server.kill()  # its kernels notice that it is gone
+            server.wait()
+            raise
+
+
+def environment(folder):
+    """That of `make lab`, with all that JupyterLab reads and writes of its own in `folder`."""
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    quiet = {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    }  # no question, no look-ups
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    overrides = "labconfig/default_setting_overrides.json"
+    if not (Path(sys.prefix) / "etc" / "jupyter" / overrides).exists():  # `make setup` makes it
+        command = Path(sys.executable).with_name("jupytext-config")
+        arguments = ["--settings-file", folder / "config" / overrides, "set-default-viewer"]
+        subprocess.run([command, *arguments, "python"], check=True, capture_output=True)
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "JPY", "LAB_"))},
+        "JUPYTER_CONFIG_PATH": str(folder / "config"), "JUPYTER_CONFIG_DIR": str(folder / "own"),
+        "JUPYTER_DATA_DIR": str(folder / "data"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "IPYTHONDIR": str(folder / "ipython"), "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }  # fmt: skip
 
 
 @pytest.fixture
-def page(server, tmp_path):
-    """A browser page with JupyterLab on it; its screenshots are kept where LAB_SCREENSHOTS says."""
+def page():
+    """A page, and in `page.problems` what its console and its network should not have seen."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        page.set_default_timeout(PATIENCE)
-        page.shots = Path(os.environ.get("LAB_SCREENSHOTS", tmp_path))
-        page.goto(server)
-        page.get_by_role("button", name="No", exact=True).click()  # to news from Jupyter
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(SOON)
+        page.problems = []
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("console", lambda m: m.type == "error" and page.problems.append(m.text))
+        page.route(re.compile(r"^https?://(?!127\.0\.0\.1[:/])"), lambda route: refuse(page, route))
         yield page
-        page.screenshot(path=page.shots / "jupyterlab.png")
         browser.close()
 
 
-def test_the_notebook_opens_runs_and_its_slider_moves_the_figure(page):
-    page.get_by_role("listitem", name=re.compile(NOTEBOOK)).dblclick()
-    notebook = page.locator(".jp-NotebookPanel:visible")
-    notebook.get_by_role("heading", name="Can an oscillatory").wait_for()
+def refuse(page, route):
+    page.problems.append(f"asked for {route.request.url}")  # the workspace works without a network
+    route.abort()
 
-    run_all(page)
-    verdict = notebook.locator(".jp-OutputArea-output", has_text=re.compile(r"^verdict: ", re.M))
-    verdict.last.wait_for()
-    assert re.search(r"verdict: (PROCEED|DEBUG|ABANDON|INCONCLUSIVE)", verdict.last.inner_text())
-    assert notebook.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
 
-    title = notebook.locator(".gtitle", has_text="The phase turns by")
-    title.scroll_into_view_if_needed()
+@pytest.fixture
+def shots(tmp_path):
+    """Where pictures go: LAB_SCREENSHOTS, for a look at them, or nowhere that lasts."""
+    folder = Path(os.environ.get("LAB_SCREENSHOTS", tmp_path / "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_a_notebook_opens_runs_and_follows_its_sliders(served, page, shots):
+    folder, address = served
+    page.goto(address)
+    open_by_double_click(page, "notebooks")
+    open_by_double_click(page, NOTEBOOK)
+    idle = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    idle.wait_for()
+    page.locator(".jp-Notebook .jp-RenderedMarkdown h1").first.wait_for()  # not shown as text
+    page.screenshot(path=shots / "opened.png")
+
+    choose(page, "Run", "Run All Cells")
+    error = page.locator('.jp-Notebook [data-mime-type="application/vnd.jupyter.error"]')
+    verdict = page.locator(".jp-Notebook .jp-OutputArea-output", has_text="verdict: ")
+    error.or_(verdict).first.wait_for(timeout=LATER)
+    assert error.count() == 0, error.first.inner_text()
+    assert re.search(r"^verdict: (PROCEED|DEBUG|ABANDON|INCONCLUSIVE)$", verdict.inner_text(), re.M)
+    idle.wait_for()
+    page.screenshot(path=shots / "verdict.png")
+
+    panel = page.locator(".jp-CodeCell .jp-Cell-outputWrapper", has=page.get_by_text("Δ, s"))
+    title = panel.locator(".gtitle")
     before = title.text_content()
-    slider = notebook.locator(".widget-slider", has_text="Δ").locator(".noUi-handle")
-    slider.focus()
-    slider.press("End")  # Δ = 1 s, at which the oscillators turn
-    playwright.expect(title).not_to_have_text(before, timeout=PATIENCE)
-    assert "of 0.01 s" in before
-    assert "of 1 s" in title.text_content()
-    panel = notebook.locator(".jp-OutputArea-child", has=title).last
-    panel.screenshot(path=page.shots / "panel.png")
+    panel.screenshot(path=shots / "panel_before.png")
+    move(page, panel.locator(".widget-slider", has_text="Δ, s"), "End")
+    playwright.expect(title).not_to_have_text(before, timeout=SOON)
+    playwright.expect(title).to_have_text(re.compile("in 128 steps of 1 s"), timeout=SOON)
+    panel.screenshot(path=shots / "panel.png")
+
+    check_saved(page, folder)
+    look_at_outputs(page, shots)
+    assert page.problems == []
 
 
-def run_all(page):
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+def open_by_double_click(page, name):
+    page.locator(".jp-DirListing-content").get_by_text(name, exact=True).dblclick()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def choose(page, menu, entry):
+    page.get_by_role("menuitem", name=menu, exact=True).click()
+    page.get_by_role("menuitem", name=entry, exact=True).click()
 
 
-def wait_for(address, process, log, seconds=120):
-    """Until the server answers; a server that has ended instead shows its log."""
+def move(page, slider, key):
+    slider.locator(".noUi-handle").focus()
+    page.keyboard.press(key)
+
+
+def check_saved(page, folder):
+    """Saving leaves the .py as it was, and puts every output into the .ipynb beside it."""
+    source, pair = folder / NOTEBOOK, (folder / NOTEBOOK).with_suffix(".ipynb")
+    page.locator('.jp-NotebookPanel-toolbar [data-jp-item-name="save"]').click()
+    until(pair.exists)
+    assert source.read_text() == (ROOT / "notebooks" / NOTEBOOK).read_text()
+    cells = [cell for cell in nbformat.read(pair, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert all(cell.execution_count for cell in cells)
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+    figures = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert len(figures) >= 5
+
+
+def look_at_outputs(page, shots):
+    """Scroll through the notebook: every figure is drawn, every widget found."""
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    for i in range(cells.count()):
+        outputs = cells.nth(i).locator(".jp-Cell-outputWrapper")
+        if not outputs.locator(".jp-OutputArea-output").count():
+            continue
+        outputs.scroll_into_view_if_needed()
+        for figure in outputs.locator(".jp-RenderedPlotly").all():
+            figure.locator(".main-svg, img[src]").first.wait_for()
+        assert "Error displaying widget" not in outputs.inner_text()
+        outputs.screenshot(path=shots / f"cell_{i:02}.png")
+
+
+def until(condition, seconds=SOON / 1000):
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise AssertionError(f"JupyterLab did not answer within {seconds} s:\n{log.read_text()}")
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds:.0f} s"
+        time.sleep(0.1)
