@@ -4,6 +4,7 @@ What would invalidate every later number (a model that sees the future, two form
 disagree, NaN in the data) stops with an `AuditError`. All the rest is shown, for a reader to judge.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -71,10 +72,15 @@ def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Re
     report.add("distinct inputs, drawn", len(seen))
     overlap = sum(row in seen for row in map(bytes, _as_bytes(test.inputs))) / len(test.inputs)
     report.add("test inputs also in training", f"{overlap:.1%}")
-    report.add("chance: a constant guess", chance)
+    report.add("chance: predicting zero", chance)
     report.add("floor: the best possible", floor, _floor_remark(floor, chance))
-    given_input = _variance_within(train, groups)
-    report.add("variance of the target, input given", *given_input)
+    variance, error = _variance_within(train, groups)
+    if abs(variance - floor) > 6 * error + 1e-9 * chance:  # nan where no two inputs are the same
+        measured = f"{variance:.4g} with a standard error of {error:.2g}"
+        raise AuditError(
+            f"the variance of the target given the input is {measured}, not {floor:.4g}"
+        )
+    report.add("variance of the target, input given", *_variance_remark(variance, error, chance))
     return report
 
 
@@ -209,24 +215,29 @@ def _group(inputs: Tensor) -> Tensor:
     return torch.unique(inputs.flatten(1), dim=0, return_inverse=True)[1]
 
 
-def _variance_within(train: Batch, groups: Tensor) -> tuple[float | str, str]:
-    """The mean variance of the targets among examples with the same input, and what it says."""
+def _variance_within(train: Batch, groups: Tensor) -> tuple[float, float]:
+    """Variance of the targets among examples with the same input, and its standard error."""
     sizes = torch.bincount(groups)
-    if sizes.max() == 1:
-        return "none to compare", "all inputs differ"
+    repeated = sizes[groups] > 1
+    if not repeated.any():
+        return math.nan, math.nan
     targets = train.targets.double().flatten(1)
     sums = torch.zeros(len(sizes), targets.shape[1], dtype=torch.float64)
     means = sums.index_add(0, groups, targets) / sizes[:, None]
-    repeated = sizes[groups] > 1
-    residual = (targets - means[groups])[repeated].square().mean().item()
-    degrees = (len(targets) - len(sizes)) / max(repeated.sum().item(), 1)
-    variance = residual / max(degrees, 1e-12)
-    if variance <= 1e-12 * targets.square().mean().item():
+    squares = (targets - means[groups]).square().mean(1)
+    unbiased = (squares * (sizes / (sizes - 1))[groups])[repeated]
+    return unbiased.mean().item(), unbiased.std().item() / math.sqrt(len(unbiased))
+
+
+def _variance_remark(variance: float, error: float, chance: float) -> tuple[float | str, str]:
+    if math.isnan(variance):
+        return "none to compare", "all inputs differ"
+    if variance <= 1e-12 * chance:
         return 0.0, "the input determines the target"
-    return variance, "the input does NOT determine the target"
+    return variance, f"± {error:.2g}: the input does NOT determine the target"
 
 
 def _floor_remark(floor: float, chance: float) -> str:
     if floor >= 0.999 * chance:
-        return "no model can beat a constant guess"
+        return "no model can beat predicting zero"
     return f"{floor / chance:.1%} of chance"

@@ -17,7 +17,7 @@ plotly.io.renderers.default = "plotly_mimetype"
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 GREY = "#888888"
 _POINTS = 400  # of a training curve: more than a screen shows
-_LOG = {"type": "log", "exponentformat": "power", "minorloglabels": "complete"}
+_LOG = {"type": "log", "exponentformat": "power", "minorloglabels": "none"}
 
 
 def lines(
@@ -132,7 +132,7 @@ def trajectories(states: Tensor, *, title: str = "", most: int = 16) -> go.Figur
             figure.add_scatter(y=y, name=f"mode {mode}", mode="lines", line=line, row=row, col=1)
         figure.update_yaxes(title=labels[row - 1], row=row, col=1)
     for row in (2, 3):
-        figure.update_yaxes({**_LOG, "minorloglabels": "none"}, row=row, col=1)
+        figure.update_yaxes(_LOG, row=row, col=1)
     return figure.update_xaxes(title="step t", row=3, col=1)
 
 

@@ -10,8 +10,6 @@ from IPython.display import display
 
 from lab.frontend import live
 
-_PLOTLY = "application/vnd.plotly.v1+json"
-
 # Two controls fit side by side above a figure.
 _SIZE: dict[str, Any] = {"layout": {"width": "440px"}, "style": {"description_width": "90px"}}
 
@@ -89,8 +87,8 @@ class Panel:
             figure = self.draw(**{name: widget.value for name, widget in widgets.items()})
             # Room kept for it, so that the page stands still while one follows another.
             shown.layout.height = f"{figure.layout.height or 450}px"
-            data = {_PLOTLY: figure.to_plotly_json()}
-            shown.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+            output = {"output_type": "display_data", "data": _bundle(figure), "metadata": {}}
+            shown.outputs = (output,)
 
         for widget in widgets.values():
             widget.observe(redraw, names="value")
@@ -99,4 +97,12 @@ class Panel:
         return ipywidgets.VBox([controls, shown])
 
     def _ipython_display_(self) -> None:
-        display(self.widget() if live() else self.default())
+        if live():
+            display(self.widget())
+        else:
+            display(_bundle(self.default()), raw=True)
+
+
+def _bundle(figure: go.Figure) -> dict[str, Any]:
+    """A figure for the plotly.js of the front end, whatever plotly would choose for itself."""
+    return {"application/vnd.plotly.v1+json": figure.to_plotly_json()}

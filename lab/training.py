@@ -126,6 +126,7 @@ def fit_together(
             saved.save(_state(step + 1, time.perf_counter() - started, run, updates, log))
     log.snapshot(steps, last=True)
     run.write_back()
+    run.bring_back()
     return log.histories(time.perf_counter() - started)
 
 
@@ -193,6 +194,7 @@ class _Run:
         if not len(models) == len(tasks) == len(seeds) > 0:
             counts = f"{len(models)} models, {len(tasks)} tasks and {len(seeds)} seeds"
             raise ValueError(f"{counts}: there must be one of each, and at least one")
+        self.homes = [next(model.parameters()).device for model in models]
         self.models, self.tasks, self.device = [m.to(device) for m in models], tasks, device
         self.generators = [stream(seed, "data") for seed in seeds]
         if len(models) == 1:
@@ -218,6 +220,11 @@ class _Run:
 
         stacked = Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
         return torch.vmap(one)(self.parameters, self.buffers, stacked)
+
+    def bring_back(self) -> None:
+        """Move the models to where they were before."""
+        for model, home in zip(self.models, self.homes, strict=True):
+            model.to(home)
 
     @torch.no_grad()
     def write_back(self) -> None:

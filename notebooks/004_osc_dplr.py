@@ -21,9 +21,9 @@
 # at 0.759 and 0.854, the frequencies "learned", complex arithmetic suspected.
 #
 # **What this notebook shows.** The model had reached the best possible loss: the input said nothing
-# about the target, nothing in the targets oscillated, and what passed for learned frequencies were
-# the initial ones. The task repaired is solved in seconds. What is left to explain then is why a
-# good fit over 128 steps extrapolates badly, and how to make it extrapolate to rounding error.
+# about the target, nothing in the targets oscillated, and what passed for learned frequencies cannot
+# be told from untrained ones. The task repaired is solved in seconds. What is left to explain then is
+# why a good fit over 128 steps extrapolates badly, and what makes it extrapolate.
 #
 # **Criteria, written before the run.** Those of the original proposal (S1-S4, F1, F2) and those of
 # the repair (C1-C4), with their thresholds, are in the last section. What would change our mind:
@@ -101,12 +101,17 @@ display(audit.task(anonymous, length=TRAIN), audit.task(anonymous, length=TEST))
 # because the phase is uniform; its loss is then the variance,
 # $\tfrac12 E[A^2]\,E[e^{-2\zeta\omega t}]$, and the expectation over $\omega$ and $\zeta$ is a sum
 # of exponential integrals (`lab.tasks.oscillation.mean_decay`). **The reported losses are this
-# floor**, within the error of a sample of 1,000 sequences (about 2.5 %).
+# floor**, within the standard error of a mean over 1,000 sequences (measured in the last column).
 
 # %% tags=["nbval-ignore-output"]
 floors = {"train MSE": anonymous.floor(TRAIN), "test MSE": anonymous.floor(TEST)}
-rows = {name: (REPORTED[name], floor, REPORTED[name] / floor) for name, floor in floors.items()}
-pd.DataFrame(rows, index=["reported", "floor, closed form", "ratio"]).T.round(4)
+rows = {}
+for (name, floor), length in zip(floors.items(), (TRAIN, TEST), strict=True):
+    targets = anonymous.sample(8000, length, stream(0, "sampling error")).targets
+    error = targets.square().mean((1, 2)).std().item() / math.sqrt(1000)
+    rows[name] = (REPORTED[name], floor, REPORTED[name] / floor, error / floor)
+columns = ["reported", "floor, closed form", "ratio", "standard error of 1,000"]
+pd.DataFrame(rows, index=columns).T.round(4)
 
 # %% [markdown]
 # And nothing oscillates. Move the sliders: at $\Delta = 0.01$ no choice of $\omega$ and $\zeta$ in
@@ -159,8 +164,9 @@ audit.model(reported_model(seed=0).double(), AnonymousOscillations(dtype=torch.f
 
 # %% [markdown]
 # The low-rank term can push eigenvalues out of the left half plane, and then those of one step out
-# of the unit circle. At $\Delta = 0.01$ nobody notices, in 128 steps a growth of 0.01 % per step is
-# nothing; at $\Delta = 1$ it is a factor of $e^{5}$. The dissipative form,
+# of the unit circle. At $\Delta = 0.01$ nobody notices; at $\Delta = 1$ the growth is a hundred times
+# faster, and the largest eigenvalues below multiply a state many times over in 512 steps. The
+# dissipative form,
 # $A = \mathrm{diag}(\lambda) - PP^\top + (PQ^\top - QP^\top)$, has the same parameters and cannot
 # grow (proof: `lab.linalg.dissipative`). Over 200 initial draws:
 
@@ -183,6 +189,7 @@ print("plain form: most draws are unstable:", unstable["plain"] > 100)
 print("dissipative form, unstable draws:", unstable["dissipative"])
 
 # %% tags=["nbval-ignore-output"]
+print(f"growth in {TEST} steps, median plain draw: {growth['plain'].median().item() ** TEST:.3g}")
 display(
     figures.strips(
         growth, title="Largest |eigenvalue| of A_d at the start, Δ = 1", log=False,
@@ -252,7 +259,10 @@ pd.DataFrame(rows, index=columns).T.round(4)
 
 # %% [markdown]
 # Every statistic that was reported as learned lies where 95 % of *untrained* draws of 16 modes lie
-# (last two columns). In our runs the frequencies do move, but not towards anything: AdamW's weight
+# (last two columns). The smallest, 0.0117, is even below what weight decay over 50 epochs would
+# leave of the lowest initial frequency, $0.01^{0.8825} = 0.0172$: the earlier run did not decay this
+# parameter, or its statistics are of an untrained model. In our runs the frequencies do move, but
+# not towards anything: AdamW's weight
 # decay multiplies every weight by $(1 - 10^{-5})$ per update, which pulls $\log\omega$ towards 0, and
 # the gradient, which is noise around zero, adds little. Learned against initial, with weight decay
 # alone as the dashed line:
@@ -273,15 +283,17 @@ figures.lines(
 # %% [markdown]
 # ## Diagnosis: the debugging ladder, with floors
 #
-# The authors' own steps, one change at a time, each trained on the task as posed. Every row ends at
-# its floor, so that none could tell a good model from a broken one. Only a floor of zero can: **one
-# single sequence**, repeated, which the same code fits. That row alone would have cleared the model
-# and convicted the task.
+# The authors' own steps, one change at a time from a baseline (one seed, Adam with a one-cycle to
+# 1e-2, which is faster than the reported setting), each trained on the task as posed. These rows end
+# at their floors, so that none can tell a good model from a broken one. Only a floor of zero can:
+# **one single sequence**, repeated, which the same code fits, at the reported step, where it is
+# nearly a straight line, and at $\Delta = 1$, where it oscillates.
 
 # %% tags=["nbval-ignore-output"]
 one_sequence = Stored(anonymous, 1, TRAIN, stream(0, "one sequence"))
+oscillating = Stored(AnonymousOscillations(dt=1.0), 1, TRAIN, stream(0, "one sequence"))
 ladder = {
-    "as reported": (anonymous, {}),
+    "baseline": (anonymous, {}),
     "no low-rank term, r = 0": (anonymous, {"rank": 0}),
     "real-valued, no complex numbers": (anonymous, {"form": "real"}),
     "target: exponential decay": (AnonymousOscillations(kind="decay"), {}),
@@ -289,6 +301,7 @@ ladder = {
     "64 oscillators": (anonymous, {"d_state": 64}),
     "zero-order hold": (anonymous, {"discretisation": "zero-order hold"}),
     "one sequence, repeated": (one_sequence, {}),
+    "one sequence, repeated, Δ = 1": (oscillating, {"dt": 1.0, "form": "dissipative"}),
 }
 rows = {}
 for name, (task, changes) in ladder.items():
@@ -296,7 +309,7 @@ for name, (task, changes) in ladder.items():
     fit(model, task, seed=0, steps=p.ladder_steps, batch=32, length=TRAIN, lr=1e-2,
         schedule="one-cycle", device=p.device, label=name)  # fmt: skip
     loss = evaluate(model, task, length=TRAIN, samples=5 * p.samples, seed=0)["loss"]
-    rows[name] = (loss, 0.0 if task is one_sequence else task.floor(TRAIN))
+    rows[name] = (loss, 0.0 if isinstance(task, Stored) else task.floor(TRAIN))
 ladder_table = pd.DataFrame(rows, index=["loss", "floor"]).T
 ratio = (ladder_table.loss / ladder_table.floor).where(ladder_table.floor > 0)
 ladder_table.assign(ratio=ratio).round(4)
@@ -464,10 +477,12 @@ table({"K = 8, complex": arms["K = 8, complex"], **ablations}, (TRAIN, TEST, 4 *
 # %% [markdown]
 # ## Identified: as many oscillators as there are systems
 #
-# A minimal realisation needs no long windows: $n = K$, no low-rank term, complex B and C, trained
-# on 128 steps alone. Every oscillator hears the channels of one system (`heads=K`, as in S4, where
-# every channel has a state of its own). With one head for all, a shared mode can stand in for any
-# other, and the fit is good long before the frequencies are right: that row is kept below.
+# A minimal realisation that is told which channels belong together needs no long windows: $n = K$,
+# no low-rank term, complex B and C, trained on 128 steps alone. Every oscillator hears the two
+# channels of one system (`heads=K`; in S4, too, no state hears every channel). Both are needed: with
+# one head for all, a mode can stand in for any other, and the fit is good long before the
+# frequencies are right. That row is kept below. Only this arm extrapolates four times past all it
+# was trained on.
 
 # %%
 minimal = {
@@ -509,7 +524,7 @@ def frequencies(trained):
 
 
 true = {arm: tuple(torch.stack([getattr(t, name) for t in tasks]) for name in ("omega", "zeta"))
-        for arm, (_, tasks, _) in minimal.items() if arm != "K = 8"}  # fmt: skip
+        for arm, (_, tasks, _) in minimal.items()}  # fmt: skip
 figures.recovered(
     true, {arm: frequencies(minimal[arm]) for arm in true},
     title="Learned against true oscillators, warping undone",
@@ -565,44 +580,56 @@ Panel(
 #
 # S1 to S4, F1 and F2 are those of the proposal, applied to the earlier setting and to the corrected
 # one; the worst seed of the worst arm counts. C1 to C4 are those of the repair; C1 takes the median
-# seed. C1+ asks the minimal realisation for more. F2, a ratio, is judged by S2 once the training
-# error is below 1e-5. E extrapolates further and shows the ablations; it decides nothing.
+# seed. C1+ asks the minimal realisation for more, on windows of 512 where it saw 128. F2, the worst
+# ratio of any seed, is judged by S2 once the training error is below 1e-5, as the proposal's authors
+# could not foresee an error of zero. E shows what lies beyond the longest window and the ablations,
+# relative to the energy of the targets there; it decides nothing.
 
 
 # %%
-def proposal(arm, train_error, test_error, omega):
-    check = evidence.check
-    kind = "context" if train_error < 1e-5 else "failure"
-    check("S1", train_error, "<", 1e-3, arm=arm, metric="train MSE, 128 steps")
-    check("S2", test_error, "<", 1e-2, arm=arm, metric="test MSE, 512 steps")
-    check("S3", omega.min(), ">=", 1e-3, arm=arm, metric="smallest learned ω, rad/s")
-    check("S3", omega.max(), "<=", 1.0, arm=arm, metric="largest learned ω, rad/s")
-    check("S4", omega.std(-1).min(), ">", 1e-3, arm=arm, metric="std of learned ω, rad/s")
-    check("F1", train_error, ">", 1e-1, arm=arm, kind="failure", metric="train MSE, 128 steps")
-    check("F2", test_error / train_error, ">", 10, arm=arm, kind=kind, metric="test / train MSE")
+def proposal(arm, train_error, test_error, omega, of):
+    check, name = partial(evidence.check, arm=arm), f"ω of {of}, rad/s"
+    kind = "context" if train_error.max() < 1e-5 else "failure"
+    check("S1", train_error.max(), "<", 1e-3, metric="train MSE, 128 steps")
+    check("S2", test_error.max(), "<", 1e-2, metric="test MSE, 512 steps")
+    check("S3", omega.min(), ">=", 1e-3, metric=f"smallest {name}")
+    check("S3", omega.max(), "<=", 1.0, metric=f"largest {name}")
+    check("S4", omega.std(-1).min(), ">", 1e-3, metric=f"std of {name}")
+    check("F1", train_error.max(), ">", 1e-1, kind="failure", metric="train MSE, 128 steps")
+    check("F2", (test_error / train_error).max(), ">", 10, kind=kind, metric="test / train MSE")
+
+
+def beyond(trained, start, length):
+    """Float64["seeds"]: squared error of the steps from `start` on, over the energy of the target."""
+    ratios = []
+    for model, task, seed in zip(*trained[:2], p.seeds, strict=True):
+        batch = task.sample(1000, length, stream(seed, "beyond"))
+        late = batch._replace(mask=batch.mask & (torch.arange(length) >= start))
+        with torch.no_grad():
+            ratios.append(task.loss(model, late) / batch.targets[:, start:].square().mean())
+    return torch.stack(ratios)
 
 
 # %%
 learned_omega = torch.stack([frequencies(arm)[0] for arm in arms.values()])
 original_omega = torch.stack([model.log_omega.detach().exp() for model in originals])
-errors_of = [max(m.max().item() for m in mse.values()) for mse in (train_mse, test_mse)]
-proposal("reported", *(mse.max().item() for mse in of_all_sequences.values()), omega=original_omega)
-proposal("corrected", *errors_of, omega=learned_omega)
+every_seed = [torch.stack(list(mse.values())) for mse in (train_mse, test_mse)]
+proposal("reported", *of_all_sequences.values(), original_omega, of="the parameters")
+proposal("corrected", *every_seed, learned_omega, of="A_d")
 for arm in arms:
     for name, mse, limit in (("train", train_mse, 1e-6), ("test", test_mse, 1e-4)):
         evidence.check("C1", mse[arm].median(), "<", limit, metric=f"{name} MSE, {arm}",
                        spread=mse[arm].std())  # fmt: skip
-for arm in ("K = 1", "K = 4"):
+for arm in ("K = 1", "K = 4", "K = 8"):
     evidence.check("C2", errors[arm].max(), "<", 0.01, arm="identified",
                    metric=f"worst relative error of ω and ζ, {arm}")  # fmt: skip
-for arm in ("K = 1", "K = 8"):
     evidence.check("C1+", minimal_test[arm].median(), "<", 1e-8, arm="identified",
                    metric=f"test MSE, {arm}", spread=minimal_test[arm].std())  # fmt: skip
-for arm, trained in {**arms, **ablations}.items():
-    for length in (TEST, 4 * TEST):
-        if arm in ablations or length > TEST:
-            evidence.check("E", scores(*trained[:2], length).median(), "<", 1e-4, kind="context",
-                           metric=f"MSE, {length} steps, {arm}")  # fmt: skip
+for arm, trained in {**arms, **ablations, **minimal}.items():
+    start = TRAIN if arm in minimal or "only" in arm else TEST
+    group = "identified" if arm in minimal else "corrected" if arm in arms else "ablation"
+    evidence.check("E", beyond(trained, start, 4 * start).median(), "<", 1e-2, arm=group, kind="context",
+                   metric=f"relative error, steps {start} to {4 * start}, {arm}")  # fmt: skip
 trained_layers = arms["K = 8, real"][0] + arms["K = 8, complex"][0]
 gaps = [audit.disagreement(layer, noise, forms_of(layer)) for layer in trained_layers]
 evidence.check(
@@ -622,6 +649,5 @@ print(evidence.statuses())
 # ## What this does not show, and what next
 #
 # The oscillators here are known by their channel; a model that has to find out from the first
-# samples of a new one needs a transition that depends on its input, which this layer has not
-# (experiment 007). Nothing here compares the layer with a diagonal state-space model on real data.
+# samples of a new one needs a transition that depends on its input, which this layer has not. Nothing here compares the layer with a diagonal state-space model on real data.
 # The dissipative form is what to take along: the same parameters, and no growth by construction.

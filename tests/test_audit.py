@@ -26,7 +26,7 @@ def test_a_task_whose_input_says_nothing_is_reported_as_such():
     assert report["distinct inputs, of all"] == report["distinct inputs, drawn"] == "1"
     assert report["test inputs also in training"] == "100.0%"
     assert "does NOT determine" in str(report)
-    assert "no model can beat a constant guess" in str(report)
+    assert "no model can beat predicting zero" in str(report)
 
 
 def test_the_variance_given_the_input_is_the_stated_floor():
@@ -50,6 +50,16 @@ def test_a_task_whose_input_determines_its_target_is_reported_as_such():
     assert report["distinct inputs, drawn"] == "50"
     assert report["variance of the target, input given"] == "0"
     assert "the input determines the target" in str(report)
+
+
+class Misstated(AnonymousOscillations):
+    def floor(self, length):
+        return 0.9 * super().floor(length)
+
+
+def test_a_floor_that_the_data_contradict_stops():
+    with pytest.raises(AuditError, match=r"given the input is 0\.8.* not 0\.7"):
+        audit.task(Misstated(), length=32)
 
 
 def test_inputs_that_never_repeat_are_not_compared():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DPLR:
-    """The N x N matrix diag(diagonal) + P @ Q.mT of rank at most r off its diagonal.
+    """The N x N matrix diag(diagonal) + P @ Q.mT, a diagonal plus a matrix of rank at most r.
 
     Args:
         diagonal: Float or Complex["N"], in 1/s where the matrix is a state matrix.

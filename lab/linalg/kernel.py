@@ -33,7 +33,8 @@ def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tenso
 def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
     """`kernel_sequential` in log2(length) products: the rows C A_d^(0..m-1) times A_d^m are m more.
 
-    Any transition serves, and no eigenvectors are taken. Cost: length q N^2 + N^3 log2(length).
+    Any transition serves, and no eigenvectors are taken.
+    Cost: length q N (N + p) + N^3 log2(length).
     """
     q, N = C.shape
     power, B_d, rows = _of_one_dtype(A_d, B_d, C)
@@ -49,7 +50,7 @@ def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> T
     With z over the roots of unity of order L = length, K(z) = sum_t z^t C A_d^t B_d
     = C (I - A_d^L) (I - z A_d)^-1 B_d, and for the bilinear pair (I - z A_d)^-1 B_d
     = dt [(1 - z) I - (1 + z) (dt / 2) A]^-1 B, a resolvent of A itself: an r x r solve per root by
-    Woodbury. Multiplying through by (1 + z), as S4 does, would fail at z = -1; this form does not.
+    Woodbury. S4 divides by 1 + z, which fails at z = -1; here nothing is divided by it.
 
     Args:
         A: N x N, in 1/s.
@@ -57,8 +58,8 @@ def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> T
         C, length: as for `kernel_sequential`.
         dt: seconds per step.
 
-    Cost: length N (q + r) (p + r) + N^3 log2(length), against length q N^2 for doubling: it pays
-    where N is large beside the rank and the number of channels.
+    Cost: length N (q + r) (p + r) + N^3 log2(length), against length q N (N + p) for doubling: it
+    pays where N is large beside the rank and the number of channels.
 
     Precision: about 1e-16 / d relative to the kernel and 1e-16 / d^2 to its gradients, where d is
     the distance from an eigenvalue of A_d to the nearest root of unity: the resolvent is nearly

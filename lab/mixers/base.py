@@ -7,10 +7,16 @@ from torch import Tensor
 
 
 class Mixer(Protocol):
-    """A causal map of sequences with a fixed-size state. B batch, T time, D width, N state size."""
+    """A causal map of sequences with a fixed-size state. B batch, T time, D width, N state size.
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """["B T D"] to ["B T D"], the parallel form used in training."""
+    A layer that is a whole model may have another width at its output than at its input.
+    """
+
+    def __call__(self, x: Tensor, length: int | None = None) -> Tensor:
+        """["B S D"] to ["B T D"], the parallel form used in training.
+
+        T is `length`, or S if None; where it exceeds S, the input is silent from there on.
+        """
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """["B D"] and a state (None before the first step) to ["B D"] and the next state."""

@@ -32,8 +32,9 @@ class OscDPLR(nn.Module):
       is with `lab.linalg.dissipative`).
     - real: the plain form with the imaginary parts of lambda dropped, so that all is real.
 
-    The input enters with the square root of dt, B_d = sqrt(dt) (I - dt A / 2)^-1 B, the source's
-    convention; the usual one has dt itself. The input at step 0 acts at once.
+    The input enters with the square root of dt, B_d = sqrt(dt) (I - dt A / 2)^-1 B in the bilinear
+    case, as in the earlier model that this layer reproduces; the usual convention has dt itself.
+    The input at step 0 acts at once.
 
     Args:
         d_input: channels p of the input.
@@ -47,7 +48,8 @@ class OscDPLR(nn.Module):
         complex_io: complex B and C, stored as pairs of reals; else real ones.
         omega_range: rad/s, bounds of the log-uniform draw of the initial frequencies.
         generator: the stream of the initial draw.
-        dtype: of the (real) parameters; the state is the complex type of the same precision.
+        dtype: of the (real) parameters; the state is the complex type of the same precision,
+            or real where everything is.
 
     Real parameters: 2 N + 2 N r + N p / heads + q N + q p, with B and C counted twice if complex.
 

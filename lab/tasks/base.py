@@ -30,7 +30,7 @@ class Task(Protocol):
         """[]: the mean loss of `model` over the scored steps of `batch`, differentiable."""
 
     def chance(self, length: int) -> float:
-        """The loss of a constant guess that has seen no input."""
+        """The loss of predicting zero throughout, or of guessing where that means nothing."""
 
     def floor(self, length: int) -> float:
         """The loss that no model can go below."""
