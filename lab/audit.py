@@ -4,6 +4,7 @@ What would invalidate every later number (a model that sees the future, two form
 disagree, NaN in the data) stops with an `AuditError`. All the rest is shown, for a reader to judge.
 """
 
+import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -41,10 +42,14 @@ class Report:
         return "\n".join([self.title, *lines])
 
     def _repr_html_(self) -> str:
-        import pandas as pd  # only to draw a table
+        def row(tag: str, *texts: str) -> str:
+            sides = zip(("left", "right", "left"), texts, strict=True)
+            cells = [f'<{tag} style="text-align:{s}">{html.escape(t)}</{tag}>' for s, t in sides]
+            return f"<tr>{''.join(cells)}</tr>"
 
-        frame = pd.DataFrame(self.rows, columns=["", "found", "remark"])
-        return f"<b>{self.title}</b>" + frame.to_html(index=False, border=0)
+        head = f"<thead>{row('th', '', 'found', 'remark')}</thead>"
+        body = "".join(row("td", *texts) for texts in self.rows)
+        return f"<b>{html.escape(self.title)}</b><table>{head}<tbody>{body}</tbody></table>"
 
 
 def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Report:
