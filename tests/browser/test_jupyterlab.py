@@ -160,7 +160,7 @@ def check_saved(page, folder):
     """Saving leaves the .py as it was, and puts every output into the .ipynb beside it."""
     source, pair = folder / NOTEBOOK, (folder / NOTEBOOK).with_suffix(".ipynb")
     page.locator('.jp-NotebookPanel-toolbar [data-jp-item-name="save"]').click()
-    until(pair.exists)
+    until(lambda: is_whole(pair))  # it is there, and empty, before it is written
     assert source.read_text() == (ROOT / "notebooks" / NOTEBOOK).read_text()
     cells = [cell for cell in nbformat.read(pair, as_version=4).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
@@ -168,6 +168,13 @@ def check_saved(page, folder):
     assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
     figures = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
     assert len(figures) >= 5
+
+
+def is_whole(notebook):
+    try:
+        return bool(json.loads(notebook.read_text())["cells"])
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def look_at_outputs(page, shots):
