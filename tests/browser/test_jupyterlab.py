@@ -171,10 +171,12 @@ def check_saved(page, folder):
 
 
 def is_whole(notebook):
+    """Whether it is saved with what the run left; an automatic save may have come before."""
     try:
-        return bool(json.loads(notebook.read_text())["cells"])
+        cells = json.loads(notebook.read_text())["cells"]
     except (FileNotFoundError, ValueError):
         return False
+    return all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code")
 
 
 def look_at_outputs(page, shots):
