@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numeric import gap, stream
 from torch import Tensor
 
 from lab.linalg import (
@@ -32,18 +33,6 @@ orders = st.integers(1, 6)  # N
 ranks = st.sampled_from([0, 1, 3])
 dtypes = st.sampled_from([REAL, COMPLEX])
 steps = st.floats(-2, 1).map(lambda power: 10**power)  # dt
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def gap(actual: Tensor, expected: Tensor) -> float:
-    """The largest difference, relative to the largest entry if that is above 1."""
-    assert actual.shape == expected.shape
-    if not expected.numel():
-        return 0.0
-    return ((actual - expected).abs().max() / expected.abs().max().clamp_min(1)).item()
 
 
 @st.composite

@@ -10,23 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numeric import gap, stream
 from torch import Tensor, nn
 
 from lab.linalg import kernel_sequential
 from lab.mixers import OscDPLR, osc_dplr, unroll
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def gap(actual: Tensor, expected: Tensor) -> float:
-    """The largest difference, relative to the largest entry if that is above 1."""
-    assert actual.shape == expected.shape
-    if not expected.numel():
-        return 0.0
-    return ((actual - expected).abs().max() / expected.abs().max().clamp_min(1)).item()
-
 
 # --- what the suite needs to know of a mixer -----------------------------------------------------
 

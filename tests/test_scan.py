@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numeric import gap
 from torch import Tensor
 
 from lab.scan import linear_scan, linear_scan_sequential, matrix_scan, matrix_scan_sequential
@@ -107,14 +108,6 @@ def gradients(function, arguments, seed):
     random = Random(states.dtype, torch.Generator().manual_seed(seed))
     projection = (random.normal(*states.shape).conj() * states).real.sum()
     return torch.autograd.grad(projection, arguments)
-
-
-def gap(actual: Tensor, expected: Tensor) -> float:
-    """The largest difference, relative to the largest entry if that is above 1."""
-    assert actual.shape == expected.shape
-    if not expected.numel():
-        return 0.0
-    return ((actual - expected).abs().max() / expected.abs().max().clamp_min(1)).item()
 
 
 # Worst gaps in 2,800 draws: 1e-14 and 1.4e-6. The bounds leave room for other machines' rounding.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numeric import stream
 from scipy.integrate import dblquad
 
 from lab.linalg import causal_convolution
@@ -14,10 +15,6 @@ from lab.tasks.oscillation import AMPLITUDE, OMEGA, ZETA, mean_decay
 
 KINDS = ["damped", "undamped", "decay"]
 DOUBLE = torch.float64
-
-
-def stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def zero(inputs, length):
