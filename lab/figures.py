@@ -189,6 +189,57 @@ def strips(
     return figure.update_yaxes(_LOG) if log else figure
 
 
+def scaling(
+    series: Mapping[str, Mapping[float, float]], *, title: str = "", x_title: str, y_title: str,
+    dashed: Sequence[str] = (),
+) -> go.Figure:  # fmt: skip
+    """How quantities grow: a line with points per name, both axes in logarithms.
+
+    Args:
+        series: y by x, by name; each over an x of its own.
+        title, x_title, y_title: what the figure shows, with units.
+        dashed: names drawn in dashed grey, without points: what could be, not what is.
+    """
+    figure = _figure(title, x_title, y_title)
+    for (name, points), colour in zip(series.items(), _colours(), strict=False):
+        limit = name in dashed
+        figure.add_scatter(
+            x=list(points), y=list(points.values()), name=name,
+            mode="lines" if limit else "lines+markers", marker={"size": 5},
+            line={"color": GREY, "dash": "dash"} if limit else {"color": colour},
+        )  # fmt: skip
+    return figure.update_xaxes(_LOG).update_yaxes(_LOG)
+
+
+def bars(
+    values: Mapping[str, tuple[float, float, float]], *, title: str = "", x_title: str,
+    limits: Mapping[str, float] | None = None,
+) -> go.Figure:  # fmt: skip
+    """One bar per name from the top down, with the range around its value, on a log scale.
+
+    Args:
+        values: (low, value, high) by name, all above 0.
+        title, x_title: what the bars show, with units.
+        limits: dashed lines, by label.
+    """
+    figure = _figure(title, x_title, "").update_layout(showlegend=False)
+    low, middle, high = (np.array([v[i] for v in values.values()], dtype=float) for i in range(3))
+    above, below = (high - middle).tolist(), (middle - low).tolist()
+    whiskers = {"symmetric": False, "array": above, "arrayminus": below, "color": GREY}
+    figure.add_bar(
+        x=middle.tolist(), y=list(values), orientation="h", error_x=whiskers,
+        marker={"color": [COLOURS[0]] + [COLOURS[5]] * (len(values) - 1)},
+    )  # fmt: skip
+    for i, (name, limit) in enumerate((limits or {}).items()):
+        figure.add_vline(x=limit, line={"color": GREY, "dash": ["dash", "dot"][i % 2]})
+        figure.add_annotation(
+            text=name, y=1, yref="paper", yanchor="bottom", yshift=14 * i, showarrow=False,
+            x=math.log10(limit),  # plotly takes the place of a text as exponent, that of a line not
+        )  # fmt: skip
+    figure.update_layout(margin={"l": 190, "t": 90})
+    return figure.update_xaxes(_LOG).update_yaxes(autorange="reversed")
+
+
 def _figure(title: str, x_title: str, y_title: str) -> go.Figure:
     figure = go.Figure(layout=_layout(title))
     return figure.update_xaxes(title=x_title).update_yaxes(title=y_title)

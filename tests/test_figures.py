@@ -207,6 +207,32 @@ def test_strips_show_every_value_and_label_their_limits_in_place(log):
     assert labels == pytest.approx({"C1": -2, "C2": 0} if log else {"C1": 0.01, "C2": 1.0})
 
 
+def test_scaling_draws_every_line_over_its_own_x_in_logarithms():
+    series = {"a": {256: 1e-3, 512: 2e-3, 1024: 5e-3}, "bound": {256: 1e-4}}
+    figure = figures.scaling(series, x_title="T", y_title="ms", dashed=["bound"])
+    for trace, (name, points) in zip(figure.data, series.items(), strict=True):
+        assert (trace.name, list(trace.x), list(trace.y)) == (
+            name, list(points), list(points.values()),
+        )  # fmt: skip
+    assert [trace.mode for trace in figure.data] == ["lines+markers", "lines"]
+    assert [trace.line.dash for trace in figure.data] == [None, "dash"]
+    assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("T", "ms")
+
+
+def test_bars_show_ranges_and_label_their_limits_in_place():
+    values = {"ours": (1.0, 2.0, 2.5), "other": (9.0, 10.0, 30.0)}
+    figure = figures.bars(values, x_title="ms", limits={"bound": 0.1, "fresh": 1.0})
+    (bar,) = figure.data
+    assert (list(bar.y), list(bar.x)) == (["ours", "other"], [2.0, 10.0])
+    assert (list(bar.error_x.arrayminus), list(bar.error_x.array)) == ([1.0, 1.0], [0.5, 20.0])
+    assert bar.marker.color[0] != bar.marker.color[1]
+    assert (figure.layout.xaxis.type, figure.layout.yaxis.autorange) == ("log", "reversed")
+    assert [shape.x0 for shape in figure.layout.shapes] == [0.1, 1.0]
+    labels = {note.text: note.x for note in figure.layout.annotations}
+    assert labels == pytest.approx({"bound": -1, "fresh": 0})
+
+
 EVERY = {
     "lines": lambda: figures.lines({"a": series(3)}, title="t"),
     "losses": lambda: figures.losses({"a": series(1, 3).exp()}, title="t"),
@@ -214,6 +240,8 @@ EVERY = {
     "trajectories": lambda: figures.trajectories(complex_series(3, 2), title="t"),
     "recovered": lambda: figures.recovered({}, {"a": (series(2), series(2))}, title="t"),
     "strips": lambda: figures.strips({"a": series(2)}, y_title="loss", title="t", log=False),
+    "scaling": lambda: figures.scaling({"a": {1: 2.0}}, title="t", x_title="T", y_title="ms"),
+    "bars": lambda: figures.bars({"a": (1.0, 2.0, 3.0)}, title="t", x_title="ms"),
 }
 
 
@@ -221,7 +249,7 @@ EVERY = {
 def test_every_figure_names_its_axes_and_travels_as_json(name):
     figure = EVERY[name]()
     assert figure.layout.title.text == "t"
-    # strips name what stands along x by its labels, and stacked axes share the lowest title.
+    # strips and bars name their arms by labels, and stacked axes share the lowest title.
     shown = [*figure.select_yaxes(), *list(figure.select_xaxes())[-1:]]
-    assert all(axis.title.text for axis in shown) or name == "strips"
+    assert all(axis.title.text for axis in shown) or name in ("strips", "bars")
     assert go.Figure(json.loads(figure.to_json())) == figure

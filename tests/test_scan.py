@@ -1,192 +1,345 @@
-"""One suite for all scans: each must equal its plain loop. A new scan adds a draw and a row."""
+"""One suite for all scans: each must equal its plain loop. Its cases are in scan_cases.py."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from operator import itemgetter
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numeric import gap
+from numeric import gap, stream
+from scan_cases import CASES, FIELDS, SINGLE, Random
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
+from lab import scan
 from lab.scan import linear_scan, linear_scan_sequential, matrix_scan, matrix_scan_sequential
 
-SINGLE = {torch.float64: torch.float32, torch.complex128: torch.complex64}
 
-
-@dataclass(frozen=True)
-class Random:
-    """Random tensors of one type from one stream."""
-
-    dtype: torch.dtype
-    generator: torch.Generator
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, dtype=self.dtype, generator=self.generator)
-
-    def gain(self, *shape: int) -> Tensor:
-        """Of both signs (any phase), crowded near 1 in size on either side.
-
-        Small gains forget, and hide a lost long range.
-        """
-        normal = self.normal(*shape)
-        return 1.05 * (3 * normal.abs()).tanh() * normal.sgn()
-
-    def turn(self, *shape: int) -> Tensor:
-        """Matrices that turn, and stretch by a gain: what commutes would hide a wrong order."""
-        return torch.linalg.qr(self.normal(*shape)).Q * self.gain(*shape[:-2], 1, shape[-1])
-
-
-def linear(random, B, T, N):
-    return random.gain(B, T, N), random.normal(B, T, N), random.normal(B, N)
-
-
-def linear_with_zeros(random, B, T, N):
-    a, b, initial = linear(random, B, T, N)
-    return a * (random.normal(B, T, N).real > -1), b, initial
-
-
-def matrix(random, B, T, N):
-    return random.turn(B, T, N, N), random.normal(B, T, N), random.normal(B, N)
-
-
-def matrix_with_zeros(random, B, T, N):
-    A, b, initial = matrix(random, B, T, N)
-    return A * (random.normal(B, T, N, N).real > -1), b, initial
-
-
-def matrix_of_all_steps(random, B, T, N):
-    return random.turn(B, 1, N, N), random.normal(B, T, N), random.normal(B, N)
-
-
-def matrix_of_the_batch(random, B, T, N):
-    return random.turn(1, T, N, N), random.normal(B, T, N), random.normal(B, N)
-
-
-def one_matrix(random, B, T, N):
-    return random.turn(1, 1, N, N), random.normal(B, T, N), random.normal(B, N)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A scan, its definition, and a draw of its arguments, of which the initial state is last."""
-
-    parallel: Callable[..., Tensor]
-    sequential: Callable[..., Tensor]
-    draw: Callable[[Random, int, int, int], tuple[Tensor, ...]]
-
-    def arguments(self, dtype: torch.dtype, B: int, T: int, N: int, seed: int) -> list[Tensor]:
-        random = Random(dtype, torch.Generator().manual_seed(seed))
-        return list(self.draw(random, B, T, N))
-
-
-LINEAR, MATRIX = (linear_scan, linear_scan_sequential), (matrix_scan, matrix_scan_sequential)
-SCANS = [Scan(*LINEAR, draw) for draw in (linear, linear_with_zeros)] + [
-    Scan(*MATRIX, draw)
-    for draw in (
-        matrix,
-        matrix_with_zeros,
-        matrix_of_all_steps,
-        matrix_of_the_batch,
-        one_matrix,
+def combinations(cases, dtypes=FIELDS):
+    """Pairs of case and dtype, without complex numbers where a scan is for real ones."""
+    return pytest.mark.parametrize(
+        ("case", "dtype"),
+        [
+            pytest.param(case, dtype, id=f"{case.name}-{case.draw.__name__}-{str(dtype)[6:]}")
+            for case in cases
+            for dtype in dtypes
+            if dtype in case.dtypes
+        ],
     )
-]
-every_scan = pytest.mark.parametrize("scan", SCANS, ids=lambda scan: scan.draw.__name__)
-every_dtype = pytest.mark.parametrize("dtype", SINGLE, ids=["real", "complex"])
+
+
+SMOOTH = [case for case in CASES if case.smooth]
+# One draw of every scan, where another would not show more.
+SCANS = list({case.name: case for case in reversed(SMOOTH)}.values())[::-1]
+every_scan = pytest.mark.parametrize("case", SCANS, ids=lambda case: case.name)
 sizes = given(
     B=st.integers(0, 3), T=st.integers(1, 33), N=st.integers(1, 4), seed=st.integers(0, 2**31)
 )
 some_examples = settings(deadline=None, max_examples=25)
 
 
-def gradients(function, arguments, seed):
-    """Of a random projection of the output, which no error can hide in for long."""
-    arguments = [argument.clone().requires_grad_() for argument in arguments]
-    states = function(*arguments)
-    random = Random(states.dtype, torch.Generator().manual_seed(seed))
-    projection = (random.normal(*states.shape).conj() * states).real.sum()
-    return torch.autograd.grad(projection, arguments)
+def floating(values) -> list[Tensor]:
+    """The tensors that may have gradients: all but indices."""
+    return [t for t in tree_leaves(values) if t.is_floating_point() or t.is_complex()]
+
+
+def largest_gap(actual, expected) -> float:
+    """Over all tensors; whole numbers must be equal outright."""
+    pairs = list(zip(tree_leaves(actual), tree_leaves(expected), strict=True))
+    assert all(a.equal(e) for a, e in pairs if not floating(e))
+    return max(gap(a, e) for a, e in pairs if floating(e))
+
+
+def of_floats(change, values):
+    """The same values with `change` made to all tensors but indices."""
+    return tree_map(lambda value: change(value) if floating(value) else value, values)
+
+
+def to(dtype):
+    return lambda tensor: tensor.to(dtype)
+
+
+def gradients(function, arguments, seed=0):
+    """Of a random projection of the outputs, which no error can hide in for long."""
+    arguments = of_floats(lambda t: t.clone().requires_grad_(), arguments)
+    projections = []
+    for output in floating(function(*arguments)):
+        random = Random(output.dtype, stream(seed))
+        projections.append((random.normal(*output.shape).conj() * output).real.sum())
+    return torch.autograd.grad(sum(projections), floating(arguments), allow_unused=True)
 
 
 # Worst gaps in 2,800 draws: 1e-14 and 1.4e-6. The bounds leave room for other machines' rounding.
 DOUBLE, FLOAT = 1e-13, 3e-5
 
 
-@every_dtype
-@every_scan
+@combinations(CASES)
 @some_examples
 @sizes
-def test_equals_its_definition_in_value_and_gradient(scan, dtype, B, T, N, seed):
-    arguments = scan.arguments(dtype, B, T, N, seed)
-    kept = [argument.clone() for argument in arguments]
-    assert gap(scan.parallel(*arguments), scan.sequential(*arguments)) < DOUBLE
-    expected = gradients(scan.sequential, arguments, seed)
-    for actual, gradient in zip(gradients(scan.parallel, arguments, seed), expected, strict=True):
-        assert gap(actual, gradient) < DOUBLE
-    assert all(map(torch.equal, arguments, kept))  # nothing is overwritten
+def test_equals_its_definition_in_value_and_gradient(case, dtype, B, T, N, seed):
+    arguments = case.arguments(dtype, B, T, N, seed)
+    kept = tree_map(torch.clone, arguments)
+    expected = case.sequential(*arguments)
+    expected_gradients = gradients(case.sequential, arguments, seed)
+    for form in case.forms:
+        assert largest_gap(form(*arguments), expected) < DOUBLE
+        assert largest_gap(gradients(form, arguments, seed), expected_gradients) < DOUBLE
+    assert all(map(torch.equal, tree_leaves(arguments), tree_leaves(kept)))  # not overwritten
 
 
-@every_dtype
-@every_scan
+@combinations(SCANS)
+def test_long_rows_and_several_blocks_of_time(case, dtype):
+    # 100 columns fill more than 512 bytes, and 200 of their rows more than one block of any kernel.
+    arguments = case.arguments(dtype, 1, 200, 100, seed=0)
+    assert largest_gap(case.fast(*arguments), case.sequential(*arguments)) < DOUBLE
+    actual, expected = (gradients(form, arguments) for form in (case.fast, case.sequential))
+    assert largest_gap(actual, expected) < DOUBLE
+
+
+@combinations(CASES)
 @some_examples
 @sizes
-def test_single_precision_is_close_to_double(scan, dtype, B, T, N, seed):
-    arguments = scan.arguments(dtype, B, T, N, seed)
-    actual = scan.parallel(*(argument.to(SINGLE[dtype]) for argument in arguments))
-    assert actual.dtype == SINGLE[dtype]
-    assert gap(actual.to(dtype), scan.sequential(*arguments)) < FLOAT
+def test_single_precision_is_close_to_double(case, dtype, B, T, N, seed):
+    arguments = of_floats(to(SINGLE[dtype]), case.arguments(dtype, B, T, N, seed))
+    expected = floating(case.sequential(*of_floats(to(dtype), arguments)))
+    for form in case.forms:
+        actual = floating(form(*arguments))
+        assert {output.dtype for output in actual} == {SINGLE[dtype]}
+        assert largest_gap(of_floats(to(dtype), actual), expected) < FLOAT
+
+
+def flat(case, arguments):
+    """The scan as gradcheck wants it: a function of tensors, here of those with a gradient."""
+    leaves, structure = torch.utils._pytree.tree_flatten(arguments)
+    places = [place for place, leaf in enumerate(leaves) if floating(leaf)]
+
+    def function(*tensors):
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        return tuple(floating(case.fast(*torch.utils._pytree.tree_unflatten(filled, structure))))
+
+    return function, [leaves[place].clone().requires_grad_() for place in places]
 
 
 @pytest.mark.parametrize("T", [1, 2, 3, 7])
-@every_dtype
-@every_scan
-def test_gradients_match_finite_differences(scan, dtype, T):
-    arguments = scan.arguments(dtype, 2, T, 2, seed=0)
-    assert torch.autograd.gradcheck(scan.parallel, [a.requires_grad_() for a in arguments])
+@combinations(SMOOTH)
+def test_gradients_match_finite_differences(case, dtype, T):
+    assert torch.autograd.gradcheck(*flat(case, case.arguments(dtype, 2, T, 2, seed=0)))
 
 
-@every_dtype
-@every_scan
-def test_without_an_initial_state_it_starts_from_zero(scan, dtype):
-    *elements, initial = scan.arguments(dtype, 2, 5, 3, seed=0)
-    for function in (scan.parallel, scan.sequential):
-        assert torch.equal(function(*elements), function(*elements, torch.zeros_like(initial)))
+@pytest.mark.parametrize("T", [1, 3])
+@combinations(SMOOTH)
+def test_second_gradients_match_finite_differences(case, dtype, T):
+    function, tensors = flat(case, case.arguments(dtype, 2, T, 2, seed=0))
+    assert torch.autograd.gradgradcheck(function, tensors)
+
+
+@combinations(CASES)
+def test_the_initial_state_may_be_left_out(case, dtype):
+    *elements, _ = case.arguments(dtype, 2, 5, 3, seed=0)
+    for form in case.forms:
+        assert largest_gap(form(*elements), case.sequential(*elements)) < DOUBLE
 
 
 def strided(tensor):
-    return torch.stack([tensor, torch.full_like(tensor, torch.nan)], dim=-1)[..., 0]
+    return torch.stack([tensor, torch.zeros_like(tensor)], dim=-1)[..., 0]
 
 
 def time_first(tensor):
     return tensor.transpose(0, 1).contiguous().transpose(0, 1)
 
 
-@pytest.mark.parametrize("layout", [strided, time_first])
-@every_dtype
-@every_scan
-def test_memory_layout_does_not_matter(scan, dtype, layout):
-    arguments = scan.arguments(dtype, 3, 13, 2, seed=0)
-    elsewhere = [layout(argument) for argument in arguments]
-    assert not all(argument.is_contiguous() for argument in elsewhere)
-    assert gap(scan.parallel(*elsewhere), scan.sequential(*arguments)) < DOUBLE
+def expanded(tensor):
+    return tensor[:1].expand(tensor.shape)
+
+
+@pytest.mark.parametrize("layout", [strided, time_first, expanded])
+@combinations(CASES)
+def test_memory_layout_does_not_matter(case, dtype, layout):
+    arguments = tree_map(layout, case.arguments(dtype, 3, 13, 2, seed=0))
+    assert not all(argument.is_contiguous() for argument in tree_leaves(arguments))
+    expected = case.sequential(*tree_map(torch.Tensor.contiguous, arguments))
+    assert largest_gap(case.fast(*arguments), expected) < DOUBLE
 
 
 @pytest.mark.parametrize("at", [0, 1, 6, 12])
-@every_scan
-def test_a_nan_spoils_nothing_before_it(scan, at):
-    *elements, initial = scan.arguments(torch.float64, 2, 13, 3, seed=0)
-    spoilt = [element.clone() for element in elements]
-    for element in spoilt:
+@combinations([case for case in CASES if case.causal_nan])
+def test_a_nan_spoils_nothing_before_it_and_shows_at_once(case, dtype, at):
+    *elements, initial = case.arguments(dtype, 2, 13, 3, seed=0)
+    spoilt = tree_map(torch.clone, elements)
+    for element in floating(spoilt):
         if element.shape[1] == 13:
             element[:, at] = torch.nan
-    actual, expected = scan.parallel(*spoilt, initial), scan.sequential(*elements, initial)
-    assert gap(actual[:, :at], expected[:, :at]) < DOUBLE
-    assert actual[:, at].isnan().all()
+    expected = case.sequential(*elements, initial)
+    for form in case.forms:
+        actual = form(*spoilt, initial)
+        early = [tree_map(lambda t: t[:, :at], outputs) for outputs in (actual, expected)]
+        assert largest_gap(*early) < DOUBLE
+        assert all(output[:, at].isnan().all() for output in floating(actual))
 
 
-LONG = 100_000
+@pytest.mark.parametrize("openmp", [True, False], ids=["openmp", "pool"])
+@every_scan
+def test_threads_do_not_change_the_answer(case, openmp, monkeypatch):
+    if not openmp:
+        monkeypatch.setattr("lab.scan.cpu.threads._on_openmp", None)
+    monkeypatch.setattr("lab.scan.cpu.threads.WORTH_SHARING", 0)
+    monkeypatch.setattr("lab.scan.cpu.threads.NARROWEST", 64)
+    usual = torch.get_num_threads()
+    try:
+        for B, N in [(1, 70), (2, 33), (3, 7), (7, 16)]:
+            arguments = case.arguments(torch.float64, B, 5, N, seed=0)
+            torch.set_num_threads(1)
+            expected = case.fast(*arguments), gradients(case.fast, arguments)
+            torch.set_num_threads(3)
+            actual = case.fast(*arguments), gradients(case.fast, arguments)
+            assert largest_gap(actual, expected) < DOUBLE
+    finally:
+        torch.set_num_threads(usual)
+
+
+@combinations([case for case in SCANS if case.compiled])
+def test_torch_accepts_its_operators(case, dtype):
+    seen = {}
+
+    class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            if operator.namespace == "lab":
+                seen[operator] = [value.detach().clone() for value in args]
+            return operator(*args, **(kwargs or {}))
+
+    with Recorder():
+        gradients(case.fast, of_floats(to(SINGLE[dtype]), case.arguments(dtype, 2, 3, 2, seed=0)))
+    assert len(seen) == 2  # states, and gradients
+    for operator, arguments in seen.items():
+        of_floats(torch.Tensor.requires_grad_, arguments)
+        torch.library.opcheck(operator, arguments)
+
+
+@every_scan
+def test_torch_compile_takes_it_whole(case):
+    arguments = case.arguments(torch.float64, 2, 7, 3, seed=0)
+    compiled = torch.compile(case.fast, backend="aot_eager", fullgraph=True)
+    assert largest_gap(compiled(*arguments), case.fast(*arguments)) == 0
+    assert largest_gap(gradients(compiled, arguments), gradients(case.fast, arguments)) == 0
+
+
+@every_scan
+def test_autocast_computes_in_single_precision(case):
+    exact = case.arguments(torch.float64, 2, 7, 3, seed=0)
+    half = of_floats(to(torch.bfloat16), exact)
+    for form in case.forms:
+        with torch.autocast("cpu", torch.bfloat16):
+            actual = form(*half)
+        assert largest_gap(actual, form(*of_floats(to(torch.float32), half))) == 0
+    # Elsewhere the type is what it was.
+    assert {output.dtype for output in floating(case.fast(*half))} == {torch.bfloat16}
+
+
+@every_scan
+def test_vmap_is_one_scan_after_another(case):
+    lanes = [case.arguments(torch.float64, 2, 5, 3, seed) for seed in range(4)]
+    stacked = tree_map(lambda *tensors: torch.stack(tensors), *lanes)
+
+    def one_after_another(*arguments):
+        each = (case.fast(*tree_map(itemgetter(lane), arguments)) for lane in range(4))
+        return tree_map(lambda *tensors: torch.stack(tensors), *each)
+
+    together = torch.vmap(case.fast)
+    assert largest_gap(together(*stacked), one_after_another(*stacked)) < DOUBLE
+    expected = gradients(one_after_another, stacked)
+    assert largest_gap(gradients(together, stacked), expected) < DOUBLE
+    # Where all lanes start from the same state.
+    together = torch.vmap(case.fast, in_dims=(*[0] * (len(stacked) - 1), None))
+    expected = [case.fast(*lane[:-1], lanes[0][-1]) for lane in lanes]
+    assert (
+        largest_gap(
+            together(*stacked[:-1], lanes[0][-1]), tree_map(lambda *t: torch.stack(t), *expected)
+        )
+        < DOUBLE
+    )
+
+
+# Forward-mode derivatives load torch's own scripts of an older kind, about which torch warns.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@every_scan
+def test_torch_func_sees_its_derivatives(case):
+    function, tensors = flat(case, case.arguments(torch.float64, 2, 5, 3, seed=0))
+
+    def energy(*tensors):
+        return sum(output.square().sum() for output in function(*tensors))
+
+    numbers = tuple(range(len(tensors)))
+    actual = torch.func.grad(energy, argnums=numbers)(*(t.detach() for t in tensors))
+    assert largest_gap(actual, torch.autograd.grad(energy(*tensors), tensors)) < DOUBLE
+    _, tangent = torch.func.jvp(energy, tuple(tensors), tuple(map(torch.ones_like, tensors)))
+    assert gap(tangent, sum(gradient.sum() for gradient in actual)) < DOUBLE
+
+
+@every_scan
+def test_gradients_come_in_batches_too(case):
+    function, tensors = flat(case, case.arguments(torch.float64, 2, 5, 3, seed=0))
+    output = function(*tensors)[0]
+    projections = torch.randn(4, *output.shape, dtype=output.dtype, generator=stream(0))
+    alone = [torch.autograd.grad(output, tensors, p, retain_graph=True) for p in projections]
+    together = torch.autograd.grad(output, tensors, projections, is_grads_batched=True)
+    assert largest_gap(together, [torch.stack(each) for each in zip(*alone, strict=True)]) < DOUBLE
+
+
+# torch.jit is what it was asked for here.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@every_scan
+def test_tracers_and_profilers_see_the_operator(case):
+    arguments = case.arguments(torch.float64, 2, 5, 3, seed=0)
+    if case.name in ("linear_scan", "log_scan"):
+        traced = torch.jit.trace(case.fast, arguments)
+        others = case.arguments(torch.float64, 2, 5, 3, seed=1)
+        assert largest_gap(traced(*others), case.fast(*others)) == 0
+    if case.compiled:
+        with torch.profiler.profile() as profile:
+            case.fast(*arguments)
+        assert f"lab::{case.name}" in {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("name", ["linear_scan", "log_scan", "tropical_scan"])
+def test_no_columns_are_no_states(name):
+    a, b = torch.rand(2, 2, 5, 0, requires_grad=True).unbind()
+    h = tree_leaves(getattr(scan, name)(a, b))[0]
+    h.sum().backward()
+    assert h.shape == (2, 5, 0)
+
+
+@pytest.mark.parametrize("bits", [0x7FC00001, 0x7F800001, -1], ids=hex)
+@pytest.mark.parametrize("name", ["linear_scan", "log_scan", "tropical_scan"])
+def test_no_kind_of_nan_becomes_a_number(name, bits):
+    nan = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+    for place in (0, 1):
+        arguments = torch.zeros(2, 1, 3, 16)
+        arguments[place, 0, 1] = nan
+        h = tree_leaves(getattr(scan, name)(*arguments))[0]
+        assert h[0, 0].isfinite().all()
+        assert h[0, 1].isnan().all()
+
+
+MILLION = 1_000_000
+
+
+@every_scan
+def test_a_million_steps_each_follow_from_the_one_before(case):
+    *elements, initial = case.arguments(torch.float64, 1, MILLION, 2, seed=0)
+    for form in case.forms:
+        outputs = form(*elements, initial)
+        assert all(output.isfinite().all() for output in floating(outputs))
+        # Every step anew, all at once: a batch of scans of length 1, from the states before.
+        states = floating(outputs)
+        start = [i.expand(1, *i.shape[1:]) for i in tree_leaves(initial)]
+        before = [torch.cat([i, s[0, :-1]]) for i, s in zip(start, states, strict=True)]
+        at_once = tree_map(lambda element: element.transpose(0, 1), elements)
+        first = tuple(before) if isinstance(initial, tuple) else before[0]
+        again = floating(case.sequential(*at_once, first))
+        assert max(gap(s, a.transpose(0, 1)) for s, a in zip(states, again, strict=True)) < DOUBLE
 
 
 def signed_permutations(*shape):
@@ -200,20 +353,20 @@ def signed_permutations(*shape):
 @pytest.mark.parametrize(
     ("scan", "gain"),
     [
-        (linear_scan, signed_permutations(1, LONG).sum(-1)),
-        (matrix_scan, signed_permutations(1, LONG)),
+        (linear_scan, signed_permutations(1, MILLION).sum(-1)),
+        (matrix_scan, signed_permutations(1, MILLION)),
         (matrix_scan, torch.tensor([[[[0.0, -1.0], [1.0, 0.0]]]], dtype=torch.float64)),
     ],
     ids=["linear", "matrix", "matrix of all steps"],
 )
 def test_a_long_sequence_is_remembered_to_its_end(scan, gain):
     generator = torch.Generator().manual_seed(1)
-    b = torch.randint(-3, 4, (1, LONG, 2), generator=generator, dtype=torch.float64)
+    b = torch.randint(-3, 4, (1, MILLION, 2), generator=generator, dtype=torch.float64)
     h = scan(gain, b.requires_grad_())
     before = torch.nn.functional.pad(h, (0, 0, 1, 0))[:, :-1]
     after = gain * before if scan is linear_scan else (gain @ before[..., None])[..., 0]
     assert torch.equal(h, after + b)  # the recurrence itself, at all steps at once
-    # Through 100,000 steps of size 1 the gradient keeps its size.
+    # Through a million steps of size 1 the gradient keeps its size.
     h[0, -1].sum().backward()
     assert (b.grad.abs() == 1).all()
 
@@ -222,6 +375,7 @@ def zeros(*shape, dtype=torch.float64):
     return torch.zeros(shape, dtype=dtype)
 
 
+LINEAR, MATRIX = (linear_scan, linear_scan_sequential), (matrix_scan, matrix_scan_sequential)
 MISFITS = [
     (LINEAR, (zeros(2, 3, 4), zeros(2, 3, 5)), "a (2, 3, 4) and b (2, 3, 5) must share one"),
     (LINEAR, (zeros(1, 3, 4), zeros(2, 3, 4)), "a (1, 3, 4) and b (2, 3, 4) must share one"),
@@ -232,6 +386,11 @@ MISFITS = [
         LINEAR,
         (zeros(2, 3, 4), zeros(2, 3, 4, dtype=torch.complex128)),
         "dtypes differ: a torch.float64, b torch.complex128, initial torch.complex128",
+    ),
+    (
+        LINEAR,
+        (zeros(2, 3, 4, dtype=torch.int64), zeros(2, 3, 4)),
+        "a must be floating-point or complex, got torch.int64",
     ),
     (MATRIX, (zeros(2, 3, 4), zeros(2, 3, 4)), "A (2, 3, 4) and b (2, 3, 4) must be (B, T, N, N)"),
     (MATRIX, (zeros(2, 1, 4, 4), zeros(2, 0, 4)), "b (2, 0, 4) must be (B, T, N, N) and (B, T, N)"),

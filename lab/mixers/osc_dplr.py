@@ -1,6 +1,7 @@
 """OscDPLR: a state-space layer whose eigenvalues are those of damped oscillators."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -138,9 +139,9 @@ class OscDPLR(nn.Module):
         """
         return causal_convolution(x, self.kernel(length or x.shape[1]))
 
-    def forward_scan(self, x: Tensor) -> Tensor:
+    def forward_scan(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
         """`forward` as a parallel scan over the states: the same numbers."""
-        states = self.states(x)
+        states = self.states(x, scan)
         return (states @ self.readout().to(states.dtype).mT).real + x @ self.D.mT
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -150,10 +151,10 @@ class OscDPLR(nn.Module):
         state = drive if state is None else state @ A_d.mT + drive
         return (state @ self.readout().to(state.dtype).mT).real + x_t @ self.D.mT, state
 
-    def states(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: h[0] to h[T-1] for x ["B T p"]."""
+    def states(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
+        """Complex["B T N"]: h[0] to h[T-1] for x ["B T p"]; `scan` is a form of `matrix_scan`."""
         A_d, B_d = self.discretised()
-        return matrix_scan(A_d[None, None], x.to(B_d.dtype) @ B_d.mT)
+        return scan(A_d[None, None], x.to(B_d.dtype) @ B_d.mT)
 
     def eigenvalues(self, x: Tensor) -> Tensor:
         """Complex["B T N"]: of A_d, the same at every step and for every input."""

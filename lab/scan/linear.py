@@ -3,9 +3,15 @@
 import torch
 from torch import Tensor
 
+from lab.scan import gpu
+from lab.scan.arguments import checked
+from lab.scan.associative import Elements, associative_scan
+from lab.scan.cpu import linear as cpu
+from lab.scan.operators import Scan
+
 
 def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
-    """States of h[t] = a[t] * h[t-1] + b[t], by recursive doubling.
+    """States of h[t] = a[t] * h[t-1] + b[t].
 
     Args:
         a: Float or Complex["B T N"], gain per step, dimensionless; any size, zero allowed.
@@ -16,27 +22,21 @@ def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
-        ValueError: a shape is not as above, T is 0, or the dtypes differ.
+        ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
-    Cost: ceil(log2(T)) passes over the whole array. Never divides by `a`.
-    Source: Hillis & Steele 1986 (doubling); Blelloch 1990, section 1.4.1 (affine maps compose).
+    Cost: forwards two arrays are read and one is written; backwards three are read and two
+    written, with g[t] the gradient of h[t] summed over all later steps:
+    g[t] = grad[t] + conj(a[t+1]) g[t+1], grad_a[t] = conj(h[t-1]) g[t], grad_b = g.
+    Never divides by `a`. Where there is no kernel, as `linear_scan_associative`.
+    Source: Martin & Cundy 2018, Parallelizing linear recurrent neural nets over sequence length.
     """
-    initial = _checked_initial(a, b, initial)
-    # Fold `initial` into step 0, so that the loop has no special first case.
-    h = torch.cat([a[:, :1] * initial[:, None] + b[:, :1], b[:, 1:]], dim=1)
-    gain, reach = a, 1
-    while reach < a.shape[1]:
-        # Entry t covers steps (t - reach, t]; join it to the window that ends at t - reach.
-        joined = gain[:, reach:] * h[:, :-reach] + h[:, reach:]
-        gain = torch.cat([gain[:, :reach], gain[:, reach:] * gain[:, :-reach]], dim=1)
-        h = torch.cat([h[:, :reach], joined], dim=1)
-        reach *= 2
-    return h
+    inputs = checked(a, b, initial)
+    return _fused(*inputs) if _fused.runs_on(*inputs) else linear_scan_associative(*inputs)
 
 
 def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
     """The definition of `linear_scan`, one step after another: what every other form must equal."""
-    h = _checked_initial(a, b, initial)
+    a, b, h = checked(a, b, initial)
     states = []
     for t in range(a.shape[1]):
         h = a[:, t] * h + b[:, t]
@@ -44,15 +44,42 @@ def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) 
     return torch.stack(states, dim=1)
 
 
-def _checked_initial(a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
-    """The state before step 0, after the one check of everything that comes in."""
-    if a.ndim != 3 or a.shape != b.shape or a.shape[1] == 0:
-        shapes = f"a {tuple(a.shape)} and b {tuple(b.shape)}"
-        raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
-    B, _, N = a.shape
-    initial = b.new_zeros(B, N) if initial is None else initial
-    if initial.shape != (B, N):
-        raise ValueError(f"initial must be ({B}, {N}), got {tuple(initial.shape)}")
-    if not a.dtype == b.dtype == initial.dtype:
-        raise ValueError(f"dtypes differ: a {a.dtype}, b {b.dtype}, initial {initial.dtype}")
-    return initial
+def linear_scan_associative(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+    """`linear_scan` in torch operations, by the monoid of affine maps: for any device."""
+    a, b, initial = checked(a, b, initial)
+    # Fold `initial` into step 0, so that no monoid has to know of it.
+    b = torch.cat([a[:, :1] * initial[:, None] + b[:, :1], b[:, 1:]], dim=1)
+    return associative_scan(_compose, (a, b))[1]
+
+
+def _compose(earlier: Elements, later: Elements) -> Elements:
+    """(a, b) is the map h -> a h + b: first the earlier one, then the later one."""
+    return later[0] * earlier[0], later[0] * earlier[1] + later[1]
+
+
+def reversed_scan(a: Tensor, b: Tensor) -> Tensor:
+    """g[t] = b[t] + a[t+1] * g[t+1], from g[T-1] = b[T-1] down: how gradients flow back in time."""
+    after = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], dim=1)
+    return linear_scan(after.flip(1), b.flip(1)).flip(1)
+
+
+def before(h: Tensor, initial: Tensor) -> Tensor:
+    """["B T N"]: h[t-1] at step t, and `initial` ["B N"] at step 0."""
+    return torch.cat([initial[:, None], h[:, :-1]], dim=1)
+
+
+def _gradients(grad: Tensor, a: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+    """Of a, b and initial, given that of h."""
+    g = reversed_scan(a.conj(), grad)
+    return before(h, initial).conj() * g, g, a[:, 0].conj() * g[:, 0]
+
+
+_fused = Scan(
+    "linear_scan",
+    inputs=["a", "b", "initial"],
+    outputs={"h": "b"},
+    saved=["a", "h", "initial"],
+    gradients={"a": "a", "b": "h", "initial": "initial"},
+    kernels={"cpu": cpu, **gpu.kernels("linear")},
+    formula=_gradients,
+)

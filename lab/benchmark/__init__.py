@@ -1,0 +1,42 @@
+"""How fast the scans are, beside everybody else's and beside what memory allows.
+
+A `Problem` is a scan on random inputs with its `Contender`s; `compare` times them in turns and
+measures their errors; `peak` measures memory; `tables` shows the results.
+"""
+
+from lab.benchmark import machine, tables, timing
+from lab.benchmark.comparison import EXISTING, FRESH, Comparison, Errors, compare, sweep
+from lab.benchmark.machine import caches, describe
+from lab.benchmark.memory import Peak, peak
+from lab.benchmark.problem import LOOP, OURS, Contender, Problem, Shape, parse, written
+from lab.benchmark.scans import SCANS
+from lab.benchmark.scans.gpu import ON_GPU
+from lab.benchmark.timing import Timing, growth, take_turns
+
+__all__ = [
+    "EXISTING",
+    "FRESH",
+    "LOOP",
+    "ON_GPU",
+    "OURS",
+    "SCANS",
+    "Comparison",
+    "Contender",
+    "Errors",
+    "Peak",
+    "Problem",
+    "Shape",
+    "Timing",
+    "caches",
+    "compare",
+    "describe",
+    "growth",
+    "machine",
+    "parse",
+    "peak",
+    "sweep",
+    "tables",
+    "take_turns",
+    "timing",
+    "written",
+]

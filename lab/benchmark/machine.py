@@ -1,0 +1,50 @@
+"""The processor that times come from, as far as the system tells."""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def processor() -> str:
+    """Its name, or that of its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def caches() -> dict[str, int]:
+    """Bytes of the data caches that the first core sees, by level; empty where unknown."""
+    found = {}
+    for folder in sorted(_CACHES.glob("index*")):
+        try:
+            kind, level, size = (
+                (folder / name).read_text(encoding="ascii").strip()
+                for name in ("type", "level", "size")
+            )
+        except OSError:
+            continue
+        match = re.fullmatch(r"(\d+)([KMG]?)", size)
+        if match and kind in ("Data", "Unified"):
+            found[f"L{level}"] = int(match[1]) * _UNITS[match[2]]
+    return found
+
+
+def describe() -> dict[str, str]:
+    """Processor, caches, threads and GPU in words."""
+    sizes = (f"{name} {size / (1 << 10):,.0f} KiB" for name, size in caches().items())
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "processor": processor(),
+        "caches": ", ".join(sizes) or "unknown",
+        "threads": f"{torch.get_num_threads()} of torch, {os.cpu_count()} processors",
+        "GPU": gpu,
+    }

@@ -1,0 +1,52 @@
+"""Peak memory of value and gradients, measured from outside: in a process of its own."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from lab.benchmark.problem import Problem, Shape, written
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes in memory at the worst moment, above what the process had before it drew the inputs.
+
+    Args:
+        measured: largest resident size, as the system counts it, inputs included.
+        expected: inputs, incoming gradient, states and gradients of the inputs.
+    """
+
+    measured: int
+    expected: int
+
+    @property
+    def ratio(self) -> float:
+        """1 if nothing but inputs, outputs and gradients was ever there."""
+        return self.measured / self.expected
+
+
+def peak(problem: Problem, contender: str, shape: Shape) -> Peak | None:
+    """Peak memory of a contender in a fresh process, with as many threads as this one has.
+
+    Returns:
+        None on systems other than Linux, which do not say how much memory a process had at most
+        since a certain moment.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    threads = str(torch.get_num_threads())
+    arguments = [problem.name, contender, written(shape), threads]
+    command = [sys.executable, "-m", "lab.benchmark.peak", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+        raise RuntimeError(
+            f"measuring the memory of {contender} at {written(shape)} failed: {last}"
+        )
+    return Peak(**json.loads(done.stdout.splitlines()[-1]))

@@ -1,0 +1,108 @@
+"""Seconds that calls take, when they take turns so that a busy moment hits all of them alike."""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lab.frontend import progress
+
+Call = Callable[[], object]
+
+TURN = 0.01  # seconds that a turn lasts at least: fast calls are repeated within it
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: the median over turns and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+    turns: int
+
+
+def take_turns(
+    calls: Mapping[str, Call], *, rounds: int, budget: float, label: str = "timing"
+) -> dict[str, Timing]:
+    """Time calls in rounds, in each of which every call has one turn, in changing order.
+
+    Args:
+        calls: by name. Each has run before, so that nothing is loaded, compiled or allocated
+            for the first time.
+        rounds: how many, at least 1.
+        budget: seconds that one name may take in all. Slow ones have fewer turns, but at least one.
+        label: of the progress bar.
+
+    Raises:
+        ValueError: there are no rounds.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}; it must be at least 1")
+    names, turns = list(calls), dict[str, list[float]]()
+    with _undisturbed():
+        repeats = {name: _repeats(call) for name, call in calls.items()}
+        for turn in progress(range(rounds), label):
+            first = turn % max(1, len(names))
+            for name in [*names[first:], *names[:first]]:
+                taken = turns.setdefault(name, [])
+                if not taken or (sum(taken) + taken[-1]) * repeats[name] <= budget:
+                    taken.append(seconds(calls[name], repeats[name]))
+    return {name: _summary(turns[name]) for name in names}
+
+
+def seconds(call: Call, times: int = 1) -> float:
+    """How long one call takes, on average over several in a row, all work on a GPU included."""
+    _finish()
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    _finish()
+    return (time.perf_counter() - start) / times
+
+
+def _repeats(call: Call) -> int:
+    """How often a call fits into a turn, at least once."""
+    once = seconds(call)
+    # The first call after others finds the cache full of their arrays.
+    return 1 if once >= TURN else math.ceil(TURN / min(once, seconds(call)))
+
+
+def growth(sizes: list[int], times: list[float]) -> float:
+    """The power of the size that the times grow with: the slope of the line in logarithms.
+
+    Raises:
+        ValueError: there are fewer than two sizes.
+    """
+    if len(sizes) < 2 or len(sizes) != len(times):
+        raise ValueError(f"{len(sizes)} sizes and {len(times)} times do not make a line")
+    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+
+
+def _finish() -> None:
+    # Calls of a GPU only put work into its queue.
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Python's search for cyclic garbage would stop whoever's turn it is."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _summary(turns: list[float]) -> Timing:
+    low, median, high = np.quantile(turns, [0.25, 0.5, 0.75]).tolist()
+    return Timing(median, low, high, len(turns))

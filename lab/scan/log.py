@@ -1,0 +1,119 @@
+"""The scan in the log semiring: h[t] = logaddexp(a[t] + h[t-1], b[t])."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab.scan import gpu
+from lab.scan.arguments import checked
+from lab.scan.associative import Elements, associative_scan
+from lab.scan.cpu import log as cpu
+from lab.scan.linear import before, reversed_scan
+from lab.scan.operators import Scan
+
+
+def log_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+    """States of h[t] = log(exp(a[t] + h[t-1]) + exp(b[t])).
+
+    It is `linear_scan` of exp(a) and exp(b) in the log domain, where no state overflows. Unrolled,
+    h[t] = logsumexp over j <= t of (b[j] + a[j+1] + ... + a[t]).
+
+    Args:
+        a: Float["B T N"], logarithm of the gain per step, dimensionless; -inf forgets all before.
+        b: Float["B T N"], logarithm of the input per step, dimensionless; -inf is no input.
+        initial: ["B N"], the state before step 0, a logarithm too; -inf, no state, if None.
+
+    Returns:
+        ["B T N"]: h[0] to h[T-1], dimensionless; -inf as long as nothing has come in.
+
+    Raises:
+        ValueError: a shape is not as above, T is 0, dtypes or devices differ, or one is complex.
+
+    Cost: one exp, one log1p and one division per state forwards, an exp and a division backwards;
+    one array more is read backwards than by `linear_scan`. With the share of the step itself
+    w[t] = exp(b[t] - h[t]) and that of the past p[t] = exp(a[t] + h[t-1] - h[t]), gradients are
+    g[t] = grad[t] + p[t+1] g[t+1], grad_a = p g, grad_b = w g. The shares are computed from
+    b[t] - a[t] - h[t-1], sum to one within rounding, and never exceed one: gradients do not grow.
+    Where h is -inf both shares are zero, and so are the gradients. A state that meets +inf is +inf;
+    two of it have no gradient, and +inf plus -inf is NaN. Where there is no kernel, as
+    `log_scan_associative`.
+    Source: Heinsen 2023, Efficient parallelization of a ubiquitous sequential computation, which
+    takes linear scans to the log domain.
+    """
+    inputs = checked(a, b, initial, empty=-math.inf)
+    real("a", inputs[0])
+    return _fused(*inputs) if _fused.runs_on(*inputs) else log_scan_associative(*inputs)
+
+
+def log_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+    """The definition of `log_scan`, one step after another: what every other form must equal."""
+    a, b, h = checked(a, b, initial, empty=-math.inf)
+    real("a", a)
+    states = []
+    for t in range(a.shape[1]):
+        h = log_add(a[:, t] + h, b[:, t])
+        states.append(h)
+    return torch.stack(states, dim=1)
+
+
+def log_scan_associative(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+    """`log_scan` in torch operations, by the monoid of shifts and sums: for any device."""
+    a, b, initial = checked(a, b, initial, empty=-math.inf)
+    real("a", a)
+    # Fold `initial` into step 0, so that no monoid has to know of it.
+    b = torch.cat([log_add(a[:, :1] + initial[:, None], b[:, :1]), b[:, 1:]], dim=1)
+    return associative_scan(_compose, (a, b))[1]
+
+
+def _compose(earlier: Elements, later: Elements) -> Elements:
+    """(a, b) is the map h -> logaddexp(a + h, b): first the earlier one, then the later one."""
+    return later[0] + earlier[0], log_add(later[0] + earlier[1], later[1])
+
+
+def real(name: str, tensor: Tensor) -> None:
+    """Raise ValueError if the tensor, called `name`, is complex: complex numbers have no order."""
+    if tensor.is_complex():
+        raise ValueError(f"{name} must be real, got {tensor.dtype}")
+
+
+def log_add(x: Tensor, y: Tensor) -> Tensor:
+    """torch.logaddexp, whose first and second derivatives are finite also where it is -inf."""
+    twice = _same_infinity(x, y)
+    top, low = torch.where(x > y, x, y), torch.where(x > y, y, x)
+    # Away from the places where it would be NaN the difference must stay what derivatives see.
+    gap = torch.where(twice, 0, top) - torch.where(twice, 0, low)
+    return torch.where(twice, top.detach(), top - F.logsigmoid(gap))
+
+
+def shares(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(x) and exp(y), each divided by their sum; zero where both are the same infinity."""
+    twice = _same_infinity(x, y)
+    gap = torch.where(twice, 0, x) - torch.where(twice, 0, y)
+    return torch.where(twice, 0, gap.sigmoid()), torch.where(twice, 0, (-gap).sigmoid())
+
+
+def _same_infinity(x: Tensor, y: Tensor) -> Tensor:
+    return (x == y) & x.isinf()
+
+
+def _gradients(
+    grad: Tensor, a: Tensor, b: Tensor, h: Tensor, initial: Tensor
+) -> tuple[Tensor, ...]:
+    """Of a, b and initial, given that of h."""
+    of_past, of_step = shares(a + before(h, initial), b)
+    g = reversed_scan(of_past, grad)
+    to_past = of_past * g
+    return to_past, of_step * g, to_past[:, 0]
+
+
+_fused = Scan(
+    "log_scan",
+    inputs=["a", "b", "initial"],
+    outputs={"h": "b"},
+    saved=["a", "b", "h", "initial"],
+    gradients={"a": "a", "b": "b", "initial": "initial"},
+    kernels={"cpu": cpu, **gpu.kernels("log")},
+    formula=_gradients,
+)

@@ -1,0 +1,83 @@
+"""The scan with one gain for the whole state, by multiplication with triangular blocks."""
+
+import torch
+from torch import Tensor
+
+from lab.scan.arguments import alike, full_precision, initial_state
+from lab.scan.linear import linear_scan, linear_scan_sequential
+
+
+def matmul_scan(a: Tensor, b: Tensor, initial: Tensor | None = None, *, block: int = 32) -> Tensor:
+    """States of h[t] = a[t] * h[t-1] + b[t] with one gain a[t] for the whole state.
+
+    Within a block of steps h = L b with the lower triangular L[i, j] = a[j+1] ... a[i]: one matrix
+    product for all columns of b. The last states of the blocks follow the same recurrence with the
+    products of their gains, and so on until one block holds all. Meant for devices whose matrix
+    units are far ahead of their memory, and for wide states: a is never repeated N times.
+
+    Args:
+        a: Float or Complex["B T"], gain per step, dimensionless; any size, zero allowed.
+        b: Float or Complex["B T N"], input per step, in units of the state.
+        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+        block: steps per triangular block, at least 2.
+
+    Returns:
+        ["B T N"]: h[0] to h[T-1], in units of the state.
+
+    Raises:
+        ValueError: a shape is not as above, T is 0, dtypes or devices differ, or block is below 2.
+
+    Cost: B T block (N + 1) multiply-adds. As in any matrix product, an entry of b that is not
+    finite spoils its whole block, earlier steps included (0 * inf is NaN).
+    Source: Zouzias & McColl 2023, A parallel scan algorithm in the tensor core unit model (all
+    gains 1); Dao & Gu 2024, Transformers are SSMs, section 6 (with gains).
+    """
+    a, b, initial = _checked(a, b, initial)
+    if block < 2:
+        raise ValueError(f"block must be at least 2 steps, got {block}")
+    with full_precision(b):
+        return _by_blocks(a, b, initial, block)
+
+
+def _by_blocks(a: Tensor, b: Tensor, initial: Tensor, block: int) -> Tensor:
+    B, T, N = b.shape
+    size = min(block, T)
+    blocks = -(-T // size)
+    pad = (0, blocks * size - T)
+    gains = torch.nn.functional.pad(a, pad, value=1.0).view(B * blocks, size)
+    inputs = torch.nn.functional.pad(b, (0, 0, *pad)).view(B, blocks, size, N)
+    L = _triangular(gains).view(B, blocks, size, size)
+    local = L @ inputs
+    # What reaches a step from before its block: its row's first entry, and the first gain as well.
+    through = L[..., 0] * gains.view(B, blocks, size)[..., :1]
+    before = initial[:, None]
+    if blocks > 1:
+        # A block's last state, from the last state of the block before it.
+        last = _by_blocks(through[:, :-1, -1], local[:, :-1, -1], initial, block)
+        before = torch.cat([before, last], dim=1)
+    return (local + through[..., None] * before[:, :, None]).flatten(1, 2)[:, :T]
+
+
+def _triangular(gains: Tensor) -> Tensor:
+    """L[i, j] = gains[j+1] ... gains[i], 1 on the diagonal, 0 above: ["C size size"].
+
+    Row by row it is itself a scan, L[i] = gains[i] * L[i-1] + e[i], so no product is ever divided
+    out again, and gains of 0 are safe.
+    """
+    size = gains.shape[1]
+    units = torch.eye(size, dtype=gains.dtype, device=gains.device)
+    return linear_scan(gains[..., None].expand(-1, -1, size), units.expand(len(gains), -1, -1))
+
+
+def matmul_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+    """The definition of `matmul_scan`: the loop of `linear_scan`, with a for every column."""
+    a, b, initial = _checked(a, b, initial)
+    return linear_scan_sequential(a[..., None].expand_as(b), b, initial)
+
+
+def _checked(a: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    if b.ndim != 3 or a.shape != b.shape[:2] or b.shape[1] == 0:
+        shapes = f"a {tuple(a.shape)} and b {tuple(b.shape)}"
+        raise ValueError(f"{shapes} must be (B, T) and (B, T, N) with T > 0")
+    a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial))
+    return a, b, initial

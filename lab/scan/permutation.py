@@ -1,0 +1,125 @@
+"""The scan with a permutation and gains per step: h[t, n] = a[t, n] * h[t-1, source[t, n]] + ..."""
+
+import torch
+from torch import Tensor
+
+from lab.scan.arguments import alike, initial_state, within
+from lab.scan.associative import Elements, associative_scan
+from lab.scan.cpu import permutation as cpu
+from lab.scan.linear import before
+from lab.scan.operators import Scan
+
+
+def permutation_scan(source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+    """States of h[t, n] = a[t, n] * h[t-1, source[t, n]] + b[t, n].
+
+    Args:
+        source: Long["B T N"], in [0, N): the state that state n takes its value from. It need not
+            be a permutation: a state may go to several places, or be forgotten.
+        a: Float or Complex["B T N"], gain per step, dimensionless; any size, zero allowed.
+        b: Float or Complex["B T N"], input per step, in units of the state.
+        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+
+    Returns:
+        ["B T N"]: h[0] to h[T-1], in units of the state.
+
+    Raises:
+        ValueError: a shape is not as above, T is 0, an entry of `source` is outside [0, N), or
+            dtypes or devices differ.
+
+    Cost: N multiply-adds per step forwards, 2 N backwards, with every array read or written once
+    each way. Gradients go back the way that values came: g[t] = grad[t] + P[t+1]^T conj(a[t+1])
+    g[t+1], where P^T adds up what several places send. Where there is no kernel, as
+    `permutation_scan_associative`.
+    Source: Terzić et al. 2025, Structured sparse transition matrices to enable state tracking in
+    state-space models (column one-hot matrices times diagonals; the rows are one-hot here).
+    """
+    inputs = _checked(source, a, b, initial)
+    if _fused.runs_on(*inputs):
+        return _fused(*inputs)
+    return permutation_scan_associative(source, a, b, initial)
+
+
+def permutation_scan_sequential(
+    source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None = None
+) -> Tensor:
+    """The definition of `permutation_scan`, one step after another, as every form must equal."""
+    a, b, h, source = _checked(source, a, b, initial)
+    within(source, b.shape[-1])
+    states = []
+    for t in range(b.shape[1]):
+        h = a[:, t] * h.gather(-1, source[:, t]) + b[:, t]
+        states.append(h)
+    return torch.stack(states, dim=1)
+
+
+def permutation_scan_associative(
+    source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None = None
+) -> Tensor:
+    """`permutation_scan` in torch operations, by the monoid of such maps: for any device.
+
+    Composed maps are again a source, a gain and an input per state, so that no matrix is needed.
+    """
+    a, b, initial, source = _checked(source, a, b, initial)
+    within(source, b.shape[-1])
+    # Fold `initial` into step 0, so that no monoid has to know of it.
+    first = a[:, :1] * initial[:, None].gather(-1, source[:, :1]) + b[:, :1]
+    b = torch.cat([first, b[:, 1:]], dim=1)
+    return associative_scan(_compose, (source, a, b))[2]
+
+
+def _compose(earlier: Elements, later: Elements) -> Elements:
+    """(source, a, b) is the map h -> a h[source] + b: first the earlier one, then the later one."""
+    source, a, b = later
+    from_earlier, gain, drive = (part.gather(-1, source) for part in earlier)
+    return from_earlier, a * gain, a * drive + b
+
+
+def _compose_adjoint(earlier: Elements, later: Elements) -> Elements:
+    """(source, a, g) is x -> P^T (a x) + g, P^T the transpose of taking from `source`."""
+    (source1, a1, g1), (source2, a2, g2) = earlier, later
+    # Adjoints swap: the map of both takes from what the later one takes from.
+    together = source2.gather(-1, source1), a1 * a2.gather(-1, source1)
+    return *together, g2.scatter_add(-1, source2, a2 * g1)
+
+
+def _checked(
+    source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """a, b, initial, source, after the check of all but the values of `source`."""
+    if a.ndim != 3 or not source.shape == a.shape == b.shape or a.shape[1] == 0:
+        shapes = f"source {tuple(source.shape)}, a {tuple(a.shape)} and b {tuple(b.shape)}"
+        raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
+    if source.dtype != torch.int64:
+        raise ValueError(f"source must be torch.int64, got {source.dtype}")
+    if source.device != b.device:
+        raise ValueError(f"devices differ: source {source.device}, b {b.device}")
+    a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial))
+    return a, b, initial, source
+
+
+def _gradients(
+    grad: Tensor, a: Tensor, h: Tensor, initial: Tensor, source: Tensor
+) -> tuple[Tensor, ...]:
+    """Of a, b and initial, given that of h."""
+
+    def after(part: Tensor) -> Tensor:
+        """What step t + 1 holds, back in time; nothing follows the last step."""
+        return torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1)
+
+    elements = after(source), after(a.conj()), grad.flip(1)
+    g = associative_scan(_compose_adjoint, elements)[2].flip(1)
+    of_a = g * before(h, initial).gather(-1, source).conj()
+    first = (a[:, 0].conj() * g[:, 0], source[:, 0])
+    return of_a, g, torch.zeros_like(initial).scatter_add(-1, first[1], first[0])
+
+
+_fused = Scan(
+    "permutation_scan",
+    inputs=["a", "b", "initial", "source"],
+    outputs={"h": "b"},
+    saved=["a", "h", "initial", "source"],
+    gradients={"a": "a", "b": "h", "initial": "initial"},
+    kernels={"cpu": cpu},
+    formula=_gradients,
+)

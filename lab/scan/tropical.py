@@ -1,0 +1,110 @@
+"""The scan in the max-plus semiring: h[t] = max(a[t] + h[t-1], b[t]), and which step won."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lab.scan import gpu
+from lab.scan.arguments import checked
+from lab.scan.associative import Elements, associative_scan
+from lab.scan.cpu import tropical as cpu
+from lab.scan.linear import reversed_scan
+from lab.scan.log import real
+from lab.scan.operators import Scan
+
+
+def tropical_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """States of h[t] = max(a[t] + h[t-1], b[t]), and the step each comes from.
+
+    It is the limit of `log_scan` for large logarithms. Unrolled, h[t] is the maximum over j <= t
+    of b[j] + a[j+1] + ... + a[t], and winner[t] is the j that attains it.
+
+    Args:
+        a: Float["B T N"], what is added to the state per step, in units of the state.
+        b: Float["B T N"], input per step, in units of the state; -inf is no input.
+        initial: ["B N"], the state before step 0, in units of the state; -inf, no state, if None.
+
+    Returns:
+        h: ["B T N"], h[0] to h[T-1], in units of the state; -inf as long as nothing has come in.
+        winner: Long["B T N"], the step whose b is the maximum; -1 for the initial state. Of two
+            that are equal the later one wins, also where both are -inf. Rounding decides between
+            those that are nearly equal, and then the three forms may differ.
+
+    Raises:
+        ValueError: a shape is not as above, T is 0, dtypes or devices differ, or one is complex.
+
+    Cost: forwards two arrays are read and h and winner are written, backwards three are read and
+    two written. All of the gradient of h goes to the winner, also at ties: with p[t] = 0 where
+    step t won, otherwise 1, g[t] = grad[t] + p[t+1] g[t+1], grad_a = p g, grad_b = (1 - p) g. The
+    winner has none. NaN stays NaN, and a state that meets +inf is +inf. Where there is no kernel,
+    as `tropical_scan_associative`.
+    Source: Baccelli et al. 1992, Synchronization and linearity, chapter 3 (max-plus algebra).
+    """
+    inputs = checked(a, b, initial, empty=-math.inf)
+    real("a", inputs[0])
+    return _fused(*inputs) if _fused.runs_on(*inputs) else tropical_scan_associative(*inputs)
+
+
+def tropical_scan_sequential(
+    a: Tensor, b: Tensor, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The definition of `tropical_scan`, step by step: what every other form must equal."""
+    a, b, h = checked(a, b, initial, empty=-math.inf)
+    real("a", a)
+    winner = torch.full_like(h, -1, dtype=torch.int64)
+    states, winners = [], []
+    for t in range(a.shape[1]):
+        h, winner = _later_wins(a[:, t] + h, winner, b[:, t], torch.full_like(winner, t))
+        states.append(h)
+        winners.append(winner)
+    return torch.stack(states, dim=1), torch.stack(winners, dim=1)
+
+
+def tropical_scan_associative(
+    a: Tensor, b: Tensor, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`tropical_scan` in torch operations, by the monoid of shifts and maxima: for any device."""
+    a, b, initial = checked(a, b, initial, empty=-math.inf)
+    real("a", a)
+    step = torch.arange(b.shape[1], device=b.device)[None, :, None].expand(b.shape)
+    # Fold `initial` into step 0, so that no monoid has to know of it.
+    past = a[:, :1] + initial[:, None]
+    first, winner = _later_wins(past, torch.full_like(step[:, :1], -1), b[:, :1], step[:, :1])
+    h, winner = (torch.cat(p, dim=1) for p in ([first, b[:, 1:]], [winner, step[:, 1:]]))
+    _, h, winner = associative_scan(_compose, (a, h, winner))
+    return h, winner
+
+
+def _compose(earlier: Elements, later: Elements) -> Elements:
+    """(a, b, j) is the map h -> max(a + h, b), where b is that of step j."""
+    a, b, winner = later
+    return a + earlier[0], *_later_wins(a + earlier[1], earlier[2], b, winner)
+
+
+def _later_wins(x: Tensor, i: Tensor, y: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+    """The larger of x and y with its index; y at ties, and NaN if there is one.
+
+    Derivatives of torch.maximum are split at ties; those of torch.where go to the winner.
+    """
+    later = (y >= x) | y.isnan()
+    return torch.where(later, y, x), torch.where(later, j, i)
+
+
+def _gradients(grad: Tensor, b: Tensor, h: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+    """Of a, b and initial, given that of h; the initial state does not matter for them."""
+    won = (b == h) | b.isnan()
+    g = reversed_scan((~won).to(grad.dtype), grad)
+    to_past = torch.where(won, 0, g)
+    return to_past, torch.where(won, g, 0), to_past[:, 0]
+
+
+_fused = Scan(
+    "tropical_scan",
+    inputs=["a", "b", "initial"],
+    outputs={"h": "b", "winner": ("b", torch.int64)},
+    saved=["b", "h", "initial"],  # the last for its shape
+    gradients={"a": "h", "b": "b", "initial": "initial"},
+    kernels={"cpu": cpu, **gpu.kernels("tropical")},
+    formula=_gradients,
+)
