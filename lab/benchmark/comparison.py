@@ -55,7 +55,8 @@ class Comparison:
         notes: why a contender has no time, by its name.
         bounds: seconds for moving the bytes that have to be moved, at the speed of a plain copy,
             into memory that exists (`EXISTING`) or that the written part has to get (`FRESH`).
-        nbytes: of the states, of the array in the copy, and of everything that is moved.
+        array_bytes: of the states.
+        moved_bytes: of everything that has to be moved.
     """
 
     problem: str
