@@ -24,6 +24,7 @@ from lab.benchmark import (
     Errors,
     Timing,
     compare,
+    empty_function,
     growth,
     machine,
     parse,
@@ -179,6 +180,10 @@ def test_a_call_beyond_the_budget_still_has_one_turn(clock):
     (found,) = take_turns({"slow": lambda: clock.sleep(0.03)}, rounds=9, budget=0.01).values()
     assert found.turns == 1
     assert found.low == found.median == found.high == pytest.approx(0.03)
+
+
+def test_an_empty_function_takes_some_time_all_the_same():
+    assert 0 < empty_function(rounds=1, budget=0.01) < math.inf
 
 
 def test_garbage_is_collected_again_whatever_happens():

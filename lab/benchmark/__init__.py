@@ -11,7 +11,7 @@ from lab.benchmark.memory import Peak, peak
 from lab.benchmark.problem import LOOP, OURS, Contender, Problem, Shape, parse, written
 from lab.benchmark.scans import SCANS
 from lab.benchmark.scans.gpu import ON_GPU
-from lab.benchmark.timing import Timing, growth, take_turns
+from lab.benchmark.timing import Timing, empty_function, growth, take_turns
 
 __all__ = [
     "EXISTING",
@@ -30,6 +30,7 @@ __all__ = [
     "caches",
     "compare",
     "describe",
+    "empty_function",
     "growth",
     "machine",
     "parse",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,21 @@ def _repeats(call: Call) -> int:
     once = seconds(call)
     # The first call after others finds the cache full of their arrays.
     return 1 if once >= TURN else math.ceil(TURN / min(once, seconds(call)))
+
+
+def empty_function(*, rounds: int, budget: float) -> float:
+    """Seconds of value and gradients of a torch.autograd.Function that computes nothing.
+
+    The least that a function takes whose gradient is written in Python. Arguments as `take_turns`.
+    """
+    members = {
+        "forward": staticmethod(lambda _, x: torch.empty_like(x)),
+        "backward": staticmethod(lambda _, grad: grad),
+    }
+    function: Any = type("Empty", (torch.autograd.Function,), members)
+    x, grad = torch.zeros(1, requires_grad=True), torch.zeros(1)
+    call = {"empty": lambda: torch.autograd.grad(function.apply(x), x, grad)}
+    return take_turns(call, rounds=rounds, budget=budget, label="an empty Function")["empty"].median
 
 
 def growth(sizes: list[int], times: list[float]) -> float:
