@@ -77,7 +77,7 @@ def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Re
     report.add("distinct inputs, drawn", len(seen))
     overlap = sum(row in seen for row in map(bytes, _as_bytes(test.inputs))) / len(test.inputs)
     report.add("test inputs also in training", f"{overlap:.1%}")
-    report.add("chance: predicting zero", chance)
+    report.add("chance: without looking at the input", chance)
     report.add("floor: the best possible", floor, _floor_remark(floor, chance))
     variance, error = _variance_within(train, groups)
     if abs(variance - floor) > 6 * error + 1e-9 * chance:  # nan where no two inputs are the same
@@ -113,13 +113,13 @@ def model(
     generator = stream(seed, "audit of the model")
     batch = trained_on.sample(32, length, generator)
     weight = next(examined.parameters())
-    width = batch.inputs.shape[-1]
-    x = torch.randn(2, length, width, generator=generator, dtype=torch.float64).to(weight)
+    x, late = _probes(batch.inputs, length, trained_on, generator)
+    x, late = (probe.to(weight if x.is_floating_point() else weight.device) for probe in (x, late))
     batch = Batch(*(part.to(weight.device) for part in batch))
     report = Report(f"{type(examined).__name__}, {length} steps")
     _count(examined, parameters, report)
     with torch.no_grad():
-        _forms(examined, x, report)
+        _forms(examined, x, late, report)
         _dynamics(examined, x, report)
     _gradients(examined, trained_on, batch, report)
     return report
@@ -158,15 +158,25 @@ def _count(examined: nn.Module, expected: int | None, report: Report) -> None:
     report.add("real parameters", f"{count:,}", "as reported" if expected == count else "")
 
 
-def _forms(examined: nn.Module, x: Tensor, report: Report) -> None:
-    """Causality, and the parallel form against the step form."""
+def _probes(
+    like: Tensor, length: int, trained_on: Task, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Two inputs that differ from the middle on: random numbers, or for a task of tokens, those."""
+    late = torch.arange(length) >= length // 2
+    if not like.is_floating_point():
+        x, vocabulary = like[:2], trained_on.vocabulary  # type: ignore[attr-defined]
+        return x, torch.where(late, (x + 1) % vocabulary, x)
+    x = torch.randn(2, length, like.shape[-1], generator=generator, dtype=torch.float64)
+    return x, x + late[:, None]
+
+
+def _forms(examined: nn.Module, x: Tensor, late: Tensor, report: Report) -> None:
+    """Causality, as `late` differs from `x` in the later half; parallel form against step form."""
     y = examined(x)
     if not y.isfinite().all():
         raise AuditError("the output is not finite on random input of unit variance")
-    tolerance = _tolerance(x) * max(1.0, y.abs().max().item())
+    tolerance = _tolerance(y) * max(1.0, y.abs().max().item())
     change = x.shape[1] // 2
-    late = x.clone()
-    late[:, change:] += torch.ones_like(late[:, change:])
     leak = (examined(late) - y)[:, :change].abs()
     leaked = leak.max().item() if leak.numel() else 0.0
     if leaked > tolerance:
@@ -176,13 +186,14 @@ def _forms(examined: nn.Module, x: Tensor, report: Report) -> None:
     if gap > tolerance:
         raise AuditError(f"the step form differs from the parallel form by {gap}")
     report.add("step form against parallel form", gap, "the same")
-    report.add("variance of the output at the start", y.var().item(), "input of variance 1")
+    remark = "input of variance 1" if x.is_floating_point() else ""
+    report.add("variance of the output at the start", y.var().item(), remark)
 
 
 def _dynamics(examined: nn.Module, x: Tensor, report: Report) -> None:
     """Eigenvalues against the unit circle, and how the state grows."""
     sizes = examined.eigenvalues(x).abs()  # type: ignore[operator]
-    outside = (sizes[0, 0] > 1 + _tolerance(x)).sum().item()
+    outside = (sizes[0, 0] > 1 + _tolerance(sizes)).sum().item()
     remark = "stable" if outside == 0 else f"{outside} of {sizes.shape[-1]} outside the unit circle"
     report.add("largest size of an eigenvalue", f"{sizes.max().item():.6f}", remark)
     norms = examined.states(x).flatten(2).norm(dim=-1).mean(0)  # type: ignore[operator]

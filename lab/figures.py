@@ -158,6 +158,60 @@ def recovered(
     return figure
 
 
+def accuracy(
+    runs: Mapping[str, Tensor], *, x: Sequence[float] | None = None, title: str = "",
+    x_title: str = "position", levels: Mapping[str, float] | None = None,
+) -> go.Figure:  # fmt: skip
+    """Share of right answers against position or length: every seed a thin line, the median thick.
+
+    Args:
+        runs: Float["seeds points"] in [0, 1], by arm.
+        x: of the points; 1, 2, 3 and so on if None. Lengths that double are drawn in logarithms.
+        title, x_title: what the figure shows.
+        levels: dashed lines, by label: chance, what commuting models can reach.
+    """
+    figure = _figure(title, x_title, "accuracy")
+    where = np.array(x if x is not None else range(1, 1 + next(iter(runs.values())).shape[1]))
+    for (arm, curves), colour in zip(runs.items(), _colours(), strict=False):
+        drawn = {"legendgroup": arm, "name": arm, "mode": "lines" if x is None else "lines+markers"}
+        for curve in curves:
+            figure.add_scatter(
+                x=where, y=_array(curve), showlegend=False, opacity=0.4,
+                line={"color": colour, "width": 1}, marker={"size": 3}, **drawn,
+            )  # fmt: skip
+        figure.add_scatter(
+            x=where, y=_array(curves.median(0).values), line={"color": colour, "width": 3}, **drawn
+        )
+    for name, level in (levels or {}).items():
+        figure.add_hline(y=level, line={"color": GREY, "dash": "dash"})
+        figure.add_annotation(
+            text=name, x=1, xref="paper", xanchor="right", y=level, yanchor="bottom",
+            showarrow=False, font={"size": 10, "color": GREY},
+        )  # fmt: skip
+    if x is not None and where.max() >= 4 * where.min():
+        figure.update_xaxes(
+            type="log", tickvals=where, ticktext=[f"{length:g}" for length in where]
+        )
+    return figure.update_yaxes(range=[-0.02, 1.04])
+
+
+def transitions(spectra: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
+    """Eigenvalues of one transition per name, in the complex plane against the unit circle.
+
+    Args:
+        spectra: Complex["N"] by name, such as that of a generator.
+    """
+    figure = _figure(title, "real part", "imaginary part")
+    figure.add_shape(type="circle", x0=-1, x1=1, y0=-1, y1=1, line={"color": GREY, "dash": "dash"})
+    for i, (name, values) in enumerate(spectra.items()):
+        seen = _complex(values)
+        marker = {"size": 7 + 3 * (i % 3), "color": _colours()[i], "line": {"width": 1.5},
+                  "symbol": ["circle-open", "x-thin-open", "square-open"][i % 3]}  # fmt: skip
+        figure.add_scatter(x=seen.real, y=seen.imag, mode="markers", name=name, marker=marker)
+    figure.update_yaxes(scaleanchor="x").update_layout(height=480)
+    return figure
+
+
 def strips(
     values: Mapping[str, Tensor], *, title: str = "", y_title: str = "",
     limits: Mapping[str, float] | None = None, log: bool = True,

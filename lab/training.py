@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from lab.tasks import Batch, Task
 Named = dict[str, Tensor]
 _CHUNK = 1000  # examples drawn at once for a score; another number would draw others
 Rates = float | Mapping[str, float]
-Schedule = Literal["constant", "one-cycle"]
+Schedule = Literal["constant", "one-cycle", "warmup-cosine"]
+Length = int | Sequence[int] | Callable[[int], int]
 Watcher = Callable[[nn.Module], Tensor]
 
 
@@ -32,12 +33,14 @@ class History:
         watched: for every name in `watch`, what it returned, stacked: ["snapshots ..."].
         watched_at: the steps (updates made) at which the snapshots were taken.
         seconds: of training, all models of a joint run together, resumed parts included.
+        skipped: updates left out because the loss or a gradient was not finite.
     """
 
     loss: Tensor
     watched: dict[str, Tensor] = field(default_factory=dict)
     watched_at: list[int] = field(default_factory=list)
     seconds: float = math.nan
+    skipped: int = 0
 
 
 def fit(model: nn.Module, task: Task, *, seed: int, **settings: Any) -> History:
@@ -52,10 +55,12 @@ def fit_together(
     seeds: Sequence[int],
     steps: int,
     batch: int,
-    length: int | Sequence[int],
+    length: Length,
     lr: Rates,
     schedule: Schedule = "constant",
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    clip: float | None = None,
+    skip_nonfinite: bool = False,
     device: str = "auto",
     watch: Mapping[str, Watcher] | None = None,
     watch_every: int = 0,
@@ -76,10 +81,15 @@ def fit_together(
         seeds: one each, for the data stream.
         steps: updates.
         batch: sequences per update and model.
-        length: time steps of a sequence, or several, taken in turns, one an update.
+        length: time steps of a sequence; or several, taken in turns, one an update; or a function
+            from the number of the update to them, as for a curriculum.
         lr: step size at the peak; or one per parameter name, "" for all that are not named.
-        schedule: "constant", or "one-cycle": up along a cosine over the first 30 %, down to 0.
+        schedule: "constant"; "one-cycle", up along a cosine over the first 30 %, down to 0; or
+            "warmup-cosine", up along a line over the first 5 %, down along a cosine to 0.
         optimizer: called with parameter groups that have their own lr.
+        clip: the largest norm that all gradients of one model have together; longer ones shrink.
+        skip_nonfinite: leave a model as it is where its loss or a gradient is not finite, and count
+            that, instead of stopping.
         device: "auto" is cuda where there is one, else cpu.
         watch: functions of a model, called before the first update, every `watch_every` updates
             (0: a fiftieth of the steps), and at the end.
@@ -95,12 +105,12 @@ def fit_together(
     run = _Run(models, tasks, seeds, pick_device(device))
     rates = _rates(run.parameters, lr)
     updates = optimizer([{"params": [p], "lr": rates[n]} for n, p in run.parameters.items()])
-    lengths = [length] if isinstance(length, int) else list(length)
-    log = _Log(run, seeds, watch or {}, watch_every or max(1, steps // 50))
+    lengths = _lengths(length, steps)
+    log = _Log(run, seeds, watch or {}, watch_every or max(1, steps // 50), skip_nonfinite)
     identity = {
         "seeds": list(seeds), "steps": steps, "batch": batch, "lengths": lengths, "rates": rates,
         "schedule": schedule, "optimizer": getattr(optimizer, "__name__", str(optimizer)),
-        "watch": sorted(log.watch), "watch_every": log.every,
+        "watch": sorted(log.watch), "watch_every": log.every, "clip": clip, "skip": skip_nonfinite,
         "parameters": {n: f"{p.dtype} {tuple(p.shape)}" for n, p in run.parameters.items()},
         "models": describe(models), "tasks": describe(tasks),
     }  # fmt: skip
@@ -121,13 +131,39 @@ def fit_together(
         log.add(losses, step)
         updates.zero_grad()
         losses.sum().backward()
-        updates.step()
+        norms = run.gradient_norms()
+        if clip is not None:
+            run.shrink_gradients(clip, norms)
+        log.skip(_update(run, updates, (losses.detach() + norms).isfinite(), skip_nonfinite))
         if saved.due(last=step + 1 == steps):
             saved.save(_state(step + 1, time.perf_counter() - started, run, updates, log))
     log.snapshot(steps, last=True)
     run.write_back()
     run.bring_back()
     return log.histories(time.perf_counter() - started)
+
+
+def _lengths(length: Length, steps: int) -> list[int]:
+    """Time steps of the first updates, after which they repeat."""
+    if callable(length):
+        return [length(step) for step in range(steps)]
+    return [length] if isinstance(length, int) else list(length)
+
+
+@torch.no_grad()
+def accuracy(
+    model: Callable[[Tensor], Tensor], task: Task, *, length: int, samples: int, seed: int
+) -> Tensor:
+    """Float["T"]: the share of right answers of a classifier at every step, NaN where none counts.
+
+    The examples are those of `evaluate`, drawn and shown in chunks that fit into memory.
+    """
+    generator, right, scored = stream(seed, "scoring"), torch.zeros(()), torch.zeros(())
+    for begin in range(0, samples, _CHUNK):
+        inputs, targets, mask = task.sample(min(_CHUNK, samples - begin), length, generator)
+        found = model(inputs).argmax(-1) == targets
+        right, scored = right + (found & mask).sum(0), scored + mask.sum(0)
+    return right / scored
 
 
 @torch.no_grad()
@@ -174,9 +210,11 @@ def _multiplier(schedule: Schedule, step: int, steps: int) -> float:
     """What the peak step size is multiplied by at an update."""
     if schedule == "constant":
         return 1.0
-    if schedule != "one-cycle":
-        raise ValueError(f"schedule is {schedule!r}; it must be constant or one-cycle")
-    rise = 0.3 * steps
+    if schedule not in get_args(Schedule):
+        raise ValueError(f"schedule is {schedule!r}; it must be one of {get_args(Schedule)}")
+    rise = (0.3 if schedule == "one-cycle" else 0.05) * steps
+    if schedule == "warmup-cosine" and step < rise:
+        return (step + 1) / (rise + 1)
     done = step / rise if step < rise else 1 + (step - rise) / max(steps - rise, 1)
     return 0.5 - 0.5 * math.cos(math.pi * max(done, 0.04))  # never a step size of zero at the start
 
@@ -221,6 +259,28 @@ class _Run:
         stacked = Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
         return torch.vmap(one)(self.parameters, self.buffers, stacked)
 
+    def gradient_norms(self) -> Tensor:
+        """Float["models"]: of all gradients of a model together."""
+        found = [p.grad for p in self.parameters.values() if p.grad is not None]
+        rows = [grad.reshape(len(self.models), -1).abs().square().sum(1) for grad in found]
+        return torch.stack(rows).sum(0).sqrt()
+
+    def shrink_gradients(self, longest: float, norms: Tensor) -> None:
+        """Multiply the gradients of each model so that together they are not above `longest`."""
+        factors = (longest / norms.clamp_min(longest)).nan_to_num(0.0)
+        for parameter in self.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad *= self._by_model(factors, parameter)
+
+    def keep(self, tensors: Sequence[Tensor], before: Sequence[Tensor], good: Tensor) -> None:
+        """Put back what the models that are not `good` had before."""
+        for tensor, old in zip(tensors, before, strict=True):
+            tensor.copy_(torch.where(self._by_model(good, tensor), tensor, old))
+
+    def _by_model(self, values: Tensor, like: Tensor) -> Tensor:
+        """One value per model, of the shape that broadcasts over its part of a stacked tensor."""
+        return values[0] if len(self.models) == 1 else values.view(-1, *[1] * (like.ndim - 1))
+
     def bring_back(self) -> None:
         """Move the models to where they were before."""
         for model, home in zip(self.models, self.homes, strict=True):
@@ -235,13 +295,41 @@ class _Run:
                     parameter.copy_(self.parameters[name][i])
 
 
+@torch.no_grad()
+def _update(run: _Run, updates: torch.optim.Optimizer, good: Tensor, skip: bool) -> Tensor:
+    """One update, of the good models alone if others are to be skipped; Bool["models"]: which."""
+    if not skip or bool(good.all()):
+        updates.step()
+        return torch.zeros_like(good)
+    parameters = list(run.parameters.values())
+    before = [tensor.clone() for tensor in (*parameters, *_moments(updates))]
+    updates.step()
+    after = [*parameters, *_moments(updates)]
+    # Before the first update there are no moments: they start at zero.
+    before += [torch.zeros_like(tensor) for tensor in after[len(before) :]]
+    run.keep(after, before, good)
+    return ~good
+
+
+def _moments(updates: torch.optim.Optimizer) -> list[Tensor]:
+    """What the optimiser keeps for every parameter, but for the number of updates."""
+    return [t for kept in updates.state.values() for name, t in kept.items() if name != "step"]
+
+
 class _Log:
     """Losses and snapshots of a run, as plain tensors that a checkpoint can hold."""
 
     def __init__(
-        self, run: _Run, seeds: Sequence[int], watch: Mapping[str, Watcher], every: int
+        self,
+        run: _Run,
+        seeds: Sequence[int],
+        watch: Mapping[str, Watcher],
+        every: int,
+        may_skip: bool = False,
     ) -> None:
         self.run, self.seeds, self.watch, self.every = run, seeds, watch, every
+        self.may_skip = may_skip
+        self.skipped = torch.zeros(len(seeds), dtype=torch.int64)
         self.losses: list[Tensor] = []
         self.snapshots: dict[str, list[Tensor]] = {name: [] for name in watch}
         self.taken_at: list[int] = []
@@ -250,10 +338,14 @@ class _Log:
         """Keep the losses of one update, and stop at the first that is not finite."""
         losses = losses.detach().cpu()
         for seed, loss in zip(self.seeds, losses.tolist(), strict=True):
-            if not math.isfinite(loss):
+            if not math.isfinite(loss) and not self.may_skip:
                 problem = f"the loss of seed {seed} is {loss} at update {step}"
                 raise FloatingPointError(f"{problem}: try a smaller lr, or check the data for NaN")
         self.losses.append(losses)
+
+    def skip(self, models: Tensor) -> None:
+        """Count an update that these models did not make."""
+        self.skipped += models.cpu()
 
     @torch.no_grad()
     def snapshot(self, step: int, *, last: bool = False) -> None:
@@ -271,8 +363,10 @@ class _Log:
         losses = torch.stack(self.losses).mT if self.losses else torch.empty(len(self.seeds), 0)
         watched = {name: torch.stack(seen, dim=1) for name, seen in self.snapshots.items()}
         return [
-            History(losses[i], {n: w[i] for n, w in watched.items()}, self.taken_at, seconds)
-            for i in range(len(self.run.models))
+            History(
+                losses[i], {n: w[i] for n, w in watched.items()}, self.taken_at, seconds, skipped
+            )
+            for i, skipped in enumerate(self.skipped.tolist())
         ]
 
 
@@ -288,6 +382,7 @@ def _state(
         state |= {f"watched/{name}/{i}": snapshot for i, snapshot in enumerate(seen)}
     return state | {
         "losses": torch.stack(log.losses),
+        "skipped": log.skipped,
         "taken_at": torch.tensor(log.taken_at, dtype=torch.int64),
         "progress": torch.tensor([done, seconds], dtype=torch.float64),
     }
@@ -310,7 +405,7 @@ def _resume(
     updates.load_state_dict({**updates.state_dict(), "state": moments})
     for i, generator in enumerate(run.generators):
         generator.set_state(state[f"generator/{i}"])
-    log.losses = list(state["losses"])
+    log.losses, log.skipped = list(state["losses"]), state["skipped"]
     log.taken_at = state["taken_at"].tolist()
     for name, seen in log.snapshots.items():
         seen.extend(state[f"watched/{name}/{i}"] for i in range(len(log.taken_at)))

@@ -233,6 +233,33 @@ def test_bars_show_ranges_and_label_their_limits_in_place():
     assert labels == pytest.approx({"bound": -1, "fresh": 0})
 
 
+def test_accuracy_shows_every_seed_and_the_median_of_each_arm():
+    runs = {"a": torch.tensor([[0.5, 0.1], [0.7, 0.2], [1.0, 0.9]]), "b": torch.zeros(1, 2)}
+    figure = figures.accuracy(runs, x=[20, 80], levels={"chance": 0.125})
+    drawn = [(t.name, np.round(t.y, 6).tolist()) for t in figure.data]
+    assert drawn[:4] == [("a", pytest.approx(y)) for y in (*runs["a"].tolist(), [0.7, 0.2])]
+    assert [name for name, _ in drawn] == ["a"] * 4 + ["b"] * 2
+    assert [trace.line.width for trace in figure.data] == [1, 1, 1, 3, 1, 3]
+    assert figure.layout.xaxis.type == "log"
+    assert [shape.y0 for shape in figure.layout.shapes] == [0.125]
+
+
+def test_positions_count_from_one_on_an_even_axis():
+    figure = figures.accuracy({"a": torch.zeros(2, 9)})
+    assert list(figure.data[0].x) == list(range(1, 10))
+    assert figure.layout.xaxis.type is None
+
+
+def test_transitions_are_drawn_against_the_unit_circle():
+    spectra = {"r": torch.tensor([1j, -1j]), "s": torch.tensor([1 + 0j, -1])}
+    figure = figures.transitions(spectra)
+    assert [(t.name, list(t.x), list(t.y)) for t in figure.data] == [
+        ("r", [0, 0], [1, -1]), ("s", [1, -1], [0, 0]),
+    ]  # fmt: skip
+    (circle,) = figure.layout.shapes
+    assert (circle.type, circle.x0, circle.x1, circle.y0, circle.y1) == ("circle", -1, 1, -1, 1)
+
+
 EVERY = {
     "lines": lambda: figures.lines({"a": series(3)}, title="t"),
     "losses": lambda: figures.losses({"a": series(1, 3).exp()}, title="t"),
@@ -241,6 +268,8 @@ EVERY = {
     "recovered": lambda: figures.recovered({}, {"a": (series(2), series(2))}, title="t"),
     "strips": lambda: figures.strips({"a": series(2)}, y_title="loss", title="t", log=False),
     "scaling": lambda: figures.scaling({"a": {1: 2.0}}, title="t", x_title="T", y_title="ms"),
+    "accuracy": lambda: figures.accuracy({"a": series(2, 3)}, title="t"),
+    "transitions": lambda: figures.transitions({"a": complex_series(3)}, title="t"),
     "bars": lambda: figures.bars({"a": (1.0, 2.0, 3.0)}, title="t", x_title="ms"),
 }
 

@@ -13,7 +13,7 @@ from lab.linalg import causal_convolution
 from lab.mixers import OscDPLR
 from lab.seeding import stream
 from lab.tasks import AnonymousOscillations, Batch, KnownOscillators, Stored
-from lab.training import _multiplier, evaluate, fit, fit_together, pick_device
+from lab.training import _multiplier, accuracy, evaluate, fit, fit_together, pick_device
 
 DOUBLE = torch.float64
 SETTINGS = {"steps": 12, "batch": 4, "length": 8, "lr": 0.02, "device": "cpu"}
@@ -66,7 +66,7 @@ def equal_models(first, second):
 # --- learning ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
+@pytest.mark.parametrize("schedule", ["constant", "one-cycle", "warmup-cosine"])
 def test_fit_learns_a_task_that_can_be_learned(schedule):
     model, task = layer(complex_io=True), oscillators()
     history = fit(
@@ -363,7 +363,7 @@ def test_the_schedule_scales_the_updates():
 
 
 def test_unknown_schedules_and_uneven_lists_are_named():
-    with pytest.raises(ValueError, match="schedule is 'cosine'; it must be constant or one-cycle"):
+    with pytest.raises(ValueError, match=r"schedule is 'cosine'; it must be one of .*'one-cycle'"):
         fit(layer(), oscillators(), seed=0, schedule="cosine", **SETTINGS)
     with pytest.raises(ValueError, match="2 models, 1 tasks and 2 seeds: there must be one of"):
         fit_together([layer(), layer()], [oscillators()], seeds=[0, 1], **SETTINGS)
@@ -483,3 +483,113 @@ def test_the_global_random_state_is_left_alone():
     run(2, math.inf, None)
     evaluate(layer(), oscillators(), length=8, samples=50, seed=4)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- lengths, clipping, skipped updates ----------------------------------------------------------
+
+
+class Recorded(KnownOscillators):
+    """The same task, which remembers the lengths that it was asked for."""
+
+    def __init__(self, task: KnownOscillators) -> None:
+        super().__init__(task.omega, task.zeta, task.dt)
+        object.__setattr__(self, "lengths", [])
+
+    def sample(self, batch, length, generator):
+        self.lengths.append(length)
+        return super().sample(batch, length, generator)
+
+
+@pytest.mark.parametrize("length", [8, [8, 5], lambda step: 4 + step])
+def test_lengths_are_one_or_several_in_turns_or_a_curriculum(length):
+    task = Recorded(oscillators())
+    fit(layer(), task, seed=0, **{**SETTINGS, "steps": 4, "length": length})
+    expected = {int: [8] * 4, list: [8, 5, 8, 5]}.get(type(length), [4, 5, 6, 7])
+    assert task.lengths == expected
+
+
+def test_warmup_rises_along_a_line_and_a_cosine_falls_to_nothing():
+    rates = [_multiplier("warmup-cosine", step, 200) for step in range(200)]
+    assert rates[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
+    assert rates.index(max(rates)) == 10
+    assert max(rates) == 1
+    assert rates[105] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_clipping_shrinks_the_gradients_of_each_model_alone(count):
+    settings = {**SETTINGS, "steps": 1, "optimizer": torch.optim.SGD, "lr": 1.0}
+    first = range(count)
+    free, clipped = ([layer(seed) for seed in first] for _ in range(2))
+    tasks = [oscillators(seed) for seed in first]
+    fit_together(free, tasks, seeds=list(first), **settings)
+    moves = [update(layer(seed), model) for seed, model in zip(first, free, strict=True)]
+    limit = 0.5 * max(move.norm().item() for move in moves)
+    fit_together(clipped, tasks, seeds=list(first), clip=limit, **settings)
+    for seed, move, model in zip(first, moves, clipped, strict=True):
+        expected = move * min(1.0, limit / move.norm().item())
+        torch.testing.assert_close(update(layer(seed), model), expected, rtol=1e-9, atol=1e-12)
+
+
+def update(before, after):
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    return torch.cat([(new - old).detach().flatten() for old, new in pairs])
+
+
+class Broken(KnownOscillators):
+    """The same task, whose loss is NaN wherever the first input of an example is negative."""
+
+    def loss(self, model, batch):
+        spoilt = torch.where(batch.inputs[:, 0, 0] < 0, math.nan, 0.0).sum()
+        return super().loss(model, batch) + spoilt
+
+
+def broken(seed):
+    task = oscillators(seed)
+    return Broken(task.omega, task.zeta, task.dt)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_updates_that_are_not_finite_are_skipped_and_counted(count):
+    settings = {**SETTINGS, "batch": 1, "steps": 12, "skip_nonfinite": True}
+    models = [layer(seed) for seed in range(count)]
+    histories = fit_together(
+        models, [broken(seed) for seed in range(count)], seeds=list(range(count)),
+        watch={"D": lambda model: model.D}, watch_every=1, **settings,
+    )  # fmt: skip
+    for model, history in zip(models, histories, strict=True):
+        bad = history.loss.isnan()
+        assert 0 < history.skipped == bad.sum().item() < 12
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+        moved = (history.watched["D"].diff(dim=0) != 0).flatten(1).any(1)
+        assert torch.equal(moved, ~bad)
+
+
+def test_a_loss_that_is_not_finite_stops_unless_it_may_be_skipped():
+    with pytest.raises(FloatingPointError, match="the loss of seed 0 is nan"):
+        fit(layer(), broken(0), seed=0, **{**SETTINGS, "batch": 8})
+
+
+# --- accuracy ------------------------------------------------------------------------------------
+
+
+class Parrot:
+    """Tokens whose right answer is the token itself, where the mask says that it counts."""
+
+    def sample(self, batch, length, generator):
+        inputs = torch.randint(3, (batch, length), generator=generator)
+        return Batch(inputs, inputs, torch.arange(length).expand(batch, length) > 0)
+
+
+def test_accuracy_is_the_share_of_right_answers_at_every_scored_step():
+    def model(tokens):
+        # Right at even steps; at odd ones always token 0, which is right for a third.
+        even = torch.arange(tokens.shape[1]) % 2 == 0
+        return nn.functional.one_hot(torch.where(even, tokens, 0), 3).float()
+
+    found = accuracy(model, Parrot(), length=4, samples=2500, seed=0)
+    assert found[0].isnan()
+    assert found[2] == 1
+    assert found[[1, 3]].tolist() == pytest.approx([1 / 3] * 2, abs=0.03)
+    assert torch.equal(found[1:], accuracy(model, Parrot(), length=4, samples=2500, seed=0)[1:])

@@ -1,0 +1,122 @@
+"""A state-space layer with any input-dependent transition."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+from torch.utils._pytree import tree_map
+
+from lab.mixers.linear import linear
+from lab.mixers.transition import Parameters, Transition
+
+
+class StateSpace(nn.Module):
+    """h[t] = A(x[t]) h[t-1] + B x[t], y[t] = Re(C h[t]) + D * x[t].
+
+    Args:
+        d_model: D, the width of input and output.
+        transition: A(x), of N states.
+        drive: whether there is a B; without one only the transitions act, on the initial state.
+        learn_initial: whether the state before step 0 is learned; else it is zero.
+        readout_bias: whether C adds a constant.
+        skip: whether there is a D, which starts at zero.
+        generator: the stream of the initial draw.
+        dtype: of the (real) parameters.
+
+    Real parameters beside those of the transition, for a real state: (D + 1) N for B, N for the
+    initial state, D N and D for C and its bias, D for the skip. Complex states have twice as many
+    in B, C and the initial state.
+
+    Raises:
+        ValueError: there is neither a drive nor an initial state, so that h stays zero.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        transition: Transition,
+        *,
+        drive: bool = True,
+        learn_initial: bool = False,
+        readout_bias: bool = True,
+        skip: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if not (drive or learn_initial):
+            raise ValueError("drive and learn_initial are both False: the state would stay zero")
+        self.transition = transition
+        # A complex number is kept as two real ones, real parts first.
+        N = transition.d_state * (2 if transition.is_complex else 1)
+        dense = partial(linear, generator=generator, dtype=dtype)
+        self.B = dense(d_model, N) if drive else None
+        self.C = dense(N, d_model, bias=readout_bias)
+        first = torch.randn(N, generator=generator, dtype=dtype)
+        self.initial = nn.Parameter(first) if learn_initial else None
+        self.D = nn.Parameter(torch.zeros(d_model, dtype=dtype)) if skip else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["B T D"] to ["B T D"], as a scan."""
+        return self._read(self.states(x), x)
+
+    def of_tokens(self, table: Tensor, tokens: Tensor) -> Tensor:
+        """`forward` of x[t] = table[tokens[t]]: each transition is built once per token.
+
+        Args:
+            table: ["V D"].
+            tokens: Int64["B T"].
+        """
+        x = look_up(table, tokens)
+        parameters = tree_map(lambda each: look_up(each, tokens), self.transition(table))
+        return self._read(self._scan(parameters, x), x)
+
+    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` as a recurrence: ["B D"] and ["B N"] to ["B D"] and the next state."""
+        state = self._initial(x_t) if state is None else state
+        state = self.transition.product(self.transition(x_t), state) + self._drive(x_t)
+        return self._read(state, x_t), state
+
+    def states(self, x: Tensor) -> Tensor:
+        """["B T N"]: h[0] to h[T-1]."""
+        return self._scan(self.transition(x), x)
+
+    def eigenvalues(self, x: Tensor) -> Tensor:
+        """Complex["B T N"]: of A(x[t])."""
+        return self.transition.eigenvalues(self.transition(x))
+
+    def _scan(self, parameters: Parameters, x: Tensor) -> Tensor:
+        return self.transition.scan(parameters, self._drive(x), self._initial(x))
+
+    def _drive(self, x: Tensor) -> Tensor:
+        if self.B is None:
+            zeros = x.new_zeros(*x.shape[:-1], self.transition.d_state)
+            return zeros.to(x.dtype.to_complex()) if self.transition.is_complex else zeros
+        return self._state(self.B(x))
+
+    def _initial(self, x: Tensor) -> Tensor:
+        """["B N"]: the state before step 0."""
+        width = self.C.in_features
+        first = x.new_zeros(width) if self.initial is None else self.initial
+        return self._state(first.expand(x.shape[0], width))
+
+    def _state(self, numbers: Tensor) -> Tensor:
+        if not self.transition.is_complex:
+            return numbers
+        return torch.complex(*numbers.chunk(2, dim=-1))
+
+    def _read(self, h: Tensor, x: Tensor) -> Tensor:
+        # Re(C h) with real and imaginary parts side by side; the sign is in the weights.
+        y: Tensor = self.C(torch.cat([h.real, h.imag], -1) if h.is_complex() else h)
+        return y if self.D is None else y + self.D * x
+
+
+def look_up(table: Tensor, tokens: Tensor) -> Tensor:
+    """["B T ..."]: the rows of `table` ["V ..."] at Int64["B T"].
+
+    As a product with one-hot vectors, whose gradient is a product as well: for the few tokens of a
+    word problem that is faster than to gather and to add up row by row.
+    """
+    chosen = one_hot(tokens, table.shape[0]).to(table.dtype)
+    return (chosen @ table.flatten(1)).unflatten(-1, table.shape[1:])

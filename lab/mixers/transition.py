@@ -1,0 +1,47 @@
+"""What a state-space layer needs to know of its input-dependent transition A(x)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.scan import matrix_scan
+
+# One tensor, or a tuple of them, all with the axes of the input but its last in front.
+Parameters = Any
+
+
+class Transition(nn.Module):
+    """A family of matrices A(x) ["N N"], one for each input x ["D"].
+
+    A subclass has `forward`, which says what it computes of an input, and `dense`, which writes
+    that as matrices. It overrides `scan` and `product` where its structure makes them cheaper; the
+    shared tests hold both to `dense`.
+
+    Attributes:
+        d_state: N.
+        is_complex: whether A, and so the state, is complex.
+    """
+
+    d_state: int
+    is_complex: bool = False
+
+    def forward(self, x: Tensor) -> Parameters:
+        """The parameters of A for every x ["... D"]."""
+        raise NotImplementedError
+
+    def dense(self, parameters: Parameters) -> Tensor:
+        """A ["... N N"]."""
+        raise NotImplementedError
+
+    def product(self, parameters: Parameters, h: Tensor) -> Tensor:
+        """A h ["... N"] for h ["... N"]."""
+        return (self.dense(parameters) @ h[..., None])[..., 0]
+
+    def scan(self, parameters: Parameters, b: Tensor, initial: Tensor) -> Tensor:
+        """States ["B T N"] of h[t] = A[t] h[t-1] + b[t], for b ["B T N"] and initial ["B N"]."""
+        return matrix_scan(self.dense(parameters), b, initial)
+
+    def eigenvalues(self, parameters: Parameters) -> Tensor:
+        """Complex["... N"]: of A."""
+        return torch.linalg.eigvals(self.dense(parameters))

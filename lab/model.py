@@ -1,0 +1,144 @@
+"""Models of token sequences: an encoder, pre-norm residual blocks, a head."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from lab.mixers.linear import linear
+from lab.mixers.state_space import look_up
+
+Norm = Literal["rms", "layer"]
+_NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
+
+
+class SwiGLU(nn.Module):
+    """W_3 (silu(W_1 x) * W_2 x) on every step alone, without biases: 3 D d_hidden parameters.
+
+    Source: Shazeer 2020, GLU variants improve transformer.
+    """
+
+    def __init__(
+        self, d_model: int, d_hidden: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        widen = partial(linear, d_model, d_hidden, bias=False, generator=generator)
+        self.gate, self.value = widen(), widen()
+        self.out = linear(d_hidden, d_model, bias=False, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["... D"] to ["... D"]."""
+        y: Tensor = self.out(silu(self.gate(x)) * self.value(x))
+        return y
+
+
+class SequenceModel(nn.Module):
+    """Class scores at every step of a token sequence.
+
+    u = embedding[token] (+ position), then for every layer u += mixer(norm(u)) and, where there is
+    one, u += channel(norm(u)); the scores are head(norm(u)).
+
+    Where the input of the first mixer depends on the token alone, a mixer with `of_tokens` is
+    called with the table of tokens, and builds its transitions once for each of them.
+
+    Args:
+        vocabulary: tokens V.
+        classes: what a step is classified as.
+        d_model: D.
+        mixers: one a layer, ["B T D"] to ["B T D"].
+        channels: one a layer, on every step alone; none if None.
+        positions: learned position embeddings, for sequences up to that length; 0 for none.
+        norm: "rms" or "layer", with weights.
+        head: ["... D"] to ["... classes"]; a dense layer if None.
+        generator: the stream of the initial draw.
+
+    Raises:
+        ValueError: mixers and channels differ in number, or there is no such norm.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        classes: int,
+        d_model: int,
+        mixers: Sequence[nn.Module],
+        *,
+        channels: Sequence[nn.Module] | None = None,
+        positions: int = 0,
+        norm: Norm = "rms",
+        head: nn.Module | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if norm not in _NORMS:
+            raise ValueError(f"norm is {norm!r}; it must be one of {get_args(Norm)}")
+        if channels is not None and len(channels) != len(mixers):
+            raise ValueError(f"{len(mixers)} mixers and {len(channels)} channels: one of each")
+        self.vocabulary, self.classes = vocabulary, classes
+
+        def norms(count: int) -> nn.ModuleList:
+            return nn.ModuleList(_NORMS[norm](d_model, eps=1e-6) for _ in range(count))
+
+        self.embedding = nn.Parameter(torch.randn(vocabulary, d_model, generator=generator))
+        self.positions = (
+            nn.Parameter(0.02 * torch.randn(positions, d_model, generator=generator))
+            if positions
+            else None
+        )
+        # Called, not looked into: what a mixer returns is its own affair.
+        self.mixers: Any = nn.ModuleList(mixers)
+        self.mixer_norms: Any = norms(len(mixers))
+        self.channels: Any = nn.ModuleList(channels or [])
+        self.channel_norms: Any = norms(len(self.channels))
+        self.norm: Any = norms(1)[0]
+        self.head: Any = head or linear(d_model, classes, generator=generator)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Int64["B T"] to scores ["B T classes"]."""
+        return self.head(self.norm(self._stream(tokens, len(self.mixers))))
+
+    def step(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """`forward` as a recurrence: Int64["B"] to scores ["B classes"] and the next state."""
+        t, states = (0, [None] * len(self.mixers)) if state is None else state
+        u, following = look_up(self.embedding, tokens), []
+        if self.positions is not None:
+            u = u + self.positions[t]
+        for layer, mixer in enumerate(self.mixers):
+            y, after = mixer.step(self.mixer_norms[layer](u), states[layer])
+            following.append(after)
+            u = self._mixed_channels(u + y, layer)
+        return self.head(self.norm(u)), (t + 1, following)
+
+    def states(self, tokens: Tensor, layer: int = 0) -> Tensor:
+        """["B T ..."]: the states of a layer's mixer after every step."""
+        return self.mixers[layer].states(self.mixer_inputs(tokens, layer))
+
+    def eigenvalues(self, tokens: Tensor, layer: int = 0) -> Tensor:
+        """Complex["B T N"]: of the transitions of a layer."""
+        return self.mixers[layer].eigenvalues(self.mixer_inputs(tokens, layer))
+
+    def mixer_inputs(self, tokens: Tensor, layer: int = 0) -> Tensor:
+        """["B T D"]: what the mixer of a layer reads."""
+        return self.mixer_norms[layer](self._stream(tokens, layer))
+
+    def _stream(self, tokens: Tensor, layers: int) -> Tensor:
+        """["B T D"]: the residual stream after some layers."""
+        u = look_up(self.embedding, tokens)
+        if self.positions is not None:
+            u = u + self.positions[: tokens.shape[1]]
+        for layer, mixer in enumerate(self.mixers[:layers]):
+            norm = self.mixer_norms[layer]
+            if layer == 0 and self.positions is None and hasattr(mixer, "of_tokens"):
+                u = u + mixer.of_tokens(norm(self.embedding), tokens)
+            else:
+                u = u + mixer(norm(u))
+            u = self._mixed_channels(u, layer)
+        return u
+
+    def _mixed_channels(self, u: Tensor, layer: int) -> Tensor:
+        if not self.channels:
+            return u
+        return u + self.channels[layer](self.channel_norms[layer](u))
