@@ -1,0 +1,323 @@
+"""The word problem of a finite group: multiply up the elements that the tokens stand for."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lab.tasks.base import Batch
+from lab.tasks.groups import Group
+
+Side = Literal["right", "left"]
+Scored = Literal["every", "last"]
+MOST_COUNTS = 200_000  # count vectors that `commuting_ceiling` goes through
+
+
+@dataclass(frozen=True)
+class WordProblem:
+    """Which element is the product of the tokens so far?
+
+    Element g_0 is the identity, and
+
+        side "right"   g_t = g_{t-1} x_t      the token acts first
+        side "left"    g_t = x_t g_{t-1}      the token acts last
+
+        input     s   r   r   s       tokens, drawn uniformly and independently
+        target    s   sr  srr srrs    as element numbers; side "right"
+
+    A word of `length` tokens takes T = length steps, or one more with a start token. The limits
+    that are stated per step have an entry for each of these T.
+
+    Args:
+        group: whose elements are the classes.
+        alphabet: element numbers, all different: token i stands for alphabet[i].
+        side: where the next factor goes.
+        scored: "every" step, or the "last" alone.
+        start_token: one more token, the last number of the vocabulary, comes before every word; the
+            target there is the identity, and not scored.
+
+    Raises:
+        ValueError: the alphabet is empty, repeats an element or names one that the group does not
+            have; or side or scored is none of the above.
+    """
+
+    group: Group
+    alphabet: Sequence[int]
+    side: Side = "right"
+    scored: Scored = "every"
+    start_token: bool = False
+
+    def __post_init__(self) -> None:
+        # A tuple, whatever sequence was given: the task stays hashable and cannot change.
+        object.__setattr__(self, "alphabet", tuple(int(element) for element in self.alphabet))
+        if not self.alphabet or len(set(self.alphabet)) < self.size:
+            raise ValueError(f"the alphabet must hold different elements, got {self.alphabet}")
+        if not set(self.alphabet) <= set(range(self.classes)):
+            name, largest = self.group.name, self.classes - 1
+            raise ValueError(f"{self.alphabet} must be elements of {name}, 0 to {largest}")
+        if self.side not in ("right", "left"):
+            raise ValueError(f"side is {self.side!r}; it must be right or left")
+        if self.scored not in ("every", "last"):
+            raise ValueError(f"scored is {self.scored!r}; it must be every or last")
+
+    @property
+    def size(self) -> int:
+        """k, how many tokens words are made of."""
+        return len(self.alphabet)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are, the start token included."""
+        return self.size + self.start_token
+
+    @property
+    def classes(self) -> int:
+        """n, how many elements the group has."""
+        return self.group.order
+
+    @property
+    def transitions(self) -> Tensor:
+        """Int64["n vocabulary"]: the element that each element becomes with each token."""
+        tokens = list(self.alphabet)
+        table = self.group.table
+        steps = table[:, tokens] if self.side == "right" else table[tokens].mT
+        if self.start_token:
+            steps = torch.cat([steps, torch.arange(self.classes)[:, None]], dim=1)
+        return steps
+
+    # --- examples --------------------------------------------------------------------------------
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """Inputs Int64["B T"], targets Int64["B T"], mask Bool["B T"]."""
+        words = self.words(batch, length, generator)
+        return self.examples(words, torch.full((batch,), length))
+
+    def words(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        """Int64["B length"]: uniform tokens, none of them the start token."""
+        if length < 1:
+            raise ValueError(f"a word needs at least one token, got a length of {length}")
+        return torch.randint(self.size, (batch, length), generator=generator)
+
+    def examples(self, words: Tensor, lengths: Tensor) -> Batch:
+        """Inputs, targets and mask for given words.
+
+        Args:
+            words: Int64["B length"], without start token.
+            lengths: Int64["B"], how much of each is scored: its last token is the last step.
+        """
+        inputs = words
+        if self.start_token:
+            inputs = torch.cat([torch.full_like(words[:, :1], self.size), words], dim=1)
+        first = int(self.start_token)
+        word_step = torch.arange(inputs.shape[1]) - first  # of the first token of the word: 0
+        last = lengths[:, None] - 1
+        if self.scored == "last":
+            mask = word_step == last
+        else:
+            mask = (word_step >= 0) & (word_step <= last)
+        return Batch(inputs, self.labels(inputs), mask)
+
+    def labels(self, inputs: Tensor) -> Tensor:
+        """Int64["B T"]: the element after every step, for inputs Int64["B T"]."""
+        steps = self.transitions
+        element = torch.zeros_like(inputs[:, 0])
+        labels = torch.empty_like(inputs)
+        for t, tokens in enumerate(inputs.unbind(1)):
+            element = labels[:, t] = steps[element, tokens]
+        return labels
+
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """[]: mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
+        logits = model(batch.inputs)
+        losses = functional.cross_entropy(
+            logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
+        )
+        # A product, not an index: torch.vmap cannot follow a choice that depends on the data.
+        return (losses * batch.mask.flatten()).sum() / batch.mask.sum()
+
+    # --- what can be scored ----------------------------------------------------------------------
+
+    def distribution(self, length: int) -> Tensor:
+        """Float64["T n"]: the probability of every element after every step, exact to rounding."""
+        steps = self.transitions[:, : self.size].flatten()
+        now = torch.zeros(self.classes, dtype=torch.float64)
+        now[0] = 1.0
+        rows = [now] if self.start_token else []
+        for _ in range(length):
+            moved = (now / self.size).repeat_interleave(self.size)
+            now = torch.zeros_like(now).index_add(0, steps, moved)
+            rows.append(now)
+        return torch.stack(rows)
+
+    def entropy(self, length: int) -> Tensor:
+        """Float64["T"]: of the element after every step, in nats."""
+        return torch.special.entr(self.distribution(length)).sum(1)
+
+    def chance(self, length: int) -> float:
+        """The loss of the best guess that knows the step and no token, over the scored steps.
+
+        Predicting zero throughout scores log(n), which is as low only where all elements are
+        equally likely.
+        """
+        entropy = self.entropy(length)
+        return entropy[-1].item() if self.scored == "last" else entropy[-length:].mean().item()
+
+    def floor(self, length: int) -> float:
+        """Zero: the input determines the target."""
+        return 0.0
+
+    def chance_accuracy(self, length: int) -> Tensor:
+        """Float64["T"]: how often the most frequent element of each step is right."""
+        return self.distribution(length).amax(1)
+
+    def abelian_ceiling(self, length: int) -> Tensor:
+        """Float64["T"]: the best accuracy of whoever knows the step and g_t modulo [G, G].
+
+        In each coset the most frequent element is the best guess.
+        """
+        share, image = self.distribution(length), self.group.abelian_image
+        best = share.new_zeros(len(share), int(image.max()) + 1)
+        return best.scatter_reduce(1, image.expand_as(share), share, "amax").sum(1)
+
+    def commuting_ceiling(self, length: int) -> float:
+        """The best accuracy at the last step of whoever knows how often each token came, exactly.
+
+        This is all that a sum, or a product of commuting transitions, can hold. Whoever knows the
+        last m tokens as well has the ceiling of a word that is shorter by m: they shift every
+        guess alike.
+
+        Raises:
+            ValueError: there are too many count vectors to go through; says how many.
+
+        Cost: k n times the number of count vectors, binomial(t + k - 1, k - 1), summed over t.
+        """
+        vectors = math.comb(length + self.size - 1, self.size - 1)
+        if vectors > MOST_COUNTS:
+            counted = f"{self.size} tokens over {length} steps have {vectors:,} count vectors"
+            raise ValueError(f"{counted}; the limit is {MOST_COUNTS:,}")
+        counts = torch.zeros(1, self.size, dtype=torch.int64)
+        joint = torch.zeros(1, self.classes, dtype=torch.float64)
+        joint[0, 0] = 1.0
+        for _ in range(length):
+            counts, joint = self._one_more_token(counts, joint)
+        return joint.amax(1).sum().item()
+
+    def _one_more_token(self, counts: Tensor, joint: Tensor) -> tuple[Tensor, Tensor]:
+        """Count vectors ["C k"], and the probability ["C n"] of each together with each element."""
+        longer = counts[None] + torch.eye(self.size, dtype=torch.int64)[:, None]
+        longer, place = torch.unique(longer.flatten(0, 1), dim=0, return_inverse=True)
+        grown, steps = joint.new_zeros(len(longer), self.classes), self.transitions
+        for token, rows in enumerate(place.view(self.size, -1)):
+            moved = torch.empty_like(joint)
+            moved[:, steps[:, token]] = joint / self.size
+            grown.index_add_(0, rows, moved)
+        return longer, grown
+
+    def distinct_inputs(self, length: int) -> float:
+        """k^length, how many words there are; inf beyond the range of a float."""
+        try:
+            return float(self.size) ** length
+        except OverflowError:
+            return math.inf
+
+    def lookup_ceiling(self, draws: int, length: int) -> float:
+        """The share of words that a perfect memory of so many training draws has met.
+
+        1 - (1 - k^-length)^draws: each draw misses a given word independently.
+        """
+        words = self.distinct_inputs(length)
+        if words == 1:
+            return float(draws > 0)
+        return -math.expm1(draws * math.log1p(-1 / words))
+
+
+@dataclass(frozen=True)
+class MixedLengths:
+    """A word problem whose words have different lengths, drawn uniformly.
+
+        length 4, shortest 2:   input  x1 x2 x3 0     scored: every step  1 1 1 0
+                                                      or the last alone   0 0 1 0
+
+    After the end of a word comes token 0, unscored; `length` is the longest.
+
+    Args:
+        task: the word problem.
+        shortest: tokens of the shortest word.
+    """
+
+    task: WordProblem
+    shortest: int
+
+    @property
+    def vocabulary(self) -> int:
+        """That of the task: no token is added."""
+        return self.task.vocabulary
+
+    @property
+    def classes(self) -> int:
+        """Those of the task."""
+        return self.task.classes
+
+    @property
+    def scored(self) -> Scored:
+        """As in the task."""
+        return self.task.scored
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """Inputs, targets and mask of the steps that the longest word takes, ["B T"] each."""
+        self._check(length)
+        words = self.task.words(batch, length, generator)
+        lengths = torch.randint(self.shortest, length + 1, (batch,), generator=generator)
+        ended = torch.arange(length) >= lengths[:, None]
+        return self.task.examples(words.masked_fill(ended, 0), lengths)
+
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """[]: mean cross-entropy over the scored steps."""
+        return self.task.loss(model, batch)
+
+    def chance(self, length: int) -> float:
+        """The loss of the best guess that knows the step, over the steps as often as scored."""
+        self._check(length)
+        lengths = range(self.shortest, length + 1)
+        steps = [1 if self.scored == "last" else each for each in lengths]
+        losses = [self.task.chance(each) for each in lengths]
+        return sum(n * loss for n, loss in zip(steps, losses, strict=True)) / sum(steps)
+
+    def floor(self, length: int) -> float:
+        """Zero: the input determines the target."""
+        return 0.0
+
+    def distinct_inputs(self, length: int) -> float:
+        """How many words there are, of all lengths together."""
+        self._check(length)
+        return sum(self.task.distinct_inputs(each) for each in range(self.shortest, length + 1))
+
+    def _check(self, length: int) -> None:
+        if not 1 <= self.shortest <= length:
+            raise ValueError(f"lengths from {self.shortest} to {length}: 1 <= shortest <= longest")
+
+
+def in_training(train: Batch, test: Batch) -> Tensor:
+    """Bool["B"]: which words of the test set also occur in the training set.
+
+    Two words are the same if their tokens and their scored steps are.
+    """
+    if train.inputs.shape[1:] != test.inputs.shape[1:]:
+        shapes = f"{tuple(train.inputs.shape)} and {tuple(test.inputs.shape)}"
+        raise ValueError(f"inputs of {shapes} must have the same number of steps")
+    known = set(_keys(train))
+    return torch.tensor([key in known for key in _keys(test)], dtype=torch.bool)
+
+
+def overlap(train: Batch, test: Batch) -> float:
+    """The share of test words that also occur in the training set."""
+    return in_training(train, test).double().mean().item()
+
+
+def _keys(batch: Batch) -> Iterable[bytes]:
+    rows = torch.cat([batch.inputs, batch.mask], dim=1).cpu().contiguous().numpy()
+    return (row.tobytes() for row in rows)
