@@ -60,10 +60,13 @@ class Scan:
         pull_back = Operator(f"{name}_backward", [*grads, *saved], gradients, backward)
         names = [*inputs, *outputs]
 
+        places = [names.index(name) for name in saved]
+
         def save(ctx: Any, values: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-            named = dict(zip(names, [*values, *results], strict=True))
-            ctx.save_for_backward(*(named[name] for name in saved))
-            ctx.mark_non_differentiable(*results[len(grads) :])
+            both = (*values, *results)
+            ctx.save_for_backward(*[both[place] for place in places])
+            if len(grads) < len(results):
+                ctx.mark_non_differentiable(*results[len(grads) :])
 
         def gradient(ctx: Any, *of_outputs: Tensor) -> Sequence[Tensor | None]:
             filled = _listed(pull_back(*of_outputs[: len(grads)], *ctx.saved_tensors))
@@ -197,8 +200,7 @@ class Operator:
 
     def _compute(self, *values: Tensor) -> Tensor | tuple[Tensor, ...]:
         results = self._allocate(memory.empty_like, values)
-        plain = (value.resolve_conj().resolve_neg().contiguous() for value in values)
-        self.kernels[values[0].device.type](*plain, *results)
+        self.kernels[values[0].device.type](*map(_plain, values), *results)
         return _packed(results)
 
     def _fake(self, *values: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -219,6 +221,13 @@ class Operator:
             shared = isinstance(like, str) and sizes[like] != batch
             results.append(result.sum(1, keepdim=True) if shared else result)
         return _packed(results), (0,) * len(results) if len(results) > 1 else 0
+
+
+def _plain(value: Tensor) -> Tensor:
+    """The same numbers one after another in memory, as they are."""
+    if value.is_contiguous() and not (value.is_conj() or value.is_neg()):
+        return value
+    return value.resolve_conj().resolve_neg().contiguous()
 
 
 def _is_watched(values: Sequence[Tensor]) -> bool:

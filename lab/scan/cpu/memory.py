@@ -45,7 +45,7 @@ def empty_like(template: Tensor, dtype: torch.dtype) -> Tensor:
     """Contiguous uninitialised memory of the template's shape and device."""
     nbytes = template.numel() * dtype.itemsize
     if nbytes < WORTH_KEEPING or not template.is_cpu:
-        return torch.empty(template.shape, dtype=dtype, device=template.device)
+        return torch.empty_like(template, dtype=dtype, memory_format=torch.contiguous_format)
     block = _take(-(-(nbytes + ALIGNMENT) // PAGE) * PAGE)
     start = -block.__array_interface__["data"][0] % ALIGNMENT
     lease = _Lease(nbytes, np.uint8, block, start)

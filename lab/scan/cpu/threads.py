@@ -66,7 +66,7 @@ def run(kernel: Callable[..., None], items: int, *arguments: Any, work: int) -> 
         arguments: tensors are passed as NumPy views of their memory, other values as they are.
         work: multiply-adds in all, to tell whether more than one thread is worth it.
     """
-    views = [_view(value) if isinstance(value, Tensor) else value for value in arguments]
+    views = [as_array(value) if isinstance(value, Tensor) else value for value in arguments]
     threads = min(torch.get_num_threads(), items)
     if threads < 2 or work < WORTH_SHARING or _forked:
         kernel(0, items, *views)
@@ -103,8 +103,9 @@ def column_width(batch: int, columns: int, itemsize: int) -> int:
     return max(enough, default=min(widths, default=columns))
 
 
-def _view(tensor: Tensor) -> Any:
-    return tensor.detach().numpy()
+def as_array(tensor: Tensor) -> Any:
+    """The tensor's memory as NumPy shows it."""
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
 _Share = Callable[[int, int], None]
