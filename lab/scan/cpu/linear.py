@@ -17,25 +17,25 @@ NARROW = 512
 
 def forward(a: Tensor, b: Tensor, initial: Tensor, h: Tensor) -> None:
     """Fill h ["B T N"] for a, b ["B T N"] and initial ["B N"]."""
-    a, b, initial, h = _in_pieces(a, b, initial, h)
-    run(_forward, initial.shape[0] * initial.shape[1], a, b, initial, h, work=h.size)
+    arrays, items = _in_pieces(a, b, initial, h)
+    run(_forward, items, *arrays, work=h.numel())
 
 
 def backward(
     grad: Tensor, a: Tensor, h: Tensor, initial: Tensor, ga: Tensor, gb: Tensor, gi: Tensor
 ) -> None:
     """Fill the gradients ga, gb ["B T N"] and gi ["B N"], given that of h ["B T N"]."""
-    arrays = _in_pieces(grad, a, h, initial, ga, gb, gi)
-    run(_backward, gi.shape[0] * arrays[-1].shape[1], *arrays, work=h.numel())
+    arrays, items = _in_pieces(grad, a, h, initial, ga, gb, gi)
+    run(_backward, items, *arrays, work=h.numel())
 
 
-def _in_pieces(*tensors: Tensor) -> list[np.ndarray]:
-    """["... pieces width"] for each ["... N"], as the work is shared by threads."""
+def _in_pieces(*tensors: Tensor) -> tuple[list[np.ndarray], int]:
+    """["... pieces width"] for each ["... N"], as threads share the work; and how many pieces."""
     B, N = tensors[0].shape[0], tensors[0].shape[-1]
     width = column_width(B, N, tensors[0].itemsize)
     # NumPy changes a shape in a third of the time that torch takes.
     arrays = map(as_array, tensors)
-    return [array.reshape(*array.shape[:-1], N // width, width) for array in arrays]
+    return [array.reshape(*array.shape[:-1], N // width, width) for array in arrays], B * N // width
 
 
 @kernel
