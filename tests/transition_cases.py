@@ -7,7 +7,17 @@ import torch
 from numeric import stream
 from torch import Tensor, nn
 
-from lab.mixers import StateSpace, Transition, linear
+from lab.mixers import (
+    BlockCirculant,
+    Circulant,
+    DeltaNet,
+    PolarDiagonal,
+    RealDiagonal,
+    StateSpace,
+    Transition,
+    linear,
+    monarch,
+)
 
 D_MODEL = 6
 
@@ -70,6 +80,60 @@ def _moved(module, seed):
 
 TRANSITIONS = [
     TransitionCase("dense", lambda generator: Dense(D_MODEL, 5, generator)),
+    TransitionCase(
+        "gated diagonal",
+        lambda generator: monarch.Diagonal(D_MODEL, 5, generator=generator),
+        bound=1,
+    ),
+    *(
+        TransitionCase(
+            f"gated Monarch, {gate}",
+            lambda generator, gate=gate: monarch.GatedMonarch(
+                D_MODEL, 9, gate=gate, generator=generator
+            ),
+            bound=1,
+        )
+        for gate in ("sigmoid", "tanh")
+    ),
+    *(
+        TransitionCase(
+            kind.__name__,
+            lambda generator, kind=kind: kind(D_MODEL, 9, generator=generator),
+            bound=1,
+            orthogonal=kind is not monarch.BlockDense,
+        )
+        for kind in (monarch.MonarchID, monarch.BlockCay, monarch.BlockExp, monarch.BlockDense)
+    ),
+    *(
+        TransitionCase(
+            f"BlockHH, {'one reflection' if shared else 'one a block'}",
+            lambda generator, shared=shared: monarch.BlockHH(
+                D_MODEL, 9, shared=shared, generator=generator
+            ),
+            bound=1,
+        )
+        for shared in (False, True)
+    ),
+    *(
+        TransitionCase(
+            name,
+            lambda generator, kind=kind, N=N, settings=settings: kind(
+                D_MODEL, N, generator=generator, **settings
+            ),
+            bound=1.0,
+        )
+        for name, kind, N, settings in (
+            ("positive diagonal", RealDiagonal, 5, {}),
+            ("signed diagonal", RealDiagonal, 5, {"signed": True}),
+            ("polar diagonal", PolarDiagonal, 6, {}),
+            ("polar diagonal, real ends", PolarDiagonal, 6, {"real_ends": True}),
+            ("polar diagonal, odd", PolarDiagonal, 5, {"real_ends": True}),
+            ("circulant", Circulant, 6, {}),
+            ("circulant, odd", Circulant, 5, {}),
+            ("block-circulant", BlockCirculant, 8, {"block": 2}),
+            ("block-circulant, odd", BlockCirculant, 9, {"block": 3, "factors": 3}),
+        )
+    ),
 ]
 
 MIXERS = [
@@ -88,5 +152,19 @@ MIXERS = [
             D_MODEL, Dense(D_MODEL, 3, generator), drive=False, learn_initial=True,
             readout_bias=False, generator=generator,
         ),
+    ),
+    *(
+        MixerCase(
+            f"DeltaNet, {name}",
+            lambda generator, settings=settings: DeltaNet(
+                D_MODEL, heads=2, negative=True, generator=generator, **settings
+            ),
+        )
+        for name, settings in {
+            "unrouted": {"d_key": 3, "d_value": 2},
+            "routed": {"d_key": 3, "d_value": 2, "routed": True},
+            "two factors": {"d_key": 2, "factors": 2},
+            "in chunks": {"d_key": 9, "d_value": 2},
+        }.items()
     ),
 ]  # fmt: skip

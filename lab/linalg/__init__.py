@@ -1,6 +1,7 @@
 """Structured matrices and what state-space models do with them. Knows nothing of models."""
 
 from lab.linalg.convolution import causal_convolution
+from lab.linalg.delta_rule import delta_rule, delta_rule_sequential, routed_reflection
 from lab.linalg.discretisation import bilinear, zero_order_hold
 from lab.linalg.dplr import DPLR, dissipative
 from lab.linalg.kernel import kernel_doubling, kernel_resolvent, kernel_sequential
@@ -10,11 +11,14 @@ __all__ = [
     "DPLR",
     "bilinear",
     "causal_convolution",
+    "delta_rule",
+    "delta_rule_sequential",
     "dissipative",
     "kernel_doubling",
     "kernel_resolvent",
     "kernel_sequential",
     "oscillator_eigenvalues",
     "oscillator_parameters",
+    "routed_reflection",
     "zero_order_hold",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.scan import matrix_scan
+from lab.scan import linear_scan, matrix_scan
 
 # One tensor, or a tuple of them, all with the axes of the input but its last in front.
 Parameters = Any
@@ -45,3 +45,23 @@ class Transition(nn.Module):
     def eigenvalues(self, parameters: Parameters) -> Tensor:
         """Complex["... N"]: of A."""
         return torch.linalg.eigvals(self.dense(parameters))
+
+
+class DiagonalTransition(Transition):
+    """A(x) = diag(a(x)) with real gains a: `forward` gives the gains ["... N"]."""
+
+    def dense(self, parameters: Tensor) -> Tensor:
+        """["... N N"]."""
+        return torch.diag_embed(parameters)
+
+    def product(self, parameters: Tensor, h: Tensor) -> Tensor:
+        """Elementwise."""
+        return parameters * h
+
+    def scan(self, parameters: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+        """`linear_scan`."""
+        return linear_scan(parameters, b, initial)
+
+    def eigenvalues(self, parameters: Tensor) -> Tensor:
+        """The gains."""
+        return torch.complex(parameters, torch.zeros_like(parameters))

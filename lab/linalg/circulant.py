@@ -1,0 +1,175 @@
+"""Circulant and block-circulant matrices, and the real Fourier coordinates that diagonalise them.
+
+A real circulant matrix of size n has a conjugate-symmetric spectrum. Half of it says all: n // 2
++ 1 complex numbers, of which the first (the mean) and, for even n, the last (the alternating sum)
+are real. That is n real numbers, and `to_modes` lists them as such.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def circulant(column: Tensor) -> Tensor:
+    """["... n n"] from its first column ["... n"]: entry (i, j) is column[(i - j) mod n].
+
+    The definition, which `circulant_product` must agree with.
+    """
+    n = column.shape[-1]
+    index = torch.arange(n, device=column.device)
+    return column[..., (index[:, None] - index) % n]
+
+
+def circulant_product(column: Tensor, h: Tensor) -> Tensor:
+    """`circulant(column) @ h` for Float["... n"] both, in O(n log n): a cyclic convolution.
+
+    Raises:
+        ValueError: the two have not the same n.
+    """
+    n = h.shape[-1]
+    if column.shape[-1] != n:
+        raise ValueError(f"column {tuple(column.shape)} and h {tuple(h.shape)} must share n")
+    return _irfft(_rfft(column) * _rfft(h), n)
+
+
+def frequencies(column: Tensor) -> Tensor:
+    """Complex["... n//2+1"]: eigenvalues of the circulant of Float["... n"], the half that counts.
+
+    The others are the conjugates, last to first, of those between the two ends. The largest modulus
+    is the 2-norm of the matrix, as circulants are normal.
+    """
+    return _rfft(column)
+
+
+def from_frequencies(spectrum: Tensor, n: int) -> Tensor:
+    """Float["... n"]: the first column of the real circulant with these Complex["... n//2+1"].
+
+    Imaginary parts at the real frequencies are ignored, as no real matrix has them.
+
+    Raises:
+        ValueError: the spectrum is not half of one of n.
+    """
+    _check_half(spectrum.shape[-1], n, "spectrum")
+    return _irfft(spectrum, n)
+
+
+def is_complex_frequency(n: int) -> Tensor:
+    """Bool["n//2+1"]: False at the frequencies of a real signal of n that are real themselves."""
+    index = torch.arange(n // 2 + 1)
+    return (index > 0) & (2 * index < n)
+
+
+def block_circulant(blocks: Tensor) -> Tensor:
+    """["... k*p k*p"] from its first column of blocks ["... k p p"], entries (out, in).
+
+    Block (i, j) is blocks[(i - j) mod k]. The definition of `block_circulant_product`.
+    """
+    k, p = blocks.shape[-3], blocks.shape[-1]
+    index = torch.arange(k, device=blocks.device)
+    tiles = blocks[..., (index[:, None] - index) % k, :, :]  # (..., k out, k in, p out, p in)
+    return tiles.transpose(-3, -2).reshape(*blocks.shape[:-3], k * p, k * p)
+
+
+def block_circulant_product(blocks: Tensor, h: Tensor) -> Tensor:
+    """`block_circulant(blocks) @ h`: one p x p product per frequency, h Float["... k*p"].
+
+    Raises:
+        ValueError: h is not k blocks of p.
+    """
+    k, p = blocks.shape[-3], blocks.shape[-1]
+    if h.shape[-1] != k * p:
+        raise ValueError(f"h {tuple(h.shape)} must end in {k} blocks of {p}")
+    moved = torch.einsum("...fij,...fj->...fi", block_frequencies(blocks), block_fourier(h, p))
+    return block_space(moved, k)
+
+
+def block_frequencies(blocks: Tensor) -> Tensor:
+    """Complex["... k//2+1 p p"]: the matrices of Float["... k p p"], one per frequency.
+
+    A block-circulant matrix is block-diagonal in the Fourier basis over its k blocks; these blocks
+    need not commute. The largest of their 2-norms is the 2-norm of the whole.
+    """
+    return _rfft(blocks, -3)
+
+
+def from_block_frequencies(spectrum: Tensor, k: int) -> Tensor:
+    """Float["... k p p"]: the first column of blocks with these Complex["... k//2+1 p p"].
+
+    Raises:
+        ValueError: the spectrum is not half of one of k.
+    """
+    _check_half(spectrum.shape[-3], k, "spectrum")
+    return _irfft(spectrum, k, -3)
+
+
+def fourier(h: Tensor) -> Tensor:
+    """Complex["... n//2+1"]: the unitary transform of Float["... n"], its half that counts."""
+    return _rfft(h, norm="ortho")
+
+
+def space(spectrum: Tensor, n: int) -> Tensor:
+    """Float["... n"]: the inverse of `fourier`."""
+    return _irfft(spectrum, n, norm="ortho")
+
+
+def block_fourier(h: Tensor, p: int) -> Tensor:
+    """Complex["... k//2+1 p"]: the unitary transform over the k blocks of Float["... k*p"]."""
+    return _rfft(h.unflatten(-1, (h.shape[-1] // p, p)), -2, "ortho")
+
+
+def block_space(spectrum: Tensor, k: int) -> Tensor:
+    """Float["... k*p"]: the inverse of `block_fourier`."""
+    return _irfft(spectrum, k, -2, "ortho").flatten(-2)
+
+
+def to_modes(spectrum: Tensor, n: int) -> Tensor:
+    """Float["... n"]: the real coordinates of a half spectrum, real ends once and pairs (Re, Im).
+
+    Pairs carry the square root of 2, for the conjugate that is not listed, so that
+    `to_modes(fourier(h), n)` has the norm of h: an orthogonal map, the real Fourier transform.
+    """
+    _check_half(spectrum.shape[-1], n, "spectrum")
+    pairs = torch.view_as_real(spectrum[..., 1 : (n + 1) // 2]).flatten(-2) * math.sqrt(2)
+    ends = [spectrum[..., :1].real, pairs]
+    if n % 2 == 0:
+        ends.append(spectrum[..., -1:].real)
+    return torch.cat(ends, dim=-1)
+
+
+def from_modes(modes: Tensor) -> Tensor:
+    """Complex["... n//2+1"] from Float["... n"]: the inverse of `to_modes`."""
+    n = modes.shape[-1]
+    zero = torch.zeros_like(modes[..., :1])
+    pairs = modes[..., 1 : n - 1 + n % 2] / math.sqrt(2)
+    parts = [modes[..., :1], zero, pairs]
+    if n % 2 == 0:
+        parts += [modes[..., -1:], zero]
+    return torch.view_as_complex(torch.cat(parts, dim=-1).unflatten(-1, (-1, 2)))
+
+
+def real_fourier(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Float["modes n"]: the orthogonal matrix of h -> to_modes(fourier(h)).
+
+    For a circulant A, real_fourier(n) @ A @ real_fourier(n).mT has the two real eigenvalues and
+    2 x 2 rotations with scaling on its diagonal, and nothing else.
+    """
+    return to_modes(fourier(torch.eye(n, dtype=dtype)), n).mT
+
+
+# torch's transforms refuse an empty batch; any empty array that hangs on the input will do there.
+def _rfft(x: Tensor, dim: int = -1, norm: str = "backward") -> Tensor:
+    if x.numel():
+        return torch.fft.rfft(x, dim=dim, norm=norm)
+    return x.to(x.dtype.to_complex()).narrow(dim, 0, x.shape[dim] // 2 + 1)
+
+
+def _irfft(spectrum: Tensor, n: int, dim: int = -1, norm: str = "backward") -> Tensor:
+    if spectrum.numel():
+        return torch.fft.irfft(spectrum, n, dim=dim, norm=norm)
+    return spectrum.real.sum(dim, keepdim=True).repeat_interleave(n, dim)
+
+
+def _check_half(half: int, n: int, name: str) -> None:
+    if n < 1 or half != n // 2 + 1:
+        raise ValueError(f"{name} has {half} frequencies, a real signal of {n} has {n // 2 + 1}")

@@ -1,0 +1,143 @@
+"""The delta rule: a matrix state that is corrected along one key per step, in chunks."""
+
+from itertools import permutations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    initial: Tensor | None = None,
+    *,
+    chunk: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Reads o[t] = S[t]^T q[t] of S[t] = S[t-1] + beta[t] k[t] (v[t] - S[t-1]^T k[t])^T.
+
+    The corrections u[t] = beta[t] (v[t] - S[t-1]^T k[t]) of a chunk solve one triangular system,
+    (I + L) U = diag(beta) (V - K S), where S is the state before the chunk and L is the part of
+    diag(beta) K K^T below the diagonal. Then S + K^T U is the state after it. The systems of all
+    chunks are solved at once; only the states go from chunk to chunk.
+
+    Args:
+        q: Float["B T N"], dimensionless. Reads see the update of their own step.
+        k: Float["B T N"], dimensionless, of any length: nothing is normalised.
+        v: Float["B T M"], in units of the state.
+        beta: Float["B T"], dimensionless. With |k| = 1, the gain along k is 1 - beta: 0 keeps what
+            is stored, 1 replaces it, 2 reflects it. Above 2 / |k|^2 a step may grow the state.
+        initial: Float["B N M"], the state before step 0; zero if None.
+        chunk: steps per triangular system, at least 1.
+
+    Returns:
+        ["B T M"], the reads, and ["B N M"], the state after the last step.
+
+    Raises:
+        ValueError: a shape is not as above, T is 0, a tensor is not real, dtypes or devices
+            differ, or chunk is below 1.
+
+    Cost: per step (N + M) (chunk / 2 + 2 N) multiply-adds or so, and T / chunk rounds that wait for
+    one another. Substitution loses nothing where keys repeat: with beta |k|^2 in [0, 2] the
+    entries of (I + L)^-1 diag(beta) are at most 2 / (|k[i]| |k[j]|), however alike the keys are.
+    Source: Yang et al. 2024, Parallelizing linear transformers with the delta rule over sequence
+    length, section 3 (the WY form of a chunk); Bischof & Van Loan 1987 (products of reflections).
+    """
+    q, k, v, beta, state = _checked(q, k, v, beta, initial)
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1 step, got {chunk}")
+    T = q.shape[1]
+    size = min(chunk, T)
+    q, k, v, beta = (_chunks(part, size) for part in (q, k, v, beta[..., None]))
+    keys, values = _corrections(k, v, beta)
+    scores = (q @ k.mT).tril()
+    reads = []
+    for c in range(q.shape[1]):
+        corrections = values[:, c] - keys[:, c] @ state
+        reads.append(q[:, c] @ state + scores[:, c] @ corrections)
+        state = state + k[:, c].mT @ corrections
+    return torch.cat(reads, dim=1)[:, :T], state
+
+
+def delta_rule_sequential(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The definition of `delta_rule`, one step after another: what every other form must equal."""
+    q, k, v, beta, state = _checked(q, k, v, beta, initial)
+    reads = []
+    for t in range(q.shape[1]):
+        stored = (k[:, t, None] @ state)[:, 0]
+        correction = beta[:, t, None] * (v[:, t] - stored)
+        state = state + k[:, t, :, None] * correction[:, None]
+        reads.append((q[:, t, None] @ state)[:, 0])
+    return torch.stack(reads, dim=1), state
+
+
+def routed_reflection(A: Tensor) -> tuple[Tensor, Tensor, float]:
+    """P, k and beta with A = (I - beta k k^T) P: a permutation, then a reflection or nothing.
+
+    Args:
+        A: Float64["N N"], orthogonal, N up to 6 or so: all permutations are tried.
+
+    Returns:
+        P ["N N"]; k ["N"] of length 1; and beta, 2.0 or, where A = P, 0.0.
+
+    Raises:
+        ValueError: no permutation leaves a reflection.
+    """
+    N = len(A)
+    eye = torch.eye(N, dtype=A.dtype)
+    for order in permutations(range(N)):
+        P = eye[list(order)]
+        moved = eye - A @ P.mT  # 2 k k^T, if it is a reflection that is left
+        k = moved[:, moved.diagonal().argmax()]
+        if moved.abs().max() < 1e-9:
+            return P, eye[0], 0.0
+        k = k / k.norm()
+        if (moved - 2 * torch.outer(k, k)).abs().max() < 1e-9:
+            return P, k, 2.0
+    raise ValueError(f"no permutation of {N} rows and one reflection give {A.tolist()}")
+
+
+def _chunks(part: Tensor, size: int) -> Tensor:
+    """["B T X"] to ["B chunks size X"], filled up with zeros: steps that do nothing."""
+    count = -(-part.shape[1] // size)
+    return pad(part, (0, 0, 0, count * size - part.shape[1])).unflatten(1, (count, size))
+
+
+def _corrections(k: Tensor, v: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """(I + L)^-1 diag(beta) K and (I + L)^-1 diag(beta) V, for every chunk."""
+    below = (beta * (k @ k.mT)).tril(-1)
+    right = beta * torch.cat([k, v], dim=-1)
+    # The diagonal is taken to be 1, whatever stands there.
+    solved = torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
+    keys, values = solved.split([k.shape[-1], v.shape[-1]], dim=-1)
+    return keys, values
+
+
+def _checked(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The one check of everything that comes in; the initial state is zero if it was None."""
+    shapes = ", ".join(
+        f"{name} {tuple(part.shape)}"
+        for name, part in {"q": q, "k": k, "v": v, "beta": beta}.items()
+    )
+    if k.ndim != 3 or v.ndim != 3 or k.shape[1] == 0:
+        raise ValueError(f"{shapes}: k must be (B, T, N) and v (B, T, M) with T > 0")
+    (B, T, N), M = k.shape, v.shape[2]
+    if q.shape != k.shape or v.shape[:2] != (B, T) or beta.shape != (B, T):
+        raise ValueError(f"{shapes} do not match: q must be as k, v {(B, T, M)}, beta {(B, T)}")
+    state = v.new_zeros(B, N, M) if initial is None else initial
+    if state.shape != (B, N, M):
+        raise ValueError(f"initial must be {(B, N, M)}, got {tuple(state.shape)}")
+    parts = (q, k, v, beta, state)
+    for what in ("dtype", "device"):
+        kinds = [getattr(part, what) for part in parts]
+        if len(set(kinds)) > 1:
+            raise ValueError(f"{what}s differ: q, k, v, beta, initial are {kinds}")
+    if not v.is_floating_point():
+        raise ValueError(f"all must be real floating-point numbers, got {v.dtype}")
+    return parts

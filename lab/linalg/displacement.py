@@ -1,0 +1,260 @@
+"""Cauchy-like matrices of low displacement rank: kernels, products, truncation.
+
+For distinct nodes s and S = diag(s), the displacement of A is S A - A S, with the entries
+(s[i] - s[j]) A[i, j]. It forgets the diagonal of A and keeps the rest: A is known from its diagonal
+and from two generators with S A - A S = G H^T, whose common width is the displacement rank.
+
+Source: Kailath, Kung & Morf 1979, Displacement ranks of matrices and linear equations; Pan 2001,
+Structured Matrices and Polynomials, section 3.6 (Cauchy-like matrices).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DOUBLE = torch.float64
+
+# --- nodes and kernels ---------------------------------------------------------------------------
+
+
+def chebyshev_nodes(n: int) -> Tensor:
+    """Float64["n"]: cos(pi (2i - 1) / (2n)), the zeros of the Chebyshev polynomial T_n, falling."""
+    return torch.cos(_angles(n))
+
+
+def uniform_nodes(n: int) -> Tensor:
+    """Float64["n"]: from -1 to 1 in equal steps."""
+    return torch.linspace(-1, 1, n, dtype=DOUBLE)
+
+
+def roots_of_unity(n: int, turn: float = 0.0) -> Tensor:
+    """Complex128["n"]: exp(2 pi i (k + turn) / n), k from 0."""
+    return torch.polar(
+        torch.ones(n, dtype=DOUBLE), 2 * torch.pi * (torch.arange(n, dtype=DOUBLE) + turn) / n
+    )
+
+
+def cauchy_kernel(nodes: Tensor) -> Tensor:
+    """["n n"]: 1 / (s[i] - s[j]), and zero on the diagonal; antisymmetric.
+
+    Raises:
+        ValueError: two nodes are equal, or they are not one list.
+    """
+    if nodes.ndim != 1:
+        raise ValueError(f"nodes must be one list (n,), got {tuple(nodes.shape)}")
+    diagonal = torch.eye(len(nodes), dtype=nodes.dtype, device=nodes.device)
+    differences = nodes[:, None] - nodes + diagonal
+    if (differences == 0).any():
+        raise ValueError("nodes must be distinct: the kernel divides by their differences")
+    return 1 / differences - diagonal
+
+
+def stein_kernel(n: int) -> Tensor:
+    """Complex128["n n"]: 1 / (1 - z[i] conj(w[j])) for interleaved n-th roots, n/2 times unitary.
+
+    The matrices it makes have low rank under A - Z A W^H, with two different sets of nodes: their
+    products have not.
+    """
+    return 1 / (1 - roots_of_unity(n)[:, None] * roots_of_unity(n, 0.5).conj())
+
+
+def unit_kernel(kernel: Tensor) -> Tensor:
+    """The kernel over its spectral norm: then |K * X| is at most that of the largest row of X."""
+    return kernel / torch.linalg.matrix_norm(kernel, ord=2)
+
+
+def balanced_kernel(kernel: Tensor) -> Tensor:
+    """K[i, j] / sqrt(r[i] r[j]) with r the largest entry of each row, over its spectral norm.
+
+    A diagonal scaling from both sides: what it makes has the displacement rank of before.
+    """
+    largest = kernel.abs().amax(-1).sqrt()
+    return unit_kernel(kernel / largest[:, None] / largest)
+
+
+# --- the displacement ----------------------------------------------------------------------------
+
+
+def displacement(A: Tensor, nodes: Tensor) -> Tensor:
+    """S A - A S, entry by entry, for A ["... n n"] and nodes ["n"]."""
+    return (nodes[:, None] - nodes) * A
+
+
+def displacement_rank(A: Tensor, nodes: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+    """Int64["..."]: singular values of the displacement above `tolerance` times the largest."""
+    values = torch.linalg.svdvals(displacement(A, nodes))
+    return (values > tolerance * values[..., :1]).sum(-1)
+
+
+def zero_diagonal(G: Tensor, H: Tensor) -> Tensor:
+    """H ["... n r"] with every row made orthogonal to that of G: diag(G H^T) becomes zero.
+
+    Only then is G H^T a displacement, because the diagonal of S A - A S is zero for every A. With
+    r = 1 nothing is left of a row of H where that of G is not zero.
+    """
+    size = G.square().sum(-1, keepdim=True)
+    share = (G * H).sum(-1, keepdim=True) / size.clamp_min(torch.finfo(G.dtype).tiny)
+    return H - share * G
+
+
+# --- matrices by their generators ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CauchyLike:
+    """The n x n matrix diag(d) + K * (G H^T), with K the Cauchy kernel of the nodes.
+
+    Its displacement is G H^T less its diagonal: of rank r only where that diagonal is zero.
+
+    Args:
+        nodes: Float["n"], distinct.
+        diagonal: Float["n"].
+        G, H: Float["n r"]; r may be 0.
+
+    Raises:
+        ValueError: a shape is not as above.
+    """
+
+    nodes: Tensor
+    diagonal: Tensor
+    G: Tensor
+    H: Tensor
+
+    def __post_init__(self) -> None:
+        n = len(self.nodes)
+        if self.diagonal.shape != (n,) or self.G.shape != self.H.shape or len(self.G) != n:
+            shapes = [tuple(part.shape) for part in (self.diagonal, self.G, self.H)]
+            raise ValueError(f"diagonal, G, H are {shapes}; {n} nodes ask for ({n},), 2 x ({n}, r)")
+
+    @property
+    def rank(self) -> int:
+        """Columns of G: at least the displacement rank, if diag(G H^T) is zero."""
+        return self.G.shape[-1]
+
+    def to_dense(self) -> Tensor:
+        """["n n"]: the definition."""
+        return torch.diag(self.diagonal) + cauchy_kernel(self.nodes) * (self.G @ self.H.mT)
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """The product with x ["n k"] by r products with the kernel, never with the matrix."""
+        kernel = cauchy_kernel(self.nodes)
+        terms = self.G[:, :, None] * (kernel @ (self.H[:, :, None] * x[:, None]).flatten(1)).view(
+            len(x), self.rank, x.shape[1]
+        )
+        return self.diagonal[:, None] * x + terms.sum(1)
+
+
+def compose(later: CauchyLike, earlier: CauchyLike) -> CauchyLike:
+    """later @ earlier by generators: widths add up, the diagonal is the exact one.
+
+    The displacement is a derivation, D(A2 A1) = D(A2) A1 + A2 D(A1), so that with D(A) = G H^T
+    G = [G2, A2 G1] and H = [A1^T H2, H1]. The diagonal of the product is no product of diagonals.
+
+    Args:
+        later, earlier: on the same nodes, with diag(G H^T) zero (see `zero_diagonal`).
+
+    Raises:
+        ValueError: the nodes differ.
+    """
+    if not torch.equal(later.nodes, earlier.nodes):
+        raise ValueError("later and earlier have different nodes: their product has no low rank")
+    A2, A1 = later.to_dense(), earlier.to_dense()
+    G = torch.cat([later.G, A2 @ earlier.G], dim=1)
+    H = torch.cat([A1.mT @ later.H, earlier.H], dim=1)
+    return CauchyLike(later.nodes, (A2 * A1.mT).sum(-1), G, H)
+
+
+def truncate(A: CauchyLike, rank: int) -> CauchyLike:
+    """A with generators of width `rank`: the nearest G H^T, then its diagonal made zero.
+
+    Two thin QR factorisations and the singular values of an r x r matrix, O(n r^2 + r^3). The
+    diagonal of A is kept. Making the diagonal of G H^T zero costs no rank and some of the nearness.
+    """
+    if rank >= A.rank:
+        return A
+    G, H = nearest(A.G, A.H, rank)
+    return CauchyLike(A.nodes, A.diagonal, G, zero_diagonal(G, H))
+
+
+def nearest(G: Tensor, H: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Generators ["n rank"] of the matrix of that rank nearest to G H^T, by its singular values."""
+    (Q_G, R_G), (Q_H, R_H) = torch.linalg.qr(G), torch.linalg.qr(H)
+    U, values, V = torch.linalg.svd(R_G @ R_H.mT)
+    root = values[:rank].sqrt()
+    return Q_G @ U[:, :rank] * root, Q_H @ V[:rank].mT * root
+
+
+# --- products with the kernel of Chebyshev nodes -------------------------------------------------
+
+
+def cauchy_product(v: Tensor) -> Tensor:
+    """y[i] = sum over j != i of v[j] / (s[i] - s[j]) for Chebyshev nodes s: the definition.
+
+    Args:
+        v: Float["... n"].
+
+    Returns:
+        ["... n"]. Cost: n^2.
+    """
+    return v @ cauchy_kernel(chebyshev_nodes(v.shape[-1])).to(v).mT
+
+
+def fast_cauchy_product(v: Tensor) -> Tensor:
+    """`cauchy_product` by two cosine transforms: O(n log n).
+
+    f(x) = T_n(x) sum_j v[j] / (x - s[j]) is the polynomial of degree n - 1 with the values
+    v[j] T_n'(s[j]) at the nodes. Near s[i], f / T_n = v[i] / (x - s[i]) + y[i] + ..., which gives
+    y[i] = f'(s[i]) / T_n'(s[i]) - v[i] T_n''(s[i]) / (2 T_n'(s[i])). One cosine transform finds the
+    Chebyshev coefficients c[k] of f, and f' is a sine series of k c[k], at these nodes the cosine
+    series of the reversed coefficients.
+
+    Args:
+        v: Float["... n"].
+
+    Returns:
+        ["... n"]. Precision: the kernel's largest entries grow as n^2, and rounding with them.
+    """
+    n = v.shape[-1]
+    angle = _angles(n).to(v)
+    sign = torch.ones_like(angle)
+    sign[1::2] = -1
+    coefficients = _dct(v * (sign / angle.sin()))
+    slopes = coefficients * torch.arange(n, dtype=v.dtype, device=v.device)
+    # k = n - m: the coefficient of m = 0 would be that of k = n, which f has not.
+    turned = torch.cat([torch.zeros_like(slopes[..., :1]), slopes[..., 1:].flip(-1)], dim=-1)
+    return _inverse_dct(turned) - v * (angle.cos() / (2 * angle.sin().square()))
+
+
+def _angles(n: int) -> Tensor:
+    return torch.pi * (2 * torch.arange(n, dtype=DOUBLE) + 1) / (2 * n)
+
+
+def _dct(x: Tensor) -> Tensor:
+    """sum_j x[j] cos(k angle[j]), by one real Fourier transform of length n.
+
+    Source: Makhoul 1980, A fast cosine transform in one and two dimensions.
+    """
+    n = x.shape[-1]
+    folded = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
+    half = torch.fft.rfft(folded) * _twiddles(x).conj()
+    # c[k] = Re, and c[n - k] = -Im of the same entry.
+    return torch.cat([half.real, -half.imag[..., 1 : (n + 1) // 2].flip(-1)], dim=-1)
+
+
+def _inverse_dct(c: Tensor) -> Tensor:
+    """2/n (c[0] / 2 + sum_k c[k] cos(k angle[j])): what `_dct` came from."""
+    n = c.shape[-1]
+    mirrored = torch.cat([torch.zeros_like(c[..., :1]), c[..., 1:].flip(-1)], dim=-1)
+    half = torch.complex(c, -mirrored)[..., : n // 2 + 1] * _twiddles(c)
+    folded = torch.fft.irfft(half, n)
+    x = torch.empty_like(folded)
+    x[..., ::2], x[..., 1::2] = folded[..., : (n + 1) // 2], folded[..., (n + 1) // 2 :].flip(-1)
+    return x
+
+
+def _twiddles(x: Tensor) -> Tensor:
+    """exp(i pi k / (2n)) for k up to n/2."""
+    n = x.shape[-1]
+    angle = torch.pi * torch.arange(n // 2 + 1, dtype=x.dtype, device=x.device) / (2 * n)
+    return torch.polar(torch.ones_like(angle), angle)

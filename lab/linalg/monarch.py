@@ -1,0 +1,155 @@
+"""Monarch matrices of two factors, and orthogonal blocks to fill them with.
+
+A state h ["b²"] is a grid H ["b b"], H[r, c] = h[b r + c]. The stride permutation P is the
+transpose of the grid. A Monarch matrix P^T L P R mixes first within rows, with a block R[r] for
+each, then within columns, with a block L[c] for each: 2 b³ numbers in place of b⁴.
+
+Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
+training.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def grid_side(N: int) -> int:
+    """The side b of the grid that holds N = b² states.
+
+    Raises:
+        ValueError: N is not a square.
+    """
+    b = math.isqrt(max(N, 0))
+    if N < 1 or b * b != N:
+        raise ValueError(f"a Monarch matrix needs a square number of states, got {N}")
+    return b
+
+
+def stride_permutation(b: int) -> Tensor:
+    """Int64["b²"]: h[stride_permutation(b)] is the transposed grid; its own inverse."""
+    return torch.arange(b * b).view(b, b).mT.flatten()
+
+
+def monarch_product(L: Tensor, R: Tensor, h: Tensor) -> Tensor:
+    """P^T L P R h, with no matrix of more than b columns.
+
+    Args:
+        L: Float["... b b b"], block c acts on column c of the grid: [c, row out, row in].
+        R: Float["... b b b"], block r acts on row r of the grid: [r, column out, column in].
+        h: Float["... b²"].
+
+    Returns:
+        Float["... b²"].
+
+    Raises:
+        ValueError: the blocks are not b of (b, b), or h has not b² entries.
+    """
+    b = _side(L, R)
+    if h.shape[-1] != b * b:
+        raise ValueError(f"blocks of side {b} act on {b * b} states, got {h.shape[-1]}")
+    rows = torch.einsum("...rij,...rj->...ri", R, h.unflatten(-1, (b, b)))
+    return torch.einsum("...cij,...jc->...ic", L, rows).flatten(-2)
+
+
+def monarch_dense(L: Tensor, R: Tensor) -> Tensor:
+    """The matrix ["... b² b²"] of `monarch_product`: [(r, c), (s, d)] = L[c, r, s] R[s, c, d].
+
+    Raises:
+        ValueError: the blocks are not b of (b, b).
+    """
+    _side(L, R)
+    return torch.einsum("...crs,...scd->...rcsd", L, R).flatten(-2).flatten(-3, -2)
+
+
+def row_factor(R: Tensor) -> Tensor:
+    """The block-diagonal matrix ["... Kb Kb"] of blocks ["... K b b"]."""
+    own = torch.eye(R.shape[-3], dtype=R.dtype, device=R.device)
+    return torch.einsum("...rij,rs->...risj", R, own).flatten(-2).flatten(-3, -2)
+
+
+def column_factor(L: Tensor) -> Tensor:
+    """P^T L P ["... b² b²"] of blocks ["... b b b"]."""
+    own = torch.eye(L.shape[-3], dtype=L.dtype, device=L.device)
+    return torch.einsum("...crs,cd->...rcsd", L, own).flatten(-2).flatten(-3, -2)
+
+
+def skew(entries: Tensor, b: int) -> Tensor:
+    """Skew-symmetric matrices ["... b b"] from the entries ["... b(b-1)/2"] above their diagonals.
+
+    Raises:
+        ValueError: the number of entries is another one.
+    """
+    above = torch.triu_indices(b, b, 1, device=entries.device)
+    if entries.shape[-1] != above.shape[1]:
+        expected = f"{above.shape[1]} entries above the diagonal"
+        raise ValueError(f"a skew matrix of side {b} has {expected}, got {entries.shape[-1]}")
+    # A product with a constant basis: its gradient is a product as well, and any vmap knows it.
+    number = torch.arange(above.shape[1], device=entries.device)
+    basis = entries.new_zeros(above.shape[1], b, b)
+    basis[number, above[0], above[1]] = 1
+    basis[number, above[1], above[0]] = -1
+    return (entries @ basis.flatten(1)).unflatten(-1, (b, b))
+
+
+def skew_entries(A: Tensor) -> Tensor:
+    """The entries above the diagonal: what `skew` makes A ["... b b"] of."""
+    above = torch.triu_indices(*A.shape[-2:], 1, device=A.device)
+    return A[..., above[0], above[1]]
+
+
+def cayley(A: Tensor) -> Tensor:
+    """(I + A)^-1 (I - A) ["... b b"]: for skew A ["... b b"] a rotation without eigenvalue -1.
+
+    An eigenvalue i a of A becomes exp(-2 i atan(a)); the map is its own inverse.
+    """
+    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    return torch.linalg.solve(identity + A, identity - A)
+
+
+def expm(A: Tensor) -> Tensor:
+    """exp(A) ["... b b"]: any rotation, for skew A ["... b b"]."""
+    return torch.linalg.matrix_exp(A)
+
+
+def householder_blocks(v: Tensor, beta: Tensor) -> Tensor:
+    """I - beta v v^T / |v|² ["... b b"] for v ["... b"], beta ["..."]: a reflection at beta 2."""
+    unit = direction(v)
+    identity = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
+    return identity - beta[..., None, None] * unit[..., :, None] * unit[..., None, :]
+
+
+def direction(v: Tensor) -> Tensor:
+    """v / |v| ["... b"]; zero, with a finite slope, where v is zero."""
+    return v * (v.square().sum(-1, keepdim=True) + torch.finfo(v.dtype).tiny).rsqrt()
+
+
+def sign_flip(first: Tensor, second: Tensor) -> Tensor:
+    """How strongly two maps can act on one vector with opposite sign.
+
+    The largest c such that some w of size 1 has (first w) . (second w) = -c²; zero if there is
+    none. Two maps that are ±c times the same rotation on some vector have at least that c.
+
+    For U and V orthogonal and gains in [0, 1], diag(a) U diag(b) V and diag(a') U diag(b') V have
+    c <= 1/2. Proof: let p = U diag(b) V w and q = U diag(b') V w. The products a_i p_i a'_i q_i
+    add up to -c². Gains of one sign leave a product negative only where p_i and q_i differ in sign,
+    and there |p_i q_i| <= (p_i - q_i)² / 4. These add up to at most |p - q|² / 4 <= |w|² / 4. With
+    gains of both signs c can be 1.
+
+    Args:
+        first, second: Float["... N N"].
+
+    Returns:
+        Float["..."]: c.
+    """
+    product = first.mT @ second
+    smallest = torch.linalg.eigvalsh((product + product.mT) / 2)[..., 0]
+    return smallest.neg().clamp_min(0).sqrt()
+
+
+def _side(L: Tensor, R: Tensor) -> int:
+    b = R.shape[-1]
+    if L.ndim < 3 or R.ndim < 3 or L.shape[-3:] != (b, b, b) or R.shape[-3:] != (b, b, b):
+        shapes = f"L {tuple(L.shape)} and R {tuple(R.shape)}"
+        raise ValueError(f"{shapes} must both end in (b, b, b): b blocks of b rows and columns")
+    return b

@@ -1,0 +1,221 @@
+"""DeltaNet: heads whose matrix states are corrected along a key, after a routing of their rows."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear as linear_map
+from torch.nn.functional import normalize
+
+from lab.linalg.delta_rule import delta_rule
+from lab.mixers.linear import linear
+from lab.mixers.state_space import look_up
+from lab.scan import block_scan
+
+NARROW = 8  # up to this many rows, a scan of small dense matrices is faster than chunks
+
+
+class DeltaNet(nn.Module):
+    """Every head: S'[t] = P[t] S[t-1], S[t] = S'[t] + beta k (v - S'^T k)^T, o[t] = S[t]^T q[t].
+
+    q, k, v, the gate beta and the routing P are functions of x[t]; k and q have length 1. With n
+    factors there are n corrections a step, one after another. The read sees the step's own update,
+    and the state starts from a learned matrix that is at first the identity. Of a state that starts
+    at zero and is written to once, every head could report no more than one number.
+
+    The transition (I - beta k k^T) P never grows the state where P is a permutation. But columns
+    choose their rows one by one: where two choose the same one, |P| may be up to sqrt(N).
+
+    Args:
+        d_model: D.
+        heads: H.
+        d_key: N, rows of the state of a head.
+        d_value: M, columns of it; N if None.
+        negative: whether beta goes up to 2, a reflection, and not up to 1, a projection.
+        routed: whether there is a P, else the identity. Each column of P holds one 1, where the
+            column of the logits is largest; its gradient is that of the softmax.
+        factors: n, corrections a step.
+        generator: the stream of the initial draw.
+        dtype: of the parameters.
+
+    Parameters: (D + 1) H (N + n (N + M + 1) + N^2 if routed) + H N M + (H M + 1) D.
+
+    Source: Yang et al. 2024 (DeltaNet); Grazzi et al. 2024, Unlocking state-tracking in linear RNNs
+    through negative eigenvalues; Siems et al. 2025 (DeltaProduct); the routing is that of PD-SSM
+    (2025), Structured sparse transition matrices to enable state tracking in state-space models.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        negative: bool = False,
+        routed: bool = False,
+        factors: int = 1,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if factors < 1:
+            raise ValueError(f"factors must be at least 1, got {factors}")
+        H, N, M = heads, d_key, d_key if d_value is None else d_value
+        self.heads, self.d_key, self.d_value, self.factors = H, N, M, factors
+        dense = partial(linear, d_model, generator=generator, dtype=dtype)
+        self.q, self.k, self.v = dense(H * N), dense(factors * H * N), dense(factors * H * M)
+        self.beta = dense(factors * H)
+        self.routing = dense(H * N * N) if routed else None
+        self.initial = nn.Parameter(torch.eye(N, M, dtype=dtype).repeat(H, 1, 1))
+        self.out = linear(H * M, d_model, generator=generator, dtype=dtype)
+        # A buffer and no number: models with and without negative gains can train side by side.
+        self.largest_gate: Tensor
+        largest = torch.tensor(2.0 if negative else 1.0, dtype=dtype)
+        self.register_buffer("largest_gate", largest, persistent=False)
+
+    # --- the forms -------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["B T D"] to ["B T D"], as a scan over small matrices or, where they are not, chunks."""
+        if self.d_key > NARROW and self.routing is None and self.factors == 1:
+            return self._in_chunks(x)
+        return self._along(*self._spread(x))
+
+    def of_tokens(self, table: Tensor, tokens: Tensor) -> Tensor:
+        """`forward` of x[t] = table[tokens[t]]: each transition is built once per token.
+
+        Args:
+            table: ["V D"].
+            tokens: Int64["B T"].
+        """
+        return self._along(*(look_up(each, tokens) for each in self._spread(table)))
+
+    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` as a recurrence: ["B D"] and ["B H N M"] to ["B D"] and the next state."""
+        if state is None:
+            state = self.initial.expand(x_t.shape[0], -1, -1, -1)
+        if self.routing is not None:
+            state = self.routes(x_t) @ state
+        k, v, beta = (part.unbind(-2) for part in self.corrections(x_t))
+        for key, value, gate in zip(k, v, beta, strict=True):
+            stored = (key[..., None] * state).sum(-2)
+            state = state + (gate * key)[..., None] * (value - stored)[..., None, :]
+        y: Tensor = self.out((state * self.queries(x_t)[..., None]).sum(-2).flatten(-2))
+        return y, state
+
+    def states(self, x: Tensor) -> Tensor:
+        """["B T H N M"]: the state of every head after every step."""
+        blocks, b, _ = self._spread(x)
+        return self._scan(blocks, b).mT
+
+    def eigenvalues(self, x: Tensor) -> Tensor:
+        """Complex["B T HN"]: of the transitions of all heads."""
+        return torch.linalg.eigvals(self.maps(x)[0]).flatten(-2)
+
+    # --- what an input means ---------------------------------------------------------------------
+
+    def queries(self, x: Tensor) -> Tensor:
+        """["... H N"], of length 1."""
+        return normalize(self.q(x).unflatten(-1, (self.heads, self.d_key)), dim=-1)
+
+    def corrections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys ["... H n N"] of length 1, values ["... H n M"] and gates ["... H n 1"]."""
+
+        def split(part: Tensor) -> Tensor:
+            return part.unflatten(-1, (self.heads, self.factors, -1))
+
+        # Wider than the sigmoid, so that both ends are reached: a gate of 2 - d loses a factor of
+        # 1 - d at every reflection.
+        gate = self.largest_gate * (1.2 * self.beta(x).sigmoid() - 0.1).clamp(0, 1)
+        return normalize(split(self.k(x)), dim=-1), split(self.v(x)), split(gate)
+
+    def routes(self, x: Tensor) -> Tensor:
+        """P ["... H N N"], axes (to, from): a single 1 in every column; the identity if unrouted.
+
+        The value is that of the hard choice, to the last bit; the gradient that of the softmax.
+        """
+        N = self.d_key
+        if self.routing is None:
+            return torch.eye(N, dtype=x.dtype, device=x.device).expand(
+                *x.shape[:-1], self.heads, N, N
+            )
+        logits = self.routing(x).unflatten(-1, (self.heads, N, N))
+        soft = logits.softmax(-2)
+        rows = torch.arange(N, device=x.device)[:, None]
+        hard = (rows == logits.argmax(-2, keepdim=True)).to(soft.dtype)
+        return hard + (soft - soft.detach())
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The step as S -> A S + b: A ["... H N N"] and b ["... H N M"]."""
+        A = self.routes(x)
+        # Both go through the same corrections, and are corrected side by side.
+        both = torch.cat([A, A.new_zeros(*A.shape[:-1], self.d_value)], dim=-1)
+        k, v, beta = (part.unbind(-2) for part in self.corrections(x))
+        for key, value, gate in zip(k, v, beta, strict=True):
+            wanted = torch.cat([torch.zeros_like(key), value], dim=-1)
+            stored = (key[..., None] * both).sum(-2)
+            both = both + (gate * key)[..., None] * (wanted - stored)[..., None, :]
+        A, b = both.split([self.d_key, self.d_value], dim=-1)
+        return A, b
+
+    # --- along a sequence ------------------------------------------------------------------------
+
+    def _spread(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A ["... HM N N"], b ["... HMN"] and q ["... H M N"], repeated for all columns of a head.
+
+        The columns of a state are lines in memory here: each goes through the same A on its own.
+        """
+        M, (A, b), q = self.d_value, self.maps(x), self.queries(x)
+        blocks = A.unsqueeze(-3).expand(*A.shape[:-2], M, *A.shape[-2:])
+        queries = q.unsqueeze(-2).expand(*q.shape[:-1], M, q.shape[-1])
+        return blocks.flatten(-4, -3), b.mT.flatten(-3), queries
+
+    def _scan(self, blocks: Tensor, b: Tensor) -> Tensor:
+        """["B T H M N"]: the states, transposed."""
+        initial = self.initial.mT.flatten().expand(b.shape[0], -1)
+        H, N, M = self.initial.shape
+        return block_scan(blocks, b, initial).unflatten(-1, (H, M, N))
+
+    def _along(self, blocks: Tensor, b: Tensor, q: Tensor) -> Tensor:
+        read = (self._scan(blocks, b) * q).flatten(-3)
+        # The sum over rows that is missing here is left to the matrix product that follows.
+        weight = self.out.weight.repeat_interleave(self.d_key, dim=1)
+        return linear_map(read, weight, self.out.bias)
+
+    def _in_chunks(self, x: Tensor) -> Tensor:
+        k, v, beta = self.corrections(x)
+        parts = [self.queries(x), k[..., 0, :], v[..., 0, :], beta[..., 0, :]]
+        # The heads go to the batch.
+        q, k, v, beta = (part.movedim(2, 1).flatten(0, 1) for part in parts)
+        initial = self.initial.expand(x.shape[0], -1, -1, -1).flatten(0, 1)
+        reads, _ = delta_rule(q, k, v, beta[..., 0], initial)
+        reads = reads.unflatten(0, (x.shape[0], self.heads)).movedim(1, 2)
+        y: Tensor = self.out(reads.flatten(-2))
+        return y
+
+
+@torch.no_grad()
+def prescribe(
+    mixer: DeltaNet, *, q: Tensor, k: Tensor, beta: Tensor, routing: Tensor | None = None
+) -> None:
+    """Set the weights so that one-hot inputs have these values, and nothing is written (v = 0).
+
+    Args:
+        mixer: changed in place. Inputs e_0 to e_(V-1) may be multiplied by 1 to 100.
+        q: ["H N"], the query of every input.
+        k: ["V H N"], the keys of the only factor; none zero.
+        beta: Float["V H"], gates: 0 or the largest one.
+        routing: ["V H N N"], axes (to, from), with a single 1 in every column.
+    """
+    for layer in (mixer.q, mixer.k, mixer.v, mixer.beta, mixer.routing):
+        if layer is not None:
+            layer.weight.zero_()
+            layer.bias.zero_()
+    V = k.shape[0]
+    mixer.q.bias.copy_(q.flatten())
+    mixer.k.weight[:, :V] = k.flatten(1).mT
+    # Far out on the sigmoid, where the gate is exactly at one of its ends.
+    mixer.beta.weight[:, :V] = torch.where(beta > 0, 50.0, -50.0).mT.to(q)
+    if routing is not None and mixer.routing is not None:
+        mixer.routing.weight[:, :V] = routing.flatten(1).mT
