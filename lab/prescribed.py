@@ -68,7 +68,7 @@ def word_problem_solver(task: WordProblem, basis: Tensor) -> SequenceModel:
     rho, N, V = representation(task, basis), len(basis), task.vocabulary
     steps = [routed_reflection(rho[element].mT) for element in task.alphabet]
     q = torch.randn(N, dtype=DOUBLE, generator=stream(0, "query"))
-    mixer = DeltaNet(V + N, heads=1, d_key=N, negative=True, routed=True, dtype=DOUBLE)
+    mixer = DeltaNet(V + N, heads=1, d_key=N, negative=True, routing="permutations", dtype=DOUBLE)
     prescribe(
         mixer,
         q=q[None],

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from numeric import gap, stream
+from scipy.optimize import linear_sum_assignment
 
 from lab.linalg import routed_reflection
 from lab.mixers import DeltaNet
@@ -24,11 +25,11 @@ def inputs(*shape):
 
 
 @pytest.mark.parametrize("factors", [1, 2])
-@pytest.mark.parametrize("routed", [False, True])
-def test_it_has_as_many_parameters_as_it_says(routed, factors):
+@pytest.mark.parametrize("routing", ["none", "columns", "permutations"])
+def test_it_has_as_many_parameters_as_it_says(routing, factors):
     D, H, N, M = 6, 3, 2, 4
-    count = sum(p.numel() for p in layer(d_value=M, routed=routed, factors=factors).parameters())
-    per_head = N + factors * (N + M + 1) + routed * N**2
+    count = sum(p.numel() for p in layer(d_value=M, routing=routing, factors=factors).parameters())
+    per_head = N + factors * (N + M + 1) + (routing != "none") * N**2
     assert count == (D + 1) * H * per_head + H * N * M + (H * M + 1) * D
 
 
@@ -40,26 +41,38 @@ def test_gates_reach_both_ends():
 
 
 def test_every_column_of_a_routing_holds_one_one():
-    P = layer(routed=True, d_key=4).routes(inputs(50))
+    P = layer(routing="columns", d_key=4).routes(inputs(50))
     assert ((P == 0) | (P == 1)).all()
     assert (P.sum(-2) == 1).all()
     assert (P.sum(-1) > 1).any(), "nothing keeps two columns from choosing the same row"
 
 
+def test_permutations_are_the_best_assignment():
+    mixer, x = layer(routing="permutations", d_key=4), inputs(20)
+    P, logits = mixer.routes(x), mixer.route(x).unflatten(-1, (3, 4, 4))
+    assert ((P == 0) | (P == 1)).all()
+    assert (P.sum(-2) == 1).all()
+    assert (P.sum(-1) == 1).all()
+    for chosen, scores in zip(P.flatten(0, 1), logits.flatten(0, 1), strict=True):
+        rows, columns = linear_sum_assignment(scores.detach(), maximize=True)
+        assert torch.equal(chosen[rows, columns], torch.ones(4, dtype=DOUBLE))
+
+
 def test_the_gradient_of_a_routing_is_that_of_the_softmax():
-    mixer, x = layer(routed=True), inputs(5)
+    mixer, x = layer(routing="columns"), inputs(5)
     weights = torch.randn(5, 3, 2, 2, dtype=DOUBLE, generator=stream(2))
-    soft = mixer.routing(x).unflatten(-1, (3, 2, 2)).softmax(-2)
+    soft = mixer.route(x).unflatten(-1, (3, 2, 2)).softmax(-2)
     actual, expected = (
-        torch.autograd.grad((weights * P).sum(), mixer.routing.weight, retain_graph=True)[0]
+        torch.autograd.grad((weights * P).sum(), mixer.route.weight, retain_graph=True)[0]
         for P in (mixer.routes(x), soft)
     )
     assert gap(actual, expected) < 1e-12
 
 
+@pytest.mark.parametrize("routing", ["none", "permutations"])
 @pytest.mark.parametrize("factors", [1, 3])
-def test_without_routing_no_step_grows_the_state(factors):
-    A, _ = layer(d_key=4, negative=True, factors=factors).maps(inputs(200))
+def test_with_permutations_or_none_no_step_grows_the_state(factors, routing):
+    A, _ = layer(d_key=4, negative=True, factors=factors, routing=routing).maps(inputs(200))
     assert torch.linalg.matrix_norm(A, ord=2).max() < 1 + 1e-12
 
 
@@ -72,9 +85,17 @@ def test_a_routing_that_is_no_permutation_can_grow_it():
     assert torch.linalg.eigvals(A).abs().max().item() == pytest.approx(math.sqrt(2))
 
 
-def test_a_mixer_needs_a_factor():
-    with pytest.raises(ValueError, match="factors must be at least 1, got 0"):
-        layer(factors=0)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"factors": 0}, "factors must be at least 1, got 0"),
+        ({"routing": "rows"}, "routing is 'rows'; it must be one of"),
+        ({"routing": "permutations", "d_key": 6}, "at most 5 rows"),
+    ],
+)
+def test_bad_settings_stop_with_what_was_expected(settings, message):
+    with pytest.raises(ValueError, match=message):
+        layer(**settings)
 
 
 # --- by hand -------------------------------------------------------------------------------------

@@ -29,6 +29,15 @@ from lab.linalg.displacement import (
     unit_kernel,
     zero_diagonal,
 )
+from lab.mixers.displacement_rank import (
+    BOUNDS,
+    CayleyCauchy,
+    Dense,
+    DisplacementRank,
+    GatedDiagonal,
+    clip_columns,
+    newton_schulz,
+)
 
 DOUBLE = torch.float64
 N = 16
@@ -95,6 +104,15 @@ def test_the_displacement_of_a_cauchy_like_matrix_is_its_generators_product(seed
     A = cauchy_like(seed, rank)
     assert gap(displacement(A.to_dense(), A.nodes), A.G @ A.H.mT) < 1e-12
     assert displacement_rank(A.to_dense(), A.nodes) == rank
+
+
+@patient
+@given(seed=seeds, rank=ranks)
+def test_generators_read_off_a_matrix_give_it_back(seed, rank):
+    A = cauchy_like(seed, rank).to_dense()
+    found = CauchyLike.from_dense(A, chebyshev_nodes(N), rank)
+    assert found.G.shape == (N, rank)
+    assert gap(found.to_dense(), A) < 1e-10
 
 
 @patient
@@ -215,3 +233,93 @@ def test_the_fast_cauchy_product_is_the_plain_one(n, seed, dtype, atol):
 def test_gradients_of_the_fast_product_match_finite_differences(n):
     v = normal(3, n, seed=0).requires_grad_()
     assert torch.autograd.gradcheck(fast_cauchy_product, v)
+
+
+# --- transitions ---------------------------------------------------------------------------------
+
+
+def inputs(seed: int) -> Tensor:
+    return normal(20, 8, seed=seed)
+
+
+@patient
+@given(seed=seeds, rank=st.sampled_from([2, 4, 8]), two_sided=st.booleans())
+def test_cayley_transitions_have_exactly_their_rank_and_do_not_expand(seed, rank, two_sided):
+    A = CayleyCauchy(8, N, rank=rank, two_sided=two_sided, generator=stream(seed), dtype=DOUBLE)
+    Q = A.orthogonal(inputs(seed))
+    assert gap(Q.mT @ Q, torch.eye(N, dtype=DOUBLE).expand_as(Q)) < 1e-11
+    assert (displacement_rank(A(inputs(seed)), chebyshev_nodes(N)) == rank).all()
+    assert torch.linalg.matrix_norm(A(inputs(seed)), ord=2).max() < 1
+
+
+@pytest.mark.parametrize("bound", ["none", "frobenius", "columns", "norm"])
+def test_projected_transitions_have_their_rank_under_every_bound_that_scales(bound):
+    nodes = chebyshev_nodes(N)
+    for proper, rank in ((True, 3), (False, N)):
+        A = DisplacementRank(
+            8, N, rank=3, bound=bound, proper=proper, generator=stream(0), dtype=DOUBLE
+        )
+        assert (displacement_rank(A(inputs(0)), nodes) == rank).all()
+
+
+def test_without_a_kernel_the_displacement_has_twice_the_rank():
+    A = DisplacementRank(8, N, rank=3, kernel="none", generator=stream(0), dtype=DOUBLE)
+    assert (displacement_rank(A(inputs(0)), chebyshev_nodes(N)) == 6).all()
+
+
+def test_the_first_runs_normalisation_keeps_the_generators_large():
+    layer = DisplacementRank(
+        8, N, rank=4, kernel="cauchy", bound="frobenius", generator=stream(0), dtype=DOUBLE
+    )
+    with torch.no_grad():
+        layer.generators.bias *= 1e-4
+        layer.generators.weight *= 1e-4
+    for generators in layer.generators_of(inputs(0)):
+        assert gap(torch.linalg.matrix_norm(generators), torch.full((20,), 2.0).double()) < 1e-12
+
+
+def test_parameter_counts_are_those_of_the_docstrings():
+    D = 64
+    for layer, expected in (
+        (GatedDiagonal(D, N), 65 * 16),
+        (DisplacementRank(D, N, rank=4), 65 * (16 + 128)),
+        (Dense(D, N), 65 * (16 + 256)),
+        (CayleyCauchy(D, N, rank=2), 65 * 32),
+        (CayleyCauchy(D, N, rank=2, two_sided=True), 65 * 48),
+        (CayleyCauchy(D, N, rank=4), 65 * (32 + 64)),
+    ):
+        assert sum(parameter.numel() for parameter in layer.parameters()) == expected
+
+
+def test_newton_schulz_steps_make_a_matrix_orthogonal():
+    A = normal(N, N, seed=0)
+    Q = newton_schulz(A / torch.linalg.matrix_norm(A, ord=2), steps=40)
+    U, _, V = torch.linalg.svd(A)
+    assert gap(Q, U @ V) < 1e-10
+
+
+@patient
+@given(seed=seeds)
+def test_bounds_bound(seed):
+    d, off = normal(5, N, seed=seed).tanh(), 3 * normal(5, N, N, seed=seed + 1)
+    columns = BOUNDS["columns"](d, off).square().sum(-2)
+    assert columns.max() <= 1 + 1e-12
+    short = clip_columns(0.01 * off)
+    assert torch.equal(short, 0.01 * off)
+    for name in ("norm", "newton-schulz"):
+        assert torch.linalg.matrix_norm(BOUNDS[name](d, off), ord=2).max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: DisplacementRank(8, rank=0), "rank is 0; it must be at least 1"),
+        (lambda: DisplacementRank(8, rank=1, bound="row"), "bound is 'row'; it must be one of"),
+        (lambda: DisplacementRank(8, rank=1, kernel="K"), "kernel is 'K'; it must be one of"),
+        (lambda: GatedDiagonal(8, gate="relu"), "gate is 'relu'; it must be one of"),
+        (lambda: CayleyCauchy(8, rank=3), "rank is 3; it must be even and at least 2"),
+    ],
+)
+def test_bad_settings_are_named(build, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        build()

@@ -115,38 +115,60 @@ def test_a_reflection_negates_its_direction_and_nothing_else():
 
 
 def gated(generator, b, low=0.0):
-    """A Monarch matrix of random rotations, and a function from gains in (low, 1) to it."""
+    """A function to Monarch matrices of the same rotations, with gains in (low, 1) for blocks."""
     skews = [monarch.skew(normal(generator, b, b * (b - 1) // 2), b) for _ in range(2)]
     L, R = map(monarch.cayley, skews)
 
     def matrix():
-        # Crowded at both ends: gains that differ little leave no sign to flip.
-        gains = torch.rand(2, b, 1, 1, dtype=DOUBLE, generator=generator)
-        gains = low + (1 - low) * (8 * gains - 4).sigmoid()
-        return monarch.monarch_dense(gains[0] * L, gains[1] * R)
+        alpha, beta = gains(generator, 2, b, 1, 1, low=low)
+        return monarch.monarch_dense(alpha * L, beta * R)
+
+    return matrix
+
+
+def gains(generator, *shape, low=0.0):
+    """Crowded at both ends: gains that differ little leave no sign to flip."""
+    return (
+        low + (1 - low) * (8 * torch.rand(shape, dtype=DOUBLE, generator=generator) - 4).sigmoid()
+    )
+
+
+def gated_everywhere(generator, N):
+    """As `gated`, with any rotations, and a gain for every coordinate before and after."""
+    U, V = monarch.cayley(monarch.skew(3 * normal(generator, 2, N * (N - 1) // 2), N))
+
+    def matrix():
+        a, b = gains(generator, 2, N, 1)
+        return (a * U) @ (b * V)
 
     return matrix
 
 
 @settings(deadline=None, max_examples=100)
-@given(b=st.integers(2, 5), seed=seeds)
-def test_positive_gains_flip_a_sign_by_half_at_most(b, seed):
+@given(N=st.integers(2, 9), seed=seeds)
+def test_positive_gains_flip_a_sign_by_half_at_most(N, seed):
     generator = stream(seed)
-    matrix = gated(generator, b)
+    matrix = gated_everywhere(generator, N)
     first, second = matrix(), matrix()
     assert monarch.sign_flip(first, second) <= 0.5
     # c1 + c2 <= 1, coordinate by coordinate: what differs in sign is no larger than what went in.
-    w = normal(generator, b * b, 50)
+    w = normal(generator, N, 50)
     one, other = first @ w, second @ w
     flipped = torch.where(one * other < 0, one.abs() + other.abs(), 0)
     assert (flipped.norm(dim=0) <= w.norm(dim=0)).all()
 
 
+def test_random_gains_do_flip_signs():
+    # Else the bound above would be tested on nothing.
+    matrix = gated_everywhere(stream(0), 6)
+    assert max(monarch.sign_flip(matrix(), matrix()) for _ in range(100)) > 0.1
+
+
 @settings(deadline=None, max_examples=50)
-@given(b=st.integers(2, 4), seed=seeds)
-def test_positive_gains_never_flip_a_vector_exactly(b, seed):
+@given(N=st.integers(2, 6), seed=seeds)
+def test_positive_gains_never_flip_a_vector_exactly(N, seed):
     # first^-1 second is similar to a product of two positive definite matrices.
-    matrix = gated(stream(seed), b)
+    matrix = gated_everywhere(stream(seed), N)
     values = torch.linalg.eigvals(torch.linalg.solve(matrix(), matrix()))
     assert values.real.min() > 0
     assert values.imag.abs().max() < 1e-6 * values.abs().max()
@@ -176,6 +198,23 @@ def test_a_gated_monarch_matrix_contracts(gate):
     layer = GatedMonarch(6, 16, gate=gate, spread=1.0, generator=stream(0)).double()
     A = layer.dense(layer(3 * normal(stream(1), 200, 6)))
     assert torch.linalg.matrix_norm(A, 2).max() < 1
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
+def test_quotients_of_gated_monarch_matrices_are_symmetric_and_commute(gate):
+    # Why fixed blocks can only count: see the docstring of GatedMonarch.
+    layer = GatedMonarch(6, 16, gate=gate, spread=1.0, generator=stream(0)).double()
+    A = layer.dense(layer(normal(stream(1), 5, 6)))
+    X = A[1:] @ torch.linalg.inv(A[0])
+    assert gap(X, X.mT) < 1e-9
+    assert gap(X[:, None] @ X, (X[:, None] @ X).transpose(0, 1)) < 1e-9
+    if gate == "sigmoid":
+        assert torch.linalg.eigvalsh(X).min() > 0
+
+
+def test_gated_monarch_matrices_flip_no_sign():
+    matrix = gated(stream(0), 4)
+    assert max(monarch.sign_flip(matrix(), matrix()) for _ in range(50)) < 1e-6
 
 
 # --- N1: the symmetric group, exactly ------------------------------------------------------------

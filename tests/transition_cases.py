@@ -15,6 +15,7 @@ from lab.mixers import (
     RealDiagonal,
     StateSpace,
     Transition,
+    displacement_rank,
     linear,
     monarch,
 )
@@ -78,8 +79,53 @@ def _moved(module, seed):
     return module
 
 
+DISPLACEMENT = {  # settings, and the largest norm; columns of length 1 have sqrt(N) together
+    "as reported": ({"kernel": "cauchy", "gate": "sigmoid", "bound": "frobenius"}, None),
+    "columns": ({}, 6**0.5),
+    "projected": ({"proper": True, "bound": "norm"}, 1),
+    "no kernel": ({"kernel": "none", "bound": "none"}, None),
+    "Newton-Schulz": ({"kernel": "balanced", "bound": "newton-schulz"}, 1),
+}
+
 TRANSITIONS = [
     TransitionCase("dense", lambda generator: Dense(D_MODEL, 5, generator)),
+    TransitionCase(
+        "displacement rank 0", lambda _: displacement_rank.GatedDiagonal(D_MODEL, 5), bound=1
+    ),
+    *(
+        TransitionCase(
+            f"displacement rank, {name}",
+            lambda generator, settings=settings: displacement_rank.DisplacementRank(
+                D_MODEL, 6, rank=2, generator=generator, dtype=torch.float64, **settings
+            ),
+            bound=bound,
+        )
+        for name, (settings, bound) in DISPLACEMENT.items()
+    ),
+    *(
+        TransitionCase(
+            f"all entries, {bound}",
+            lambda generator, bound=bound: displacement_rank.Dense(
+                D_MODEL, 6, bound=bound, generator=generator
+            ),
+        )
+        for bound in ("tanh", "columns")
+    ),
+    *(
+        TransitionCase(
+            f"Cayley-Cauchy, rank {rank}{', two-sided' if two_sided else ''}",
+            lambda generator, rank=rank, two_sided=two_sided: displacement_rank.CayleyCauchy(
+                D_MODEL,
+                6,
+                rank=rank,
+                two_sided=two_sided,
+                generator=generator,
+                dtype=torch.float64,
+            ),
+            bound=1,
+        )
+        for rank, two_sided in ((2, False), (2, True), (4, False))
+    ),
     TransitionCase(
         "gated diagonal",
         lambda generator: monarch.Diagonal(D_MODEL, 5, generator=generator),
@@ -162,7 +208,8 @@ MIXERS = [
         )
         for name, settings in {
             "unrouted": {"d_key": 3, "d_value": 2},
-            "routed": {"d_key": 3, "d_value": 2, "routed": True},
+            "routed columns": {"d_key": 3, "d_value": 2, "routing": "columns"},
+            "permutations": {"d_key": 3, "d_value": 2, "routing": "permutations"},
             "two factors": {"d_key": 2, "factors": 2},
             "in chunks": {"d_key": 9, "d_value": 2},
         }.items()

@@ -127,6 +127,13 @@ class CauchyLike:
             shapes = [tuple(part.shape) for part in (self.diagonal, self.G, self.H)]
             raise ValueError(f"diagonal, G, H are {shapes}; {n} nodes ask for ({n},), 2 x ({n}, r)")
 
+    @classmethod
+    def from_dense(cls, A: Tensor, nodes: Tensor, rank: int) -> "CauchyLike":
+        """A ["n n"] by generators of width `rank`: exact if its displacement has no larger rank."""
+        U, values, V = torch.linalg.svd(displacement(A, nodes))
+        root = values[:rank].sqrt()
+        return cls(nodes, A.diagonal(), U[:, :rank] * root, V[:rank].mT * root)
+
     @property
     def rank(self) -> int:
         """Columns of G: at least the displacement rank, if diag(G H^T) is zero."""

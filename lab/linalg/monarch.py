@@ -94,7 +94,7 @@ def skew(entries: Tensor, b: int) -> Tensor:
 
 def skew_entries(A: Tensor) -> Tensor:
     """The entries above the diagonal: what `skew` makes A ["... b b"] of."""
-    above = torch.triu_indices(*A.shape[-2:], 1, device=A.device)
+    above = torch.triu_indices(A.shape[-2], A.shape[-1], 1, device=A.device)
     return A[..., above[0], above[1]]
 
 

@@ -33,8 +33,8 @@ class Circulant(PolarDiagonal):
     |a_i| <= c the spectrum may reach N c.
 
     It is `PolarDiagonal` with real ends, seen in another orthogonal basis. With F the matrix of
-    `lab.linalg.real_fourier`, the layer with B, C and this transition is the diagonal layer with
-    F B, C F^T and the same gains: the two classes of functions are one.
+    `lab.linalg.circulant.real_fourier`, the layer with B, C and this transition is the diagonal
+    layer with F B, C F^T and the same gains: the two classes of functions are one.
 
     Args: those of `PolarDiagonal`, without `real_ends`.
     """
@@ -75,10 +75,10 @@ class BlockCirculant(Transition):
         I - (1 - r exp(i theta)) v v^H / |v|^2,
 
     each of which multiplies the direction v by r exp(i theta) and leaves the rest alone. Its norm
-    is 1 for r in (0, 1], so |A| <= 1. With p = 1 this is `Circulant`, the same r and theta; with
-    m = p the products reach every unitary matrix (write it in its own basis), and with p > 1 they
-    do not commute. At the real frequencies v is real and r cos(theta) takes the place of
-    r exp(i theta), so that A is real.
+    is at most 1 for r in (0, 1], and so is that of A. With p = 1 this is `Circulant`, the same r
+    and theta; with m = p the products reach every unitary matrix (write it in its own basis), and
+    with p > 1 they do not commute. At the real frequencies v is real and r cos(theta) takes the
+    place of r exp(i theta), so that A is real.
 
     Args:
         d_model, d_state: widths of x and of the state.
@@ -167,7 +167,7 @@ def as_diagonal(layer: StateSpace) -> StateSpace:
     """The complex diagonal layer that computes what a circulant one does: F B, C F^T, F h[-1].
 
     Its transition is `PolarDiagonal` with real ends and the same parameters; F is the orthogonal
-    matrix of `lab.linalg.real_fourier`.
+    matrix of `lab.linalg.circulant.real_fourier`.
 
     Raises:
         TypeError: the transition of the layer is not a `Circulant`.

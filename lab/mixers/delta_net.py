@@ -1,6 +1,8 @@
 """DeltaNet: heads whose matrix states are corrected along a key, after a routing of their rows."""
 
 from functools import partial
+from itertools import permutations
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from lab.mixers.linear import linear
 from lab.mixers.state_space import look_up
 from lab.scan import block_scan
 
+Routing = Literal["none", "columns", "permutations"]
+MOST_ROWS = 5  # of a head that is routed by permutations: 120 of them are weighed at every step
 NARROW = 8  # up to this many rows, a scan of small dense matrices is faster than chunks
 
 
@@ -23,8 +27,8 @@ class DeltaNet(nn.Module):
     and the state starts from a learned matrix that is at first the identity. Of a state that starts
     at zero and is written to once, every head could report no more than one number.
 
-    The transition (I - beta k k^T) P never grows the state where P is a permutation. But columns
-    choose their rows one by one: where two choose the same one, |P| may be up to sqrt(N).
+    The transition (I - beta k k^T) P never grows the state where P is a permutation. Where columns
+    choose their rows one by one, and two choose the same one, |P| may be up to sqrt(N).
 
     Args:
         d_model: D.
@@ -32,8 +36,9 @@ class DeltaNet(nn.Module):
         d_key: N, rows of the state of a head.
         d_value: M, columns of it; N if None.
         negative: whether beta goes up to 2, a reflection, and not up to 1, a projection.
-        routed: whether there is a P, else the identity. Each column of P holds one 1, where the
-            column of the logits is largest; its gradient is that of the softmax.
+        routing: "none" for P = I; "columns", each with one 1 where the column of the logits is
+            largest; or "permutations", that with the largest sum of logits at its ones. The
+            gradient is that of the softmax over the rows of a column, or over all permutations.
         factors: n, corrections a step.
         generator: the stream of the initial draw.
         dtype: of the parameters.
@@ -43,6 +48,9 @@ class DeltaNet(nn.Module):
     Source: Yang et al. 2024 (DeltaNet); Grazzi et al. 2024, Unlocking state-tracking in linear RNNs
     through negative eigenvalues; Siems et al. 2025 (DeltaProduct); the routing is that of PD-SSM
     (2025), Structured sparse transition matrices to enable state tracking in state-space models.
+
+    Raises:
+        ValueError: there is no factor or no such routing, or permutations have too many rows.
     """
 
     def __init__(
@@ -53,7 +61,7 @@ class DeltaNet(nn.Module):
         d_key: int,
         d_value: int | None = None,
         negative: bool = False,
-        routed: bool = False,
+        routing: Routing = "none",
         factors: int = 1,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
@@ -61,12 +69,17 @@ class DeltaNet(nn.Module):
         super().__init__()
         if factors < 1:
             raise ValueError(f"factors must be at least 1, got {factors}")
+        if routing not in get_args(Routing):
+            raise ValueError(f"routing is {routing!r}; it must be one of {get_args(Routing)}")
         H, N, M = heads, d_key, d_key if d_value is None else d_value
         self.heads, self.d_key, self.d_value, self.factors = H, N, M, factors
         dense = partial(linear, d_model, generator=generator, dtype=dtype)
         self.q, self.k, self.v = dense(H * N), dense(factors * H * N), dense(factors * H * M)
         self.beta = dense(factors * H)
-        self.routing = dense(H * N * N) if routed else None
+        self.route = None if routing == "none" else dense(H * N * N)
+        self.permutations: Tensor | None
+        every = _permutations(N, dtype) if routing == "permutations" else None
+        self.register_buffer("permutations", every, persistent=False)
         self.initial = nn.Parameter(torch.eye(N, M, dtype=dtype).repeat(H, 1, 1))
         self.out = linear(H * M, d_model, generator=generator, dtype=dtype)
         # A buffer and no number: models with and without negative gains can train side by side.
@@ -78,7 +91,7 @@ class DeltaNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"], as a scan over small matrices or, where they are not, chunks."""
-        if self.d_key > NARROW and self.routing is None and self.factors == 1:
+        if self.d_key > NARROW and self.route is None and self.factors == 1:
             return self._in_chunks(x)
         return self._along(*self._spread(x))
 
@@ -95,7 +108,7 @@ class DeltaNet(nn.Module):
         """`forward` as a recurrence: ["B D"] and ["B H N M"] to ["B D"] and the next state."""
         if state is None:
             state = self.initial.expand(x_t.shape[0], -1, -1, -1)
-        if self.routing is not None:
+        if self.route is not None:
             state = self.routes(x_t) @ state
         k, v, beta = (part.unbind(-2) for part in self.corrections(x_t))
         for key, value, gate in zip(k, v, beta, strict=True):
@@ -131,20 +144,20 @@ class DeltaNet(nn.Module):
         return normalize(split(self.k(x)), dim=-1), split(self.v(x)), split(gate)
 
     def routes(self, x: Tensor) -> Tensor:
-        """P ["... H N N"], axes (to, from): a single 1 in every column; the identity if unrouted.
+        """P ["... H N N"], axes (to, from): a single 1 in every column; I if there is no routing.
 
         The value is that of the hard choice, to the last bit; the gradient that of the softmax.
         """
         N = self.d_key
-        if self.routing is None:
+        if self.route is None:
             return torch.eye(N, dtype=x.dtype, device=x.device).expand(
                 *x.shape[:-1], self.heads, N, N
             )
-        logits = self.routing(x).unflatten(-1, (self.heads, N, N))
-        soft = logits.softmax(-2)
-        rows = torch.arange(N, device=x.device)[:, None]
-        hard = (rows == logits.argmax(-2, keepdim=True)).to(soft.dtype)
-        return hard + (soft - soft.detach())
+        logits = self.route(x).unflatten(-1, (self.heads, N, N))
+        if self.permutations is None:
+            return _choice(logits.mT).mT
+        weights = _choice(torch.einsum("...ij,pij->...p", logits, self.permutations))
+        return torch.einsum("...p,pij->...ij", weights, self.permutations)
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The step as S -> A S + b: A ["... H N N"] and b ["... H N M"]."""
@@ -195,6 +208,21 @@ class DeltaNet(nn.Module):
         return y
 
 
+def _choice(scores: Tensor) -> Tensor:
+    """1 at the largest of ["... n"], else 0, to the last bit; with the gradient of the softmax."""
+    soft = scores.softmax(-1)
+    places = torch.arange(scores.shape[-1], device=scores.device)
+    hard = (places == scores.argmax(-1, keepdim=True)).to(soft.dtype)
+    return hard + (soft - soft.detach())
+
+
+def _permutations(N: int, dtype: torch.dtype) -> Tensor:
+    """["N! N N"]: all permutation matrices."""
+    if N > MOST_ROWS:
+        raise ValueError(f"permutations of {N} rows are too many: at most {MOST_ROWS} rows")
+    return torch.eye(N, dtype=dtype)[torch.tensor(list(permutations(range(N))))]
+
+
 @torch.no_grad()
 def prescribe(
     mixer: DeltaNet, *, q: Tensor, k: Tensor, beta: Tensor, routing: Tensor | None = None
@@ -208,7 +236,7 @@ def prescribe(
         beta: Float["V H"], gates: 0 or the largest one.
         routing: ["V H N N"], axes (to, from), with a single 1 in every column.
     """
-    for layer in (mixer.q, mixer.k, mixer.v, mixer.beta, mixer.routing):
+    for layer in (mixer.q, mixer.k, mixer.v, mixer.beta, mixer.route):
         if layer is not None:
             layer.weight.zero_()
             layer.bias.zero_()
@@ -217,5 +245,5 @@ def prescribe(
     mixer.k.weight[:, :V] = k.flatten(1).mT
     # Far out on the sigmoid, where the gate is exactly at one of its ends.
     mixer.beta.weight[:, :V] = torch.where(beta > 0, 50.0, -50.0).mT.to(q)
-    if routing is not None and mixer.routing is not None:
-        mixer.routing.weight[:, :V] = routing.flatten(1).mT
+    if routing is not None and mixer.route is not None:
+        mixer.route.weight[:, :V] = routing.flatten(1).mT

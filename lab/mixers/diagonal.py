@@ -88,8 +88,8 @@ class PolarDiagonal(Transition):
     affine in x. At the start r is near `radius`, and every token has phases of its own.
 
     With `real_ends` the modes are those of a real circulant matrix: N // 2 + 1 of them, the first
-    and (for even N) the last real, with gain r cos(theta). The state is as `lab.linalg.to_modes`
-    lists it.
+    and (for even N) the last real, with gain r cos(theta). The state is as
+    `lab.linalg.circulant.to_modes` lists it.
 
     Args:
         d_model, d_state: widths of x and of the state; the latter even without `real_ends`.

@@ -160,6 +160,8 @@ class Dense(Whole):
 class CayleyCauchy(Whole):
     """A(x) = diag(e) Q with |e| < 1 and Q orthogonal, both of x: |A| < 1, and rank exactly `rank`.
 
+    With `two_sided` it is diag(e) Q diag(f), |f| < 1: a diagonal factor on either side keeps both.
+
     Q = 2 (I + Z)^-1 - I for the skew Z = c K * (rho rho^T * (U U^T - V V^T)). K is antisymmetric,
     what it is multiplied with symmetric; that has a zero diagonal because the rows of U and V have
     length one, so it is the displacement of Z, of rank `rank`. Cayley's transform and a diagonal
@@ -175,10 +177,11 @@ class CayleyCauchy(Whole):
         d_state: N, with Chebyshev nodes.
         rank: even, at least 2.
         scale: c, in units of 1 / |K|.
+        two_sided: whether there is an f.
         generator: the stream of the initial draw.
         dtype: of the parameters.
 
-    Real parameters: (D + 1) (2 N) and, above rank 2, (D + 1) N rank more.
+    Real parameters: (D + 1) times 2 N, N more if two-sided, and N rank more above rank 2.
 
     Raises:
         ValueError: the rank is odd or below 2.
@@ -191,6 +194,7 @@ class CayleyCauchy(Whole):
         *,
         rank: int,
         scale: float = 8.0,
+        two_sided: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -199,6 +203,7 @@ class CayleyCauchy(Whole):
             raise ValueError(f"rank is {rank}; it must be even and at least 2")
         self.d_state, self.rank = d_state, rank
         self.gate = Gates(d_model, d_state, "tanh", dtype)
+        self.right = Gates(d_model, d_state, "tanh", dtype) if two_sided else None
         self.rho = small(d_model, d_state, 1, generator, dtype)
         width = d_state * rank if rank > 2 else 0
         self.rows = small(d_model, width, 1, generator, dtype) if width else None
@@ -229,7 +234,8 @@ class CayleyCauchy(Whole):
 
     def forward(self, x: Tensor) -> Tensor:
         """A ["... N N"]."""
-        return self.gate(x)[..., None] * self.orthogonal(x)
+        A: Tensor = self.gate(x)[..., None] * self.orthogonal(x)
+        return A if self.right is None else A * self.right(x)[..., None, :]
 
 
 # --- parts ---------------------------------------------------------------------------------------
