@@ -926,7 +926,7 @@ evidence
 # have hardly trained: another machine may have others.
 
 # %%
-ELSEWHERE = ("speed", "time", "throughput", "fast wins", "K1")
+ELSEWHERE = ("speed", "time", "throughput", "fast wins", "K1", "verdict")
 print("\n".join(s for s in evidence.statuses().splitlines() if not any(w in s for w in ELSEWHERE)))
 
 # %% [markdown]
