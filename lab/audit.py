@@ -162,12 +162,16 @@ def _probes(
     like: Tensor, length: int, trained_on: Task, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Two inputs that differ from the middle on: random numbers, or for a task of tokens, those."""
-    late = torch.arange(length) >= length // 2
     if not like.is_floating_point():
         x, vocabulary = like[:2], trained_on.vocabulary  # type: ignore[attr-defined]
-        return x, torch.where(late, (x + 1) % vocabulary, x)
+        return x, torch.where(_later_half(x), (x + 1) % vocabulary, x)
     x = torch.randn(2, length, like.shape[-1], generator=generator, dtype=torch.float64)
-    return x, x + late[:, None]
+    return x, x + _later_half(x)[:, None]
+
+
+def _later_half(x: Tensor) -> Tensor:
+    """Bool["T"]: the steps of x ["B T ..."] from its middle on."""
+    return torch.arange(x.shape[1]) >= x.shape[1] // 2
 
 
 def _forms(examined: nn.Module, x: Tensor, late: Tensor, report: Report) -> None:

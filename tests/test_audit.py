@@ -7,9 +7,10 @@ import torch
 
 from lab import audit
 from lab.audit import AuditError
-from lab.mixers import OscDPLR
+from lab.mixers import OscDPLR, RealDiagonal, StateSpace
+from lab.model import SequenceModel
 from lab.seeding import stream
-from lab.tasks import AnonymousOscillations, Batch, KnownOscillators
+from lab.tasks import AnonymousOscillations, Batch, KnownOscillators, WordProblem, groups
 
 
 def known(systems=2):
@@ -137,3 +138,38 @@ def test_a_report_displays_as_text_and_as_a_table():
     report = audit.task(known(), length=8, drawn=20)
     assert str(report).splitlines()[0] == "KnownOscillators, 8 steps, 20 examples"
     assert "<table" in report._repr_html_()
+
+
+def words(**settings):
+    return WordProblem(groups.symmetric(3), [1, 2], **settings)
+
+
+def tracker(task, kind=SequenceModel):
+    generator = stream(0, "init")
+    mixer = StateSpace(6, RealDiagonal(6, 4, generator=generator), generator=generator)
+    return kind(task.vocabulary, task.classes, 6, [mixer], generator=generator).double()
+
+
+@pytest.mark.parametrize("start_token", [False, True])
+def test_a_model_of_tokens_passes_and_is_measured(start_token):
+    task = words(start_token=start_token)
+    report = audit.model(tracker(task), task, length=9)
+    assert float(report["step form against parallel form"]) < 1e-10
+    assert float(report["largest size of an eigenvalue"]) <= 1
+    assert "dead" not in str(report)
+
+
+class SeesTheEnd(SequenceModel):
+    def forward(self, tokens):
+        return super().forward(tokens) + 1e-6 * tokens[:, -1, None, None]
+
+
+def test_a_model_of_tokens_that_sees_the_future_stops():
+    with pytest.raises(AuditError, match="a change of the input at step 4 moves earlier outputs"):
+        audit.model(tracker(words(), SeesTheEnd), words(), length=9)
+
+
+def test_a_word_problem_is_audited_like_any_task():
+    report = audit.task(words(), length=4, drawn=200)
+    assert report["distinct inputs, of all"] == report["distinct inputs, drawn"] == "16"
+    assert "the input determines the target" in str(report)
