@@ -164,6 +164,8 @@ def _probes(
     """Two inputs that differ from the middle on: random numbers, or for a task of tokens, those."""
     if not like.is_floating_point():
         x, vocabulary = like[:2], trained_on.vocabulary  # type: ignore[attr-defined]
+        if vocabulary < 2:
+            raise AuditError("with a single token there is no other input to compare with")
         return x, torch.where(_later_half(x), (x + 1) % vocabulary, x)
     x = torch.randn(2, length, like.shape[-1], generator=generator, dtype=torch.float64)
     return x, x + _later_half(x)[:, None]
@@ -197,7 +199,7 @@ def _forms(examined: nn.Module, x: Tensor, late: Tensor, report: Report) -> None
 def _dynamics(examined: nn.Module, x: Tensor, report: Report) -> None:
     """Eigenvalues against the unit circle, and how the state grows."""
     sizes = examined.eigenvalues(x).abs()  # type: ignore[operator]
-    outside = (sizes[0, 0] > 1 + _tolerance(sizes)).sum().item()
+    outside = (sizes > 1 + _tolerance(sizes)).sum(-1).max().item()
     remark = "stable" if outside == 0 else f"{outside} of {sizes.shape[-1]} outside the unit circle"
     report.add("largest size of an eigenvalue", f"{sizes.max().item():.6f}", remark)
     norms = examined.states(x).flatten(2).norm(dim=-1).mean(0)  # type: ignore[operator]

@@ -166,7 +166,7 @@ def accuracy(
 
     Args:
         runs: Float["seeds points"] in [0, 1], by arm.
-        x: of the points; 1, 2, 3 and so on if None. Lengths that double are drawn in logarithms.
+        x: of the points; 1, 2, 3 and so on if None. From a range of four to one on, in logarithms.
         title, x_title: what the figure shows.
         levels: dashed lines, by label: chance, what commuting models can reach.
     """
@@ -188,7 +188,7 @@ def accuracy(
             text=name, x=1, xref="paper", xanchor="right", y=level, yanchor="bottom",
             showarrow=False, font={"size": 10, "color": GREY},
         )  # fmt: skip
-    if x is not None and where.max() >= 4 * where.min():
+    if x is not None and where.max() >= 4 * where.min() > 0:
         figure.update_xaxes(
             type="log", tickvals=where, ticktext=[f"{length:g}" for length in where]
         )

@@ -50,7 +50,8 @@ class SequenceModel(nn.Module):
         d_model: D.
         mixers: one a layer, ["B T D"] to ["B T D"].
         channels: one a layer, on every step alone; none if None.
-        positions: learned position embeddings, for sequences up to that length; 0 for none.
+        positions: learned position embeddings, for sequences up to that length; 0 for none. Longer
+            sequences are a ValueError.
         norm: "rms" or "layer", with weights.
         head: ["... D"] to ["... classes"]; a dense layer if None.
         generator: the stream of the initial draw.
@@ -105,7 +106,7 @@ class SequenceModel(nn.Module):
         t, states = (0, [None] * len(self.mixers)) if state is None else state
         u, following = look_up(self.embedding, tokens), []
         if self.positions is not None:
-            u = u + self.positions[t]
+            u = u + self._position(slice(t, t + 1))
         for layer, mixer in enumerate(self.mixers):
             y, after = mixer.step(self.mixer_norms[layer](u), states[layer])
             following.append(after)
@@ -128,7 +129,7 @@ class SequenceModel(nn.Module):
         """["B T D"]: the residual stream after some layers."""
         u = look_up(self.embedding, tokens)
         if self.positions is not None:
-            u = u + self.positions[: tokens.shape[1]]
+            u = u + self._position(slice(0, tokens.shape[1]))
         for layer, mixer in enumerate(self.mixers[:layers]):
             norm = self.mixer_norms[layer]
             if layer == 0 and self.positions is None and hasattr(mixer, "of_tokens"):
@@ -137,6 +138,14 @@ class SequenceModel(nn.Module):
                 u = u + mixer(norm(u))
             u = self._mixed_channels(u, layer)
         return u
+
+    def _position(self, steps: slice) -> Tensor:
+        """["steps D"]: the embeddings of some positions."""
+        assert self.positions is not None
+        if steps.stop > len(self.positions):
+            longest = len(self.positions)
+            raise ValueError(f"{steps.stop} steps, and there are positions for {longest} at most")
+        return self.positions[steps]
 
     def _mixed_channels(self, u: Tensor, layer: int) -> Tensor:
         if not self.channels:

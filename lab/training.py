@@ -99,9 +99,12 @@ def fit_together(
 
     Raises:
         ValueError: a checkpoint of another model or other settings; an lr for no parameter.
-        FloatingPointError: a loss is not finite, which says which seed and update; or parameters
-            have run away so far that a linear system cannot be solved.
+        FloatingPointError: a loss is not finite, which says which seed and update (unless
+            `skip_nonfinite`); or parameters of a model have run away so far that a linear system
+            cannot be solved, which stops all.
     """
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip is {clip}; it must be above 0, or None for no clipping")
     run = _Run(models, tasks, seeds, pick_device(device))
     rates = _rates(run.parameters, lr)
     updates = optimizer([{"params": [p], "lr": rates[n]} for n, p in run.parameters.items()])
@@ -156,13 +159,16 @@ def accuracy(
 ) -> Tensor:
     """Float["T"]: the share of right answers of a classifier at every step, NaN where none counts.
 
-    The examples are those of `evaluate`, drawn and shown in chunks that fit into memory.
+    The examples are those of `evaluate`, drawn and shown in chunks that fit into memory, on the
+    device of the model if it is a module.
     """
+    device = next(model.parameters()).device if isinstance(model, nn.Module) else "cpu"
     generator, right, scored = stream(seed, "scoring"), torch.zeros(()), torch.zeros(())
     for begin in range(0, samples, _CHUNK):
-        inputs, targets, mask = task.sample(min(_CHUNK, samples - begin), length, generator)
+        examples = task.sample(min(_CHUNK, samples - begin), length, generator)
+        inputs, targets, mask = _to_device(examples, torch.device(device))
         found = model(inputs).argmax(-1) == targets
-        right, scored = right + (found & mask).sum(0), scored + mask.sum(0)
+        right, scored = right + (found & mask).sum(0).cpu(), scored + mask.sum(0).cpu()
     return right / scored
 
 
@@ -267,7 +273,7 @@ class _Run:
 
     def shrink_gradients(self, longest: float, norms: Tensor) -> None:
         """Multiply the gradients of each model so that together they are not above `longest`."""
-        factors = (longest / norms.clamp_min(longest)).nan_to_num(0.0)
+        factors = (longest / norms).clamp(max=1.0)
         for parameter in self.parameters.values():
             if parameter.grad is not None:
                 parameter.grad *= self._by_model(factors, parameter)
@@ -312,8 +318,9 @@ def _update(run: _Run, updates: torch.optim.Optimizer, good: Tensor, skip: bool)
 
 
 def _moments(updates: torch.optim.Optimizer) -> list[Tensor]:
-    """What the optimiser keeps for every parameter, but for the number of updates."""
-    return [t for kept in updates.state.values() for name, t in kept.items() if name != "step"]
+    """What the optimiser keeps for every entry of a parameter; counts of updates go on."""
+    pairs = ((p, value) for p, kept in updates.state.items() for value in kept.values())
+    return [v for p, v in pairs if isinstance(v, Tensor) and v.shape == p.shape and v.ndim]
 
 
 class _Log:

@@ -159,6 +159,21 @@ def test_a_model_of_tokens_passes_and_is_measured(start_token):
     assert "dead" not in str(report)
 
 
+def test_an_eigenvalue_outside_is_counted_wherever_it_comes():
+    # The first token decays, the second grows: only words tell that it is there.
+    task = WordProblem(groups.symmetric(3), [1, 2], start_token=True)
+    model = tracker(task)
+    diagonal = model.mixers[0].transition
+    diagonal.forward = lambda x: 1 + 0 * x[..., :4] + torch.tensor([0.5, 0.0, 0.0, -0.5])
+    assert "1 of 4 outside the unit circle" in str(audit.model(model, task, length=9))
+
+
+def test_a_single_token_leaves_nothing_to_compare():
+    task = WordProblem(groups.symmetric(3), [1])
+    with pytest.raises(AuditError, match="with a single token there is no other input"):
+        audit.model(tracker(task), task, length=9)
+
+
 class SeesTheEnd(SequenceModel):
     def forward(self, tokens):
         return super().forward(tokens) + 1e-6 * tokens[:, -1, None, None]

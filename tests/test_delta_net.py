@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from lab.linalg import routed_reflection
 from lab.mixers import DeltaNet
+from lab.mixers.delta_net import prescribe
 from lab.prescribed import plane, representation, signs, simplex, word_problem_solver
 from lab.tasks import WordProblem, groups
 from lab.training import accuracy
@@ -138,3 +139,11 @@ def test_a_routed_reflection_is_what_it_was_made_from(task, basis):
 def test_not_every_orthogonal_matrix_is_a_routed_reflection():
     with pytest.raises(ValueError, match="no permutation of 3 rows and one reflection"):
         routed_reflection(-torch.eye(3, dtype=DOUBLE))
+
+
+@pytest.mark.parametrize("routing", ["none", "columns"])
+def test_a_routing_that_does_not_fit_the_mixer_is_refused(routing):
+    k, beta = torch.ones(2, 3, 2, dtype=DOUBLE), torch.zeros(2, 3, dtype=DOUBLE)
+    given = None if routing == "columns" else torch.eye(2, dtype=DOUBLE).expand(2, 3, 2, 2)
+    with pytest.raises(ValueError, match=r"the mixer has (a|no) routing, and (a|no) routing is"):
+        prescribe(layer(routing=routing), q=k[0], k=k, beta=beta, routing=given)

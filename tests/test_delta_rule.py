@@ -118,3 +118,12 @@ def test_complex_numbers_are_refused():
     inputs = [part.to(torch.complex128) for part in problem(2, 9, 3, 2, 0.0, seed=3)]
     with pytest.raises(ValueError, match="real floating-point"):
         delta_rule(*inputs)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.9, 1.0])
+def test_substitution_keeps_entries_small_however_alike_the_keys_are(alike):
+    _, k, _, beta, _ = problem(1, 200, 8, 1, alike, seed=0)
+    k, beta = k[0], beta[0]
+    system = torch.eye(200, dtype=k.dtype) + (beta[:, None] * (k @ k.mT)).tril(-1)
+    entries = torch.linalg.solve_triangular(system, torch.diag(beta), upper=False)
+    assert entries.abs().max() <= 4 + 1e-9

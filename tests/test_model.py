@@ -106,6 +106,8 @@ def test_a_dense_layer_is_drawn_as_torch_draws_it():
 
 
 def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="9 steps, and there are positions for 4 at most"):
+        model(positions=4)(tokens())
     with pytest.raises(ValueError, match="norm is 'batch'; it must be one of"):
         SequenceModel(2, 2, D, [], norm="batch")
     with pytest.raises(ValueError, match="1 mixers and 2 channels: one of each"):

@@ -550,6 +550,33 @@ def broken(seed):
     return Broken(task.omega, task.zeta, task.dt)
 
 
+def test_a_clip_that_nothing_reaches_changes_nothing_and_none_at_all_is_refused():
+    free, clipped = layer(), layer()
+    fit(free, oscillators(), seed=0, **SETTINGS)
+    fit(clipped, oscillators(), seed=0, clip=math.inf, **SETTINGS)
+    assert equal_models(free, clipped)
+    with pytest.raises(ValueError, match="clip is 0; it must be above 0"):
+        fit(layer(), oscillators(), seed=0, clip=0, **SETTINGS)
+
+
+def test_a_skipped_update_leaves_the_momentum_as_it_was():
+    momentum = functools.partial(torch.optim.SGD, momentum=0.9)
+    settings = {**SETTINGS, "batch": 1, "steps": 12, "optimizer": momentum}
+    models, tasks = [layer(0), layer(1)], [broken(0), broken(1)]
+    fit_together(models, tasks, seeds=[0, 1], skip_nonfinite=True, **settings)
+    for seed, model in enumerate(models):
+        alone, task, data = layer(seed), broken(seed), stream(seed, "data")
+        updates = momentum(alone.parameters(), lr=0.02)
+        for _ in range(12):
+            updates.zero_grad()
+            loss = task.loss(alone, task.sample(1, 8, data))
+            if loss.isfinite():
+                loss.backward()
+                updates.step()
+        for actual, expected in zip(model.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_updates_that_are_not_finite_are_skipped_and_counted(count):
     settings = {**SETTINGS, "batch": 1, "steps": 12, "skip_nonfinite": True}

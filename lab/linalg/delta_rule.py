@@ -41,7 +41,7 @@ def delta_rule(
 
     Cost: per step (N + M) (chunk / 2 + 2 N) multiply-adds or so, and T / chunk rounds that wait for
     one another. Substitution loses nothing where keys repeat: with beta |k|^2 in [0, 2] the
-    entries of (I + L)^-1 diag(beta) are at most 2 / (|k[i]| |k[j]|), however alike the keys are.
+    entries of (I + L)^-1 diag(beta) are at most 4 / (|k[i]| |k[j]|), however alike the keys are.
     Source: Yang et al. 2024, Parallelizing linear transformers with the delta rule over sequence
     length, section 3 (the WY form of a chunk); Bischof & Van Loan 1987 (products of reflections).
     """

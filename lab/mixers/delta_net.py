@@ -90,18 +90,23 @@ class DeltaNet(nn.Module):
     # --- the forms -------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """["B T D"] to ["B T D"], as a scan over small matrices or, where they are not, chunks."""
-        if self.d_key > NARROW and self.route is None and self.factors == 1:
-            return self._in_chunks(x)
-        return self._along(*self._spread(x))
+        """["B T D"] to ["B T D"]: in chunks where `runs_in_chunks`, else as a scan of matrices."""
+        return self._in_chunks(x) if self.runs_in_chunks else self._along(*self._spread(x))
+
+    @property
+    def runs_in_chunks(self) -> bool:
+        """Whether rows are many, and each step is one correction without a routing before it."""
+        return self.d_key > NARROW and self.route is None and self.factors == 1
 
     def of_tokens(self, table: Tensor, tokens: Tensor) -> Tensor:
-        """`forward` of x[t] = table[tokens[t]]: each transition is built once per token.
+        """`forward` of x[t] = table[tokens[t]]: a transition that is built is built once per token.
 
         Args:
             table: ["V D"].
             tokens: Int64["B T"].
         """
+        if self.runs_in_chunks:
+            return self._in_chunks(look_up(table, tokens))
         return self._along(*(look_up(each, tokens) for each in self._spread(table)))
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -235,7 +240,13 @@ def prescribe(
         k: ["V H N"], the keys of the only factor; none zero.
         beta: Float["V H"], gates: 0 or the largest one.
         routing: ["V H N N"], axes (to, from), with a single 1 in every column.
+
+    Raises:
+        ValueError: a routing is given to a mixer without one, or left out where it has one.
     """
+    if (routing is None) != (mixer.route is None):
+        has, given = ("no" if missing is None else "a" for missing in (mixer.route, routing))
+        raise ValueError(f"the mixer has {has} routing, and {given} routing is given")
     for layer in (mixer.q, mixer.k, mixer.v, mixer.beta, mixer.route):
         if layer is not None:
             layer.weight.zero_()

@@ -11,6 +11,7 @@ from lab.scan.linear import linear_scan, linear_scan_associative, linear_scan_se
 from lab.scan.log import log_scan, log_scan_associative, log_scan_sequential
 from lab.scan.matmul import matmul_scan, matmul_scan_sequential
 from lab.scan.matrix import matrix_scan, matrix_scan_associative, matrix_scan_sequential
+from lab.scan.monarch import monarch_scan, monarch_scan_sequential
 from lab.scan.pair import pair_scan, pair_scan_associative, pair_scan_sequential
 from lab.scan.permutation import (
     permutation_scan,
@@ -40,6 +41,8 @@ __all__ = [
     "matrix_scan",
     "matrix_scan_associative",
     "matrix_scan_sequential",
+    "monarch_scan",
+    "monarch_scan_sequential",
     "pair_scan",
     "pair_scan_associative",
     "pair_scan_sequential",

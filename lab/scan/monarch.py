@@ -1,6 +1,6 @@
 """The scan with a Monarch matrix per step: h[t] = P^T L[t] P R[t] h[t-1] + b[t].
 
-The state is a grid of b by b numbers. R[t, r] mixes row r of it, then L[t, c] column c.
+The state is a grid of n by n numbers. R[t, r] mixes row r of it, then L[t, c] column c.
 """
 
 import torch
@@ -28,7 +28,7 @@ def monarch_scan(L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None = None)
     Raises:
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
-    Cost: 2 n³ multiply-adds per step forwards and 7 n³ backwards, one step after another: a product
+    Cost: 2 n³ multiply-adds per step forwards and 5 n³ backwards, one step after another: a product
     of two Monarch matrices is none, so that no scan can join them. Where there is no kernel, as
     `monarch_scan_sequential`.
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate

@@ -29,7 +29,7 @@ def backward(
 ) -> None:
     """Fill the gradients of all inputs, each of its shape, given that of h ["B T n²"]."""
     grad, h, initial, gb, gi = (_grid(each, R) for each in (grad, h, initial, gb, gi))
-    run(_backward, len(h), grad, L, R, h, initial, gL, gR, gb, gi, work=7 * R.numel())
+    run(_backward, len(h), grad, L, R, h, initial, gL, gR, gb, gi, work=5 * R.numel())
 
 
 def _grid(h: Tensor, R: Tensor) -> Tensor:
