@@ -134,10 +134,7 @@ def fit_together(
         log.add(losses, step)
         updates.zero_grad()
         losses.sum().backward()
-        norms = run.gradient_norms()
-        if clip is not None:
-            run.shrink_gradients(clip, norms)
-        log.skip(_update(run, updates, (losses.detach() + norms).isfinite(), skip_nonfinite))
+        log.skip(_update(run, updates, losses.detach(), clip, skip_nonfinite))
         if saved.due(last=step + 1 == steps):
             saved.save(_state(step + 1, time.perf_counter() - started, run, updates, log))
     log.snapshot(steps, last=True)
@@ -302,8 +299,16 @@ class _Run:
 
 
 @torch.no_grad()
-def _update(run: _Run, updates: torch.optim.Optimizer, good: Tensor, skip: bool) -> Tensor:
+def _update(
+    run: _Run, updates: torch.optim.Optimizer, losses: Tensor, clip: float | None, skip: bool
+) -> Tensor:
     """One update, of the good models alone if others are to be skipped; Bool["models"]: which."""
+    good = torch.ones_like(losses, dtype=torch.bool)
+    if clip is not None or skip:  # nobody else has to know how long the gradients are
+        norms = run.gradient_norms()
+        good = (losses + norms).isfinite()
+        if clip is not None:
+            run.shrink_gradients(clip, norms)
     if not skip or bool(good.all()):
         updates.step()
         return torch.zeros_like(good)
