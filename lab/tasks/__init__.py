@@ -1,22 +1,29 @@
 """Data generators that know their own chance level and Bayes floor."""
 
 from lab.tasks import groups
-from lab.tasks.base import Batch, Stored, Task
+from lab.tasks.base import Batch, Stored, Task, masked_cross_entropy
+from lab.tasks.copying import IndexedCopying, SelectiveCopying
 from lab.tasks.groups import Group
 from lab.tasks.oscillation import AnonymousOscillations, KnownOscillators, oscillation
+from lab.tasks.recall import Recall, ZoologyRecall
 from lab.tasks.word_problem import MixedLengths, WordProblem, in_training, overlap
 
 __all__ = [
     "AnonymousOscillations",
     "Batch",
     "Group",
+    "IndexedCopying",
     "KnownOscillators",
     "MixedLengths",
+    "Recall",
+    "SelectiveCopying",
     "Stored",
     "Task",
     "WordProblem",
+    "ZoologyRecall",
     "groups",
     "in_training",
+    "masked_cross_entropy",
     "oscillation",
     "overlap",
 ]

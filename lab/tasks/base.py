@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class Batch(NamedTuple):
@@ -37,6 +38,15 @@ class Task(Protocol):
 
     def distinct_inputs(self, length: int) -> float:
         """How many different inputs there are, or inf."""
+
+
+def masked_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """[]: mean cross-entropy over the scored steps, of logits ["B T classes"]."""
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
+    )
+    # A product, not an index: torch.vmap cannot follow a choice that depends on the data.
+    return (losses * batch.mask.flatten()).sum() / batch.mask.sum()
 
 
 class Stored:

@@ -7,9 +7,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lab.tasks.base import Batch
+from lab.tasks.base import Batch, masked_cross_entropy
 from lab.tasks.groups import Group
 
 Side = Literal["right", "left"]
@@ -132,12 +131,7 @@ class WordProblem:
 
     def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
         """[]: mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
-        logits = model(batch.inputs)
-        losses = functional.cross_entropy(
-            logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
-        )
-        # A product, not an index: torch.vmap cannot follow a choice that depends on the data.
-        return (losses * batch.mask.flatten()).sum() / batch.mask.sum()
+        return masked_cross_entropy(model(batch.inputs), batch)
 
     # --- what can be scored ----------------------------------------------------------------------
 

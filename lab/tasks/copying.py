@@ -1,0 +1,243 @@
+"""Selective copying: content at fixed places and asked for by index, or at random places."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lab.tasks.base import Batch
+from lab.tasks.retrieval import (
+    Retrieval,
+    as_float,
+    at_least,
+    at_most,
+    distinct,
+    places,
+    unasked_value,
+)
+
+PAD, BETWEEN, FIRST_INDEX = 0, 1, 2
+COPY = 0
+
+Layout = Literal["spaced", "packed"]
+Filler = Literal["end", "between"]
+
+
+@dataclass(frozen=True)
+class IndexedCopying(Retrieval):
+    """Content at places that are always the same, then the index of what is to be copied.
+
+        "spaced"  input    c0  BLK c1  BLK c2  BLK Q1
+                  target   .   .   .   .   .   .   c1
+        "packed"  input    c0  c1  c2  SEP Q2  Q0
+                  target   .   .   .   .   c2  c0          with 2 queries
+
+    Content is drawn uniformly, with replacement; the queries are distinct indices, in random order.
+    Where an example is longer than `length`, BLANK ("spaced") or PAD ("packed") fills up the "end",
+    or the gap "between" content and queries. Unscored targets (.) are 0.
+
+    Nothing here needs selection: in a delay line of `content` steps or more, all of the content is
+    at known places when the query comes. See `SelectiveCopying`.
+
+    Tokens: PAD 0, BLANK or SEP 1, index j is 2 + j, then the symbols. Every token is a class.
+
+    Args:
+        content: M, content tokens, and index tokens.
+        symbols: V, what content is drawn from.
+        queries: how many of the indices are asked for.
+        layout: "spaced" or "packed".
+        filler: where steps beyond `length` go, "end" or "between".
+
+    Raises:
+        ValueError: content, symbols or queries is below 1, or queries above content; there is no
+            such layout or filler.
+
+    Source: sheet 014 ("spaced", one query, 32 steps) and sheet 007 ("packed"; one query and 32
+    steps with filler "between", which leaves a gap of 22, and 8 queries without filler).
+    """
+
+    content: int = 8
+    symbols: int = 16
+    queries: int = 1
+    layout: Layout = "spaced"
+    filler: Filler = "end"
+
+    def __post_init__(self) -> None:
+        at_least(1, content=self.content, symbols=self.symbols, queries=self.queries)
+        at_most(self.content, "content tokens", queries=self.queries)
+        if self.layout not in get_args(Layout):
+            raise ValueError(f"layout is {self.layout!r}; it must be one of {get_args(Layout)}")
+        if self.filler not in get_args(Filler):
+            raise ValueError(f"filler is {self.filler!r}; it must be one of {get_args(Filler)}")
+
+    @property
+    def first_symbol(self) -> int:
+        """The number of the first symbol."""
+        return FIRST_INDEX + self.content
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return self.first_symbol + self.symbols
+
+    @property
+    def classes(self) -> int:
+        """Every token is one."""
+        return self.vocabulary
+
+    @property
+    def held(self) -> int:
+        """M."""
+        return self.content
+
+    @property
+    def answers(self) -> int:
+        """V."""
+        return self.symbols
+
+    @property
+    def length(self) -> int:
+        """Steps without filler: content, what separates it, queries."""
+        return self._shown + self.queries
+
+    @property
+    def _shown(self) -> int:
+        """Steps before the first query, where no filler comes between."""
+        return 2 * self.content if self.layout == "spaced" else self.content + 1
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """Inputs Int64["B T"], targets Int64["B T"], mask Bool["B T"], with T = length.
+
+        Raises:
+            ValueError: the layout takes more steps than `length`.
+        """
+        self._check_length(length)
+        content = torch.randint(self.symbols, (batch, self.content), generator=generator)
+        content += self.first_symbol
+        asked = distinct(batch, self.content, self.queries, generator)
+        inputs = self._shown_content(content, length)
+        end = length if self.filler == "between" else self.length
+        steps = slice(end - self.queries, end)
+        inputs[:, steps] = FIRST_INDEX + asked
+        targets, mask = torch.zeros_like(inputs), torch.zeros_like(inputs, dtype=torch.bool)
+        targets[:, steps] = content.gather(1, asked)
+        mask[:, steps] = True
+        return Batch(inputs, targets, mask)
+
+    def _shown_content(self, content: Tensor, length: int) -> Tensor:
+        """Int64["B T"]: the content where it belongs, and filler in the place of the queries."""
+        spaced = self.layout == "spaced"
+        inputs = torch.full((len(content), length), BETWEEN if spaced else PAD)
+        inputs[:, : self._shown : 2 if spaced else 1][:, : self.content] = content
+        inputs[:, self._shown - 1] = BETWEEN
+        return inputs
+
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """Of who knows the content, and ignores all queries, or the present one."""
+        return super().ceilings | unasked_value(self.content, self.symbols, self.queries)
+
+    def distinct_inputs(self, length: int) -> float:
+        """V^M times the orders of queries; inf beyond the range of a float."""
+        self._check_length(length)
+        return as_float(self.symbols**self.content * math.perm(self.content, self.queries))
+
+
+@dataclass(frozen=True)
+class SelectiveCopying(Retrieval):
+    """Content at random places among noise; then it is to be repeated in order.
+
+        input     n   c1  n   n   c2  n   c3  CPY CPY CPY
+        target    .   .   .   .   .   .   .   c1  c2  c3      3 content tokens, 10 steps
+
+    Content is drawn uniformly, with replacement, and so is noise, from tokens of its own; all
+    places are equally likely. Unscored targets (.) are 0. The longer an example is, the more noise
+    there is in it; `length` has none.
+
+    A delay line does not know where the content was: a model has to choose by the token what it
+    keeps. The places need not be remembered.
+
+    Tokens: COPY 0, symbol s is 1 + s, then the noise. Every token is a class.
+
+    Args:
+        content: M, content tokens, and steps to repeat them.
+        symbols: V, what content is drawn from.
+        noise: how many tokens noise is drawn from.
+
+    Raises:
+        ValueError: one of them is below 1; `sample`: a length below 2 M.
+
+    Source: Gu & Dao 2023, Mamba, section 4.1.1 (16 content tokens, one noise token).
+    """
+
+    content: int = 16
+    symbols: int = 16
+    noise: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, content=self.content, symbols=self.symbols, noise=self.noise)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return 1 + self.symbols + self.noise
+
+    @property
+    def classes(self) -> int:
+        """Every token is one."""
+        return self.vocabulary
+
+    @property
+    def held(self) -> int:
+        """M."""
+        return self.content
+
+    @property
+    def answers(self) -> int:
+        """V."""
+        return self.symbols
+
+    @property
+    def length(self) -> int:
+        """2 M: content without noise, and as many steps to repeat it."""
+        return 2 * self.content
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """Inputs Int64["B T"], targets Int64["B T"], mask Bool["B T"], with T = length.
+
+        Raises:
+            ValueError: `length` is too small.
+        """
+        self._check_length(length)
+        content = 1 + torch.randint(self.symbols, (batch, self.content), generator=generator)
+        noisy = length - self.content
+        inputs = torch.randint(self.noise, (batch, length), generator=generator)
+        inputs += 1 + self.symbols
+        inputs.scatter_(1, places(batch, noisy, self.content, generator), content)
+        inputs[:, noisy:] = COPY
+        targets, mask = torch.zeros_like(inputs), torch.zeros_like(inputs, dtype=torch.bool)
+        targets[:, noisy:], mask[:, noisy:] = content, True
+        return Batch(inputs, targets, mask)
+
+    def fixed_place_ceiling(self, length: int) -> float:
+        """The best accuracy of a readout that looks at one fixed step for each answer.
+
+        The j-th content token is at step t, of n, with probability C(t, j) C(n-1-t, M-1-j) / C(n,
+        M). At the likeliest step it is there, or what is there is right by coincidence, 1/V.
+        """
+        self._check_length(length)
+        M, n = self.content, length - self.content
+        ways = (
+            [math.comb(t, j) * math.comb(n - 1 - t, M - 1 - j) for t in range(n)] for j in range(M)
+        )
+        there = sum(max(each) for each in ways) / math.comb(n, M) / M
+        return there + (1 - there) / self.symbols
+
+    def distinct_inputs(self, length: int) -> float:
+        """Places of the content, times content, times noise; inf beyond the range of a float."""
+        self._check_length(length)
+        noisy = length - self.content
+        noise = self.noise ** (noisy - self.content)
+        return as_float(math.comb(noisy, self.content) * self.symbols**self.content * noise)

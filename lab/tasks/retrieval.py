@@ -1,0 +1,196 @@
+"""What recall and copying share: limits of readouts that ignore the query, and random draws."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.stats import poisson
+from torch import Tensor
+
+from lab.tasks.base import Batch, masked_cross_entropy
+
+RANDOM = "a random value of the sequence"
+COMMONEST = "the commonest value of the sequence"
+UNASKED = "the commonest value not yet asked for"
+
+
+class Retrieval(ABC):
+    """A task that shows values, and asks for them later: targets are tokens of the vocabulary."""
+
+    floor_accuracy: ClassVar[float] = 1.0
+
+    @property
+    @abstractmethod
+    def held(self) -> int:
+        """P, how many values a query may ask for."""
+
+    @property
+    @abstractmethod
+    def answers(self) -> int:
+        """V, how many different values there are; they are drawn uniformly, with replacement."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """The least number of steps, with no filler."""
+
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """[]: mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
+        return masked_cross_entropy(model(batch.inputs), batch)
+
+    def chance(self, length: int) -> float:
+        """log V, the loss of the best guess that knows what values there are and no token."""
+        return math.log(self.answers)
+
+    def floor(self, length: int) -> float:
+        """Zero: the input determines the target."""
+        return 0.0
+
+    @property
+    def chance_accuracy(self) -> float:
+        """1/V, how often a guessed value is right."""
+        return 1 / self.answers
+
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """The best accuracy of readouts that know the values of a sequence and ignore all queries.
+
+        By name; further ones follow where a task has further ways to know less than all.
+        """
+        return {
+            RANDOM: random_value(self.held, self.answers),
+            COMMONEST: commonest_value(self.held, self.answers),
+        }
+
+    def bits(self, length: int) -> float:
+        """P log2 V: what a state must hold when the first query comes.
+
+        Any of the values may be asked for. So whoever always answers right knows them all: the
+        mutual information of state and values, given what may be asked, is their entropy.
+        """
+        return self.held * math.log2(self.answers)
+
+    def _check_length(self, length: int) -> None:
+        if length < self.length:
+            needed = f"this {type(self).__name__} takes at least {self.length} steps"
+            raise ValueError(f"{needed}, got a length of {length}: ask for more, or show less")
+
+
+# --- ceilings ------------------------------------------------------------------------------------
+
+
+def random_value(values: int, symbols: int) -> float:
+    """How often a random one of P values, drawn from V symbols with replacement, is the right one.
+
+    1/P + (1 - 1/P)/V: it is the right one, or it is another that happens to be equal.
+    """
+    return 1 / values + (1 - 1 / values) / symbols
+
+
+def commonest_value(values: int, symbols: int) -> float:
+    """How often the commonest of P values is the right one: E[largest multiplicity] / P."""
+    return largest_multiplicity(values, symbols) / values
+
+
+def unasked_value(values: int, symbols: int, queries: int) -> dict[str, float]:
+    """How often the commonest value not yet asked for is the right one, by name, as a ceiling.
+
+    This is the best that can be done by who remembers the earlier of several queries, which are for
+    different values, and ignores the present one: the values left are a smaller draw. Nothing where
+    there are no earlier ones.
+    """
+    left = [commonest_value(values - earlier, symbols) for earlier in range(queries)]
+    return {UNASKED: sum(left) / queries} if queries > 1 else {}
+
+
+def largest_multiplicity(draws: int, symbols: int) -> float:
+    """The expected number of times that the commonest of V symbols comes in P uniform draws.
+
+    Exact to rounding: the sum over c = 0 .. P - 1 of P(some symbol comes more than c times).
+    """
+    return math.fsum(1 - _none_above(most, draws, symbols) for most in range(draws))
+
+
+def _none_above(most: int, draws: int, symbols: int) -> float:
+    """The probability that no symbol comes more than `most` times.
+
+    P! / V^P [x^P] (sum over i <= most of x^i / i!)^V. With Poisson counts of mean P/V in place of
+    1/i!, given that they sum to P, it is the same number, and nothing overflows.
+    """
+    counts = np.arange(draws + 1)
+    one = np.where(counts <= most, poisson.pmf(counts, draws / symbols), 0.0)
+    all_symbols = np.eye(1, draws + 1)[0]  # the count of no symbols: 0
+    for bit in bin(symbols)[2:]:  # their power, by squaring; sums above P cannot come down again
+        all_symbols = np.convolve(all_symbols, all_symbols)[: draws + 1]
+        if bit == "1":
+            all_symbols = np.convolve(all_symbols, one)[: draws + 1]
+    return float(all_symbols[draws] / poisson.pmf(draws, draws))
+
+
+# --- draws ---------------------------------------------------------------------------------------
+
+
+def distinct(batch: int, choices: int, count: int, generator: torch.Generator) -> Tensor:
+    """Int64["B count"]: different numbers below `choices`, uniform, in random order."""
+    if count * (count - 1) <= choices:
+        return _distinct_by_rejection(batch, choices, count, generator)
+    return torch.rand(batch, choices, generator=generator).topk(count).indices
+
+
+def _distinct_by_rejection(
+    batch: int, choices: int, count: int, generator: torch.Generator
+) -> Tensor:
+    """The same where repeats are few: a row that has one is drawn again, all of it.
+
+    So every row without a repeat is equally likely. About half a pair of a row is alike at most.
+    """
+    drawn = torch.randint(choices, (batch, count), generator=generator)
+    while True:
+        repeats = (drawn.sort(dim=1).values.diff(dim=1) == 0).any(1)
+        again = int(repeats.sum())
+        if not again:
+            return drawn
+        drawn[repeats] = torch.randint(choices, (again, count), generator=generator)
+
+
+def places(batch: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
+    """Int64["B count"]: different steps below `steps`, uniform, ascending."""
+    return distinct(batch, steps, count, generator).sort().values
+
+
+def interleave(first: Tensor, second: Tensor) -> Tensor:
+    """["B 2P"]: a1 b1 a2 b2 ... of two ["B P"]."""
+    return torch.stack([first, second], dim=-1).flatten(1)
+
+
+def as_float(count: int) -> float:
+    """A count of inputs as a float; inf beyond its range."""
+    try:
+        return float(count)
+    except OverflowError:
+        return math.inf
+
+
+def at_least(least: int, **numbers: int) -> None:
+    """Stop at the first number that is smaller.
+
+    Raises:
+        ValueError: names it, and its value.
+    """
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} is {number}; it must be at least {least}")
+
+
+def at_most(most: int, what: str, **numbers: int) -> None:
+    """Stop at the first number that is larger; `what` says what the most is.
+
+    Raises:
+        ValueError: names it, its value, and the most.
+    """
+    for name, number in numbers.items():
+        if number > most:
+            raise ValueError(f"{name} is {number}; there are only {most} {what}")
