@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lab.mixers import unroll
 from lab.seeding import stream
+from lab.state_size import state_bytes
 from lab.tasks import Batch, Task
 
 
@@ -86,6 +87,7 @@ def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Re
             f"the variance of the target given the input is {measured}, not {floor:.4g}"
         )
     report.add("variance of the target, input given", *_variance_remark(variance, error, chance))
+    _retrieval(getattr(examined, "task", examined), length, report)
     return report
 
 
@@ -121,6 +123,7 @@ def model(
     with torch.no_grad():
         _forms(examined, x, late, report)
         _dynamics(examined, x, report)
+    _capacity(examined, x, trained_on, length, report)
     _gradients(examined, trained_on, batch, report)
     return report
 
@@ -207,6 +210,16 @@ def _dynamics(examined: nn.Module, x: Tensor, report: Report) -> None:
     report.add("norm of the state, last", norms[-1].item())
 
 
+def _capacity(
+    examined: nn.Module, x: Tensor, trained_on: Task, length: int, report: Report
+) -> None:
+    """The size of the state, against the bits that the task says it must hold."""
+    held = state_bytes(examined, x)
+    needed = getattr(trained_on, "bits", None)
+    remark = "" if needed is None else f"{needed(length) / 8:,.4g} bytes are needed at least"
+    report.add(f"bytes of state after {x.shape[1]} steps", held, remark)
+
+
 def _gradients(examined: nn.Module, trained_on: Task, batch: Batch, report: Report) -> None:
     """The gradient norm of every parameter, on one batch."""
     loss = trained_on.loss(examined, batch)
@@ -257,6 +270,21 @@ def _variance_remark(variance: float, error: float, chance: float) -> tuple[floa
     if variance <= 1e-12 * chance:
         return 0.0, "the input determines the target"
     return variance, f"± {error:.2g}: the input does NOT determine the target"
+
+
+def _retrieval(examined: Task, length: int, report: Report) -> None:
+    """What a state must hold and what guesses score, where the task, or that of a set, says so.
+
+    A word problem states the accuracy of chance for every step, which is no row.
+    """
+    bits = getattr(examined, "bits", None)
+    if bits is not None:
+        report.add("bits that a state must hold", bits(length))
+    guesses = {"a guess": getattr(examined, "chance_accuracy", None)}
+    guesses |= getattr(examined, "ceilings", {})
+    for guess, accuracy in guesses.items():
+        if isinstance(accuracy, float):
+            report.add(f"accuracy of {guess}", f"{accuracy:.1%}")
 
 
 def _floor_remark(floor: float, chance: float) -> str:

@@ -265,6 +265,40 @@ def scaling(
     return figure.update_xaxes(_LOG).update_yaxes(_LOG)
 
 
+def recall(
+    curves: Mapping[str, Mapping[int, Sequence[float]]], *, title: str = "",
+    levels: Mapping[str, float] | None = None, needed: float | None = None,
+) -> go.Figure:  # fmt: skip
+    """Accuracy against the size of the state: every seed a point, a line through the medians.
+
+    Args:
+        curves: the accuracies of all seeds by bytes, by mixer.
+        levels: dashed lines, by label: chance, ceilings of those that ignore the query.
+        needed: bytes that an exact memory needs at least, a dotted line.
+    """
+    figure = _figure(title, "state, bytes", "accuracy")
+    for i, (name, by_bytes) in enumerate(curves.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        symbol = ["circle", "square", "diamond"][i // len(COLOURS) % 3]
+        places = sorted(by_bytes)
+        figure.add_scatter(
+            x=places, y=[float(np.median(by_bytes[place])) for place in places], name=name,
+            legendgroup=name, mode="lines+markers", line={"color": colour},
+            marker={"symbol": symbol, "size": 8},
+        )  # fmt: skip
+        points = [(place, value) for place in places for value in by_bytes[place]]
+        figure.add_scatter(
+            x=[place for place, _ in points], y=[value for _, value in points], name=name,
+            legendgroup=name, showlegend=False, mode="markers", opacity=0.4,
+            marker={"color": colour, "symbol": symbol, "size": 5},
+        )  # fmt: skip
+    for label, level in (levels or {}).items():
+        figure.add_hline(y=level, line={"color": GREY, "dash": "dash"}, annotation_text=label)
+    if needed is not None:
+        figure.add_vline(x=needed, line={"color": GREY, "dash": "dot"})
+    return figure.update_xaxes(_LOG).update_yaxes(range=[-0.02, 1.04]).update_layout(height=520)
+
+
 def bars(
     values: Mapping[str, tuple[float, float, float]], *, title: str = "", x_title: str,
     limits: Mapping[str, float] | None = None,

@@ -64,6 +64,7 @@ def fit_together(
     device: str = "auto",
     watch: Mapping[str, Watcher] | None = None,
     watch_every: int = 0,
+    before_update: Callable[[int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
     label: str = "training",
@@ -93,6 +94,8 @@ def fit_together(
         device: "auto" is cuda where there is one, else cpu.
         watch: functions of a model, called before the first update, every `watch_every` updates
             (0: a fiftieth of the steps), and at the end.
+        before_update: called with the number of every update before it is made, such as to change
+            a temperature that is a plain attribute; it has to do so in all of the models.
         checkpoint: a safetensors file, written every `checkpoint_seconds` and at the end; where it
             exists already, training resumes from it and ends with the same numbers. It must be of
             the same settings, and of models and tasks with the same public attributes.
@@ -124,6 +127,8 @@ def fit_together(
     turns = islice(cycle(lengths), done, steps)
     for step, steps_long in enumerate(progress(turns, label, steps - done), start=done):
         log.snapshot(step)
+        if before_update is not None:
+            before_update(step)
         for group, rate in zip(updates.param_groups, rates.values(), strict=True):
             group["lr"] = rate * _multiplier(schedule, step, steps)
         try:
@@ -152,21 +157,50 @@ def _lengths(length: Length, steps: int) -> list[int]:
 
 @torch.no_grad()
 def accuracy(
-    model: Callable[[Tensor], Tensor], task: Task, *, length: int, samples: int, seed: int
+    model: Callable[[Tensor], Tensor],
+    task: Task,
+    *,
+    length: int,
+    samples: int,
+    seed: int,
+    chunk: int = _CHUNK,
 ) -> Tensor:
     """Float["T"]: the share of right answers of a classifier at every step, NaN where none counts.
 
     The examples are those of `evaluate`, drawn and shown in chunks that fit into memory, on the
-    device of the model if it is a module.
+    device of the model if it is a module. Other chunks draw other examples.
     """
+    right, scored = _counts(model, task, length, samples, seed, chunk)
+    return right / scored
+
+
+@torch.no_grad()
+def scored_accuracy(
+    model: Callable[[Tensor], Tensor],
+    task: Task,
+    *,
+    length: int,
+    samples: int,
+    seed: int,
+    chunk: int = _CHUNK,
+) -> float:
+    """The share of right answers over all scored steps, wherever they are; else as `accuracy`."""
+    right, scored = _counts(model, task, length, samples, seed, chunk)
+    return (right.sum() / scored.sum()).item()
+
+
+def _counts(
+    model: Callable[[Tensor], Tensor], task: Task, length: int, samples: int, seed: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """["T"] each: right answers of a classifier, and how many counted."""
     device = next(model.parameters()).device if isinstance(model, nn.Module) else "cpu"
     generator, right, scored = stream(seed, "scoring"), torch.zeros(()), torch.zeros(())
-    for begin in range(0, samples, _CHUNK):
-        examples = task.sample(min(_CHUNK, samples - begin), length, generator)
+    for begin in range(0, samples, chunk):
+        examples = task.sample(min(chunk, samples - begin), length, generator)
         inputs, targets, mask = _to_device(examples, torch.device(device))
         found = model(inputs).argmax(-1) == targets
         right, scored = right + (found & mask).sum(0).cpu(), scored + mask.sum(0).cpu()
-    return right / scored
+    return right, scored
 
 
 @torch.no_grad()

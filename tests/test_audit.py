@@ -7,10 +7,17 @@ import torch
 
 from lab import audit
 from lab.audit import AuditError
-from lab.mixers import OscDPLR, RealDiagonal, StateSpace
+from lab.mixers import LinearAttention, MultiHead, OscDPLR, RealDiagonal, StateSpace
 from lab.model import SequenceModel
 from lab.seeding import stream
-from lab.tasks import AnonymousOscillations, Batch, KnownOscillators, WordProblem, groups
+from lab.tasks import (
+    AnonymousOscillations,
+    Batch,
+    KnownOscillators,
+    Recall,
+    WordProblem,
+    groups,
+)
 
 
 def known(systems=2):
@@ -188,3 +195,13 @@ def test_a_word_problem_is_audited_like_any_task():
     report = audit.task(words(), length=4, drawn=200)
     assert report["distinct inputs, of all"] == report["distinct inputs, drawn"] == "16"
     assert "the input determines the target" in str(report)
+
+
+def test_the_state_is_set_against_the_bits_that_it_must_hold():
+    task = Recall(pairs=4, queries=2, symbols=16)
+    mixer = MultiHead(8, LinearAttention(2, 4), generator=stream(0, "init"))
+    model = SequenceModel(task.vocabulary, task.classes, 8, [mixer], generator=stream(0, "init"))
+    report = audit.model(model, task, length=task.length)
+    row = next(row for row in report.rows if row[0] == "bytes of state after 11 steps")
+    assert row[1] == str(4 * 2 * 4 * 5)  # single precision; one more column for the sums
+    assert row[2] == "2 bytes are needed at least"  # 4 of 16 values are 16 bits

@@ -316,6 +316,9 @@ def test_a_record_that_could_not_be_written_stops_at_the_start(options, message)
         ({"runtime_s": 10**400}, "runtime_s of the record must be a finite number"),
         ({"reported": {"train": 10**400}}, "reported 'train' must be a finite number"),
         ({"reported": {"train": []}}, "reported 'train' must be a number"),
+        ({"tables": []}, "tables of the record is of type list, not dict"),
+        ({"tables": {"sizes": {}}}, "table 'sizes' of the record is of type dict, not list"),
+        ({"tables": {"sizes": [1]}}, "a row of table 'sizes' of the record is of type int"),
     ],
 )
 def test_a_record_that_is_not_whole_is_told(changes, message):
@@ -323,6 +326,35 @@ def test_a_record_that_is_not_whole_is_told(changes, message):
     evidence.check("C1", 1, "<", 2)
     with pytest.raises(ValueError, match=message):
         lab_evidence.validate({**evidence.record(), **changes})
+
+
+def test_tables_are_copied_into_the_record_as_plain_values():
+    evidence, row = make(), {"bytes": np.int64(8), "accuracy": torch.tensor(0.5), "mixer": "delta"}
+    assert "tables" not in evidence.record()
+    evidence.table("sizes", [row])
+    row["mixer"] = "changed"
+    record = evidence.record()
+    assert record["tables"] == {"sizes": [{"bytes": 8, "accuracy": 0.5, "mixer": "delta"}]}
+    lab_evidence.validate(json.loads(json.dumps(record)))
+    record["tables"]["sizes"].clear()
+    assert len(evidence.record()["tables"]["sizes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "error", "message"),
+    [
+        ("sizes", [{}], ValueError, "'sizes' was given before"),
+        ("", [], ValueError, "the name of a table of experiment 004 is empty"),
+        ("other", [3], TypeError, "a row of table 'other' is a int, not a mapping"),
+        ("other", [{"x": object()}], TypeError, "table 'other'"),
+    ],
+)
+def test_a_table_that_cannot_be_kept_stops(name, rows, error, message):
+    evidence = make()
+    evidence.table("sizes", [])
+    with pytest.raises(error, match=message):
+        evidence.table(name, rows)
+    assert list(evidence.tables) == ["sizes"]
 
 
 @pytest.mark.parametrize("field", sorted(make().record()))

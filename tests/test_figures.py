@@ -282,3 +282,16 @@ def test_every_figure_names_its_axes_and_travels_as_json(name):
     shown = [*figure.select_yaxes(), *list(figure.select_xaxes())[-1:]]
     assert all(axis.title.text for axis in shown) or name in ("strips", "bars")
     assert go.Figure(json.loads(figure.to_json())) == figure
+
+
+def test_recall_draws_every_seed_and_the_medians_over_bytes():
+    curves = {"delta rule": {512: [0.9, 1.0, 0.5], 128: [0.2]}, "softmax attention": {640: [1.0]}}
+    figure = figures.recall(curves, levels={"a guess": 1 / 32}, needed=4.8)
+    assert list(figure.data[0].x) == [128, 512]
+    assert list(figure.data[0].y) == [0.2, 0.9]
+    assert list(zip(figure.data[1].x, figure.data[1].y, strict=True)) == [
+        (128, 0.2), (512, 0.9), (512, 1.0), (512, 0.5),
+    ]  # fmt: skip
+    assert [trace.name for trace in figure.data if trace.showlegend is not False] == list(curves)
+    assert sorted(shape.x0 == 4.8 for shape in figure.layout.shapes) == [False, True]
+    assert figure.layout.xaxis.type == "log"

@@ -13,7 +13,15 @@ from lab.linalg import causal_convolution
 from lab.mixers import OscDPLR
 from lab.seeding import stream
 from lab.tasks import AnonymousOscillations, Batch, KnownOscillators, Stored
-from lab.training import _multiplier, accuracy, evaluate, fit, fit_together, pick_device
+from lab.training import (
+    _multiplier,
+    accuracy,
+    evaluate,
+    fit,
+    fit_together,
+    pick_device,
+    scored_accuracy,
+)
 
 DOUBLE = torch.float64
 SETTINGS = {"steps": 12, "batch": 4, "length": 8, "lr": 0.02, "device": "cpu"}
@@ -620,3 +628,15 @@ def test_accuracy_is_the_share_of_right_answers_at_every_scored_step():
     assert found[2] == 1
     assert found[[1, 3]].tolist() == pytest.approx([1 / 3] * 2, abs=0.03)
     assert torch.equal(found[1:], accuracy(model, Parrot(), length=4, samples=2500, seed=0)[1:])
+
+
+def test_scored_accuracy_is_that_of_all_scored_steps_together():
+    def model(tokens):
+        return nn.functional.one_hot(torch.zeros_like(tokens), 3).float()
+
+    settings = {"length": 4, "samples": 600, "seed": 0, "chunk": 250}
+    found = scored_accuracy(model, Parrot(), **settings)
+    # Every step but the first is scored equally often.
+    steps = accuracy(model, Parrot(), **settings)[1:]
+    assert found == pytest.approx(steps.mean().item(), abs=1e-6)
+    assert found == pytest.approx(1 / 3, abs=0.04)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from numeric import stream
@@ -10,11 +11,30 @@ from torch import Tensor, nn
 from lab.mixers import (
     BlockCirculant,
     Circulant,
+    Convolved,
+    CosFormer,
+    DelayLine,
     DeltaNet,
+    DeltaRule,
+    FenwickAttention,
+    GatedLinearAttention,
+    LinearAttention,
+    LinOSS,
+    LogEMA,
+    LogSSM,
+    MultiHead,
+    OscGate,
+    OscillatorBank,
     PolarDiagonal,
     RealDiagonal,
+    Retention,
+    SelectiveDiagonal,
+    SoftmaxAttention,
+    SoftSlots,
     StateSpace,
     Transition,
+    TropicalGated,
+    TropicalSlots,
     displacement_rank,
     linear,
     monarch,
@@ -87,7 +107,30 @@ DISPLACEMENT = {  # settings, and the largest norm; columns of length 1 have sqr
     "Newton-Schulz": ({"kernel": "balanced", "bound": "newton-schulz"}, 1),
 }
 
+OSCILLATORS = {  # settings beside the sizes
+    "LinOSS": (LinOSS, {}),
+    "OscGate": (OscGate, {}),
+    "OscGate, small steps": (OscGate, {"dt": 0.3}),
+    "OscGate, frequency": (OscGate, {"damping_gate": False}),
+    "OscGate, damping": (OscGate, {"frequency_gate": False, "dt": 2.0}),
+    "OscGate, implicit": (OscGate, {"polar": False}),
+    "OscGate, implicit, small steps": (OscGate, {"polar": False, "dt": 0.3}),
+    "OscGate, implicit, damping": (OscGate, {"polar": False, "frequency_gate": False}),
+}
+
+
+def oscillators(name, generator):
+    kind, settings = OSCILLATORS[name]
+    return kind(D_MODEL, 3, generator=generator, **settings)
+
+
 TRANSITIONS = [
+    *(
+        TransitionCase(
+            name, partial(oscillators, name), bound=oscillators(name, stream(0)).norm_bound
+        )
+        for name in OSCILLATORS
+    ),
     TransitionCase("dense", lambda generator: Dense(D_MODEL, 5, generator)),
     TransitionCase(
         "displacement rank 0", lambda _: displacement_rank.GatedDiagonal(D_MODEL, 5), bound=1
@@ -182,7 +225,126 @@ TRANSITIONS = [
     ),
 ]
 
+MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
+    "log-semiring average": (
+        lambda generator: LogEMA(D_MODEL, 2, 3, 4, generator=generator), {"bias": True}
+    ),
+    **{
+        f"log-semiring state space, {bids} bids": (
+            lambda generator, bids=bids: LogSSM(
+                D_MODEL, 2, 3, 2, bids=bids, decay=0.3, generator=generator
+            ),
+            {},
+        )
+        for bids in ("summed", "separate")
+    },
+    "soft slots": (lambda _: SoftSlots(2, 3, 4), {"bias": True}),
+    "soft slots, decay and mu": (
+        lambda generator: SoftSlots(2, 4, 3, mu=2.5, d_model=D_MODEL, generator=generator),
+        {"convolution": 2},
+    ),
+    "softmax attention": (lambda _: SoftmaxAttention(2, 3, 4), {}),
+    "linear attention": (lambda _: LinearAttention(2, 3, 4), {"bias": True}),
+    "linear attention, shift": (lambda _: LinearAttention(2, 3, feature="relu"), {"shift": True}),
+    "linear attention, decay": (
+        lambda generator: LinearAttention(2, 3, 4, d_model=D_MODEL, generator=generator),
+        {"gate": "headwise"},
+    ),
+    "linear attention, unnormalised": (
+        lambda _: LinearAttention(2, 3, feature="none", normalise=False),
+        {"norm": True, "gate": "read"},
+    ),
+    "cosFormer": (lambda _: CosFormer(2, 3, horizon=64), {"gate": "elementwise"}),
+    "cosFormer, elu": (
+        lambda _: CosFormer(2, 3, horizon=40, feature="elu"),
+        {"convolution": 3, "gate": "constant"},
+    ),
+    "cosFormer, unnormalised": (
+        lambda _: CosFormer(2, 3, horizon=40, normalise=False),
+        {"norm": True, "gate": "headwise", "gate_start": None},
+    ),
+    "retention": (lambda _: Retention(2, 4, 3), {"norm": True, "gate": "silu"}),
+    "retention, no rotation": (lambda _: Retention(2, 3, rotate=False), {"norm": True}),
+    "gated linear attention": (
+        lambda generator: GatedLinearAttention(D_MODEL, 2, 3, 4, generator=generator),
+        {"norm": True, "gate": "silu", "convolution": 2},
+    ),
+    "log-linear attention": (
+        lambda generator: FenwickAttention(
+            D_MODEL, LinearAttention(2, 3, 4), levels=7, favoured=1, generator=generator
+        ),
+        {"bias": True},
+    ),
+    "log-linear cosFormer, inclusive": (
+        lambda generator: FenwickAttention(
+            D_MODEL, CosFormer(2, 3, horizon=64), levels=6, inclusive=True, generator=generator
+        ),
+        {"convolution": 3},
+    ),
+    "log-linear attention, unnormalised": (
+        lambda generator: FenwickAttention(
+            D_MODEL, LinearAttention(2, 3, feature="none", normalise=False), levels=7,
+            generator=generator,
+        ),
+        {"norm": True},
+    ),
+    **{
+        f"{kind.__name__}, {form}": (
+            lambda generator, kind=kind, form=form: kind(
+                2, 3, 4, d_model=D_MODEL, mu=2.0, training_form=form, generator=generator
+            ),
+            {"shift": True, "gate": "elementwise"},
+        )
+        for kind in (TropicalSlots, TropicalGated)
+        for form in ("soft", "straight-through")
+    },
+    "delta rule": (
+        lambda generator: DeltaRule(D_MODEL, 2, 3, 4, generator=generator), {"convolution": 3}
+    ),
+}  # fmt: skip
+
 MIXERS = [
+    *(
+        MixerCase(
+            name,
+            lambda generator, build=build, settings=settings: MultiHead(
+                D_MODEL, build(generator), generator=generator, **settings
+            ),
+        )
+        for name, (build, settings) in MEMORIES.items()
+    ),
+    *(
+        MixerCase(
+            f"selective diagonal, convolution {width}, gate {gate}",
+            lambda generator, width=width, gate=gate: SelectiveDiagonal(
+                D_MODEL, 3, convolution=width, gate=gate, generator=generator
+            ),
+        )
+        for width, gate in ((0, "silu"), (3, None), (2, "elementwise"))
+    ),
+    MixerCase(
+        "delay line", lambda generator: DelayLine(D_MODEL, 4, channels=2, generator=generator)
+    ),
+    *(
+        MixerCase(
+            f"oscillator bank, {name}",
+            lambda generator, name=name: OscillatorBank(
+                D_MODEL, oscillators(name, generator), generator=generator
+            ),
+        )
+        for name in OSCILLATORS
+    ),
+    MixerCase(
+        "polar diagonal behind a convolution",
+        lambda generator: Convolved(
+            StateSpace(
+                D_MODEL, PolarDiagonal(D_MODEL, 4, generator=generator), generator=generator
+            ),
+            D_MODEL,
+            3,
+            generator=generator,
+        ),
+    ),
     *(
         MixerCase(
             f"state space, {case.name}",

@@ -51,6 +51,7 @@ class Evidence:
         self.parameters = _parameters(parameters)
         self.seeds = [operator.index(seed) for seed in seeds]
         self.criteria: list[Criterion] = []
+        self.tables: dict[str, list[dict[str, Any]]] = {}
 
     def check(
         self,
@@ -82,6 +83,25 @@ class Evidence:
         self.criteria.append(new)
         return new.met
 
+    def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Keep measured rows that are no criteria, for whoever draws several experiments at once.
+
+        Args:
+            name: what the rows are, the same in every experiment that has some.
+            rows: plain values by name; copied.
+
+        Raises:
+            TypeError: a row is not a mapping of plain values.
+            ValueError: the name is empty, or there are such rows already.
+        """
+        check_text(name, f"the name of a table of experiment {self.experiment}")
+        if name in self.tables:
+            raise ValueError(f"table {name!r} was given before; give it another name")
+        for row in rows:
+            if not isinstance(row, Mapping):
+                raise TypeError(f"a row of table {name!r} is a {type(row).__name__}, not a mapping")
+        self.tables[name] = [dict(plain(row, f"table {name!r}")) for row in rows]
+
     def verdict(self) -> Verdict:
         """PROCEED, DEBUG, ABANDON or INCONCLUSIVE, by the rule of `decide`."""
         return decide(self.criteria)
@@ -111,6 +131,7 @@ class Evidence:
             "environment": environment(),
             "reported": dict(self.reported),
             "criteria": [each.record() for each in self.criteria],
+            **({"tables": copy.deepcopy(self.tables)} if self.tables else {}),
         }
 
     def __str__(self) -> str:

@@ -45,6 +45,7 @@ def validate(record: Any) -> list[Criterion]:
     for seed in record["seeds"]:
         check_type(seed, int, "a seed of the record")
     _check_numbers(record)
+    _check_tables(record.get("tables", {}))
     found = [criteria.read(stored) for stored in record["criteria"]]
     stored, verdict = record["verdict"], decide(found)
     if stored != verdict:
@@ -60,6 +61,14 @@ def _check_schema(schema: Any) -> None:
     if schema != SCHEMA:
         how = "newer than" if schema > SCHEMA else "not one"
         raise ValueError(f"schema {schema} is {how} this workspace reads ({SCHEMA})")
+
+
+def _check_tables(tables: Any) -> None:
+    check_type(tables, dict, "tables of the record")
+    for name, rows in tables.items():
+        check_type(rows, list, f"table {name!r} of the record")
+        for row in rows:
+            check_type(row, dict, f"a row of table {name!r} of the record")
 
 
 def _check_numbers(record: Mapping[str, Any]) -> None:

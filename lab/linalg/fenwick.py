@@ -1,0 +1,201 @@
+"""Fenwick trees over time: the past in stretches that grow with distance, and products over them.
+
+The steps before t are split by the binary digits of t from the top: where the first 2^j of them are
+one stretch, that is level j + 1, and the rest is split likewise. Step t itself is level 0:
+
+    t = 13 = 8 + 4 + 1      0 1 2 3 4 5 6 7 | 8 9 10 11 | 12 | 13
+    level                          4        |     3     |  1 |  0
+
+`inclusive` is another convention: the steps up to t are split by the digits of t + 1, and a stretch
+of 2^j steps is level j. There is then no level for step t alone.
+
+Source: Guo et al. 2025, Log-linear attention, section 3; Fenwick 1994 for the tree.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+States = dict[int, Tensor]
+
+
+def split(t: int, *, inclusive: bool = False) -> dict[int, range]:
+    """The definition: the steps of every level, as step t sees them, the oldest first."""
+    found, begin, end = {}, 0, t + inclusive
+    while begin < end:
+        size = 1 << ((end - begin).bit_length() - 1)
+        found[size.bit_length() - inclusive] = range(begin, begin + size)
+        begin += size
+    return found if inclusive else {**found, 0: range(t, t + 1)}
+
+
+def level_count(T: int, *, inclusive: bool = False) -> int:
+    """How many levels T steps need: ceil(log2 T) + 1, or floor(log2 T) + 1 if inclusive."""
+    return T.bit_length() if inclusive else (T - 1).bit_length() + 1
+
+
+def level_map(T: int, *, inclusive: bool = False, device: torch.device | None = None) -> Tensor:
+    """Int64["T T"], axes (reading step, writing step): the level, -1 for later writes.
+
+    Two steps are in different halves of a stretch of 2^(j+1) where j is the highest digit in which
+    they differ: the level is the number of binary digits of t xor s.
+    """
+    steps = torch.arange(T, device=device)
+    differ = (steps + inclusive)[:, None] ^ steps
+    # frexp: differ = m 2^e with m in [1/2, 1), so that e is the number of digits; exact.
+    digits = torch.frexp(differ.double()).exponent.long()
+    return torch.where(steps[:, None] >= steps, digits - int(inclusive), -1)
+
+
+def advance(states: States, new: Tensor, t: int, *, inclusive: bool = False) -> States:
+    """The states of the levels after step t, by level, from those after step t - 1.
+
+    All levels up to the lowest digit of t that is 1 become one; levels that hold nothing are left
+    out. There are at most `level_count` states at any time.
+
+    Args:
+        states: what was summed up per level, any shape; empty before step 0.
+        new: what step t writes, of the same shape.
+    """
+    lowest = lowest_digit(t + inclusive)
+    if lowest < 0:  # step 0, which has nothing to merge
+        return {0: new}
+    top = lowest if inclusive else lowest + 1
+    merged = [state for level, state in states.items() if level < top]
+    kept = {level: state for level, state in states.items() if level > top}
+    if inclusive:
+        return {**kept, top: sum(merged, new)}
+    return {**kept, top: sum(merged[1:], merged[0]), 0: new}
+
+
+def lowest_digit(n: int) -> int:
+    """The place of the lowest binary digit that is 1; -1 for 0."""
+    return (n & -n).bit_length() - 1
+
+
+def fenwick_product_sequential(
+    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
+) -> Tensor:
+    """The definition: o[t] = (sum over levels of weights[t, level] S[t, level])^T q[t].
+
+    S[t, level] is the sum of k[s] v[s]^T over the steps of that level. Arguments as
+    `fenwick_product`, which gives the same.
+    """
+    _check(q, k, v, weights, inclusive)
+    states: States = {}
+    outputs = []
+    for t in range(q.shape[-2]):
+        new = k[..., t, :, None] * v[..., t, None, :]
+        states = advance(states, new, t, inclusive=inclusive)
+        read = sum(weights[..., t, level, None, None] * S for level, S in states.items())
+        outputs.append((q[..., t, None, :] @ read)[..., 0, :])
+    return torch.stack(outputs, dim=-2)
+
+
+def fenwick_product(
+    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
+) -> Tensor:
+    """o[t] = sum over s <= t of weights[t, level(t, s)] (q[t] . k[s]) v[s], from all pairs.
+
+    Args:
+        q, k: Float["... T F"].
+        v: Float["... T M"].
+        weights: Float["... T L"], of every level at every step; L at least `level_count(T)`.
+        inclusive: the other convention of levels.
+
+    Returns:
+        Float["... T M"].
+
+    Raises:
+        ValueError: the shapes differ, T is 0, or there are too few levels.
+
+    Cost: T^2 (F + M) operations and T^2 numbers of memory.
+    """
+    _check(q, k, v, weights, inclusive)
+    return _pairs(q, k, v, weights, level_map(q.shape[-2], inclusive=inclusive, device=q.device))
+
+
+def fenwick_product_chunked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    *,
+    inclusive: bool = False,
+    chunk: int = 32,
+) -> Tensor:
+    """`fenwick_product` in O(T log T): pairs within chunks, and sums of whole chunks beyond.
+
+    All steps of a chunk split the chunks before it alike, and a level of 2^j of them is the first
+    half of a stretch of 2^(j+1): the sums of all stretches of one size are enough for a level.
+
+    Args:
+        chunk: steps, a power of two.
+
+    Raises:
+        ValueError: also where the chunk is no power of two.
+
+    Cost: T (chunk (F + M) + log2(T / chunk) F M) operations.
+    """
+    _check(q, k, v, weights, inclusive)
+    if chunk < 1 or chunk & (chunk - 1):
+        raise ValueError(f"the chunk is {chunk}; it must be a power of two")
+    T = q.shape[-2]
+    if chunk >= T:
+        return fenwick_product(q, k, v, weights, inclusive=inclusive)
+    if inclusive:  # a reading one step later, without a level for the step itself
+        q, weights, k, v = _later(q), _later(pad(weights, (1, 0))), _longer(k, 1), _longer(v, 1)
+    missing = -q.shape[-2] % chunk
+    parts = (_longer(part, missing).unflatten(-2, (-1, chunk)) for part in (q, k, v, weights))
+    q, k, v, weights = parts
+    o = _pairs(q, k, v, weights, level_map(chunk, device=q.device))
+    o = (o + _chunks_before(q, k.mT @ v, weights, chunk)).flatten(-3, -2)
+    return o[..., int(inclusive) : int(inclusive) + T, :]
+
+
+def _pairs(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
+    """The product within "... T" for the levels ["T T"] of all pairs."""
+    by_pair = weights.gather(-1, levels.clamp_min(0).expand(*weights.shape[:-2], -1, -1))
+    return ((q @ k.mT) * by_pair).masked_fill(levels < 0, 0) @ v
+
+
+def _chunks_before(q: Tensor, sums: Tensor, weights: Tensor, chunk: int) -> Tensor:
+    """["... C chunk M"]: what comes from earlier chunks, whose sums are ["... C F M"]."""
+    C, o = q.shape[-3], torch.zeros_like(q[..., :1] * sums[..., :1, :])
+    level = chunk.bit_length()
+    for j in range((C - 1).bit_length()):
+        # The stretches of 2^j chunks that have a later half beside them, and those halves.
+        firsts = sums[..., 0::2, :, :]
+        number = torch.arange(C, device=q.device)
+        later = (number >> j) % 2 == 1
+        source = firsts.index_select(-3, (number >> (j + 1)).clamp_max(firsts.shape[-3] - 1))
+        read = weights[..., level + j, None] * (q @ source)
+        o = o + torch.where(later[:, None, None], read, 0)
+        if sums.shape[-3] % 2:
+            sums = pad(sums, (0, 0, 0, 0, 0, 1))
+        sums = sums[..., 0::2, :, :] + sums[..., 1::2, :, :]
+    return o
+
+
+def _later(x: Tensor) -> Tensor:
+    """One step of zeros before "... T N"."""
+    return pad(x, (0, 0, 1, 0))
+
+
+def _longer(x: Tensor, steps: int) -> Tensor:
+    """Steps of zeros after "... T N"."""
+    return pad(x, (0, 0, 0, steps))
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, inclusive: bool) -> None:
+    shapes = [tuple(part.shape) for part in (q, k, v, weights)]
+    if q.shape != k.shape or len({shape[:-1] for shape in shapes}) > 1 or q.shape[-2] == 0:
+        raise ValueError(
+            f"q, k, v and weights are {shapes}; they must share all but the last axis, "
+            "q and k that too, and have at least one step"
+        )
+    needed = level_count(q.shape[-2], inclusive=inclusive)
+    if weights.shape[-1] < needed:
+        raise ValueError(
+            f"{weights.shape[-1]} levels, and {q.shape[-2]} steps need {needed}: give more weights"
+        )

@@ -1,0 +1,111 @@
+"""Queries, keys and values of several heads around any memory."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.mixers.gate import Kind, ReadOutGate
+from lab.mixers.linear import linear
+from lab.mixers.memory import Memory
+from lab.mixers.short_convolution import ShortConvolution
+
+Heads = tuple[Tensor, Tensor, Tensor]
+
+
+class MultiHead(nn.Module):
+    """y = W_o gate(norm(memory(q, k, v))), with q, k and v linear in x.
+
+    Args:
+        d_model: D.
+        memory: of H heads, K numbers a key and M a value.
+        bias: whether the four linear maps have one.
+        convolution: width of a short convolution of q, k and v, each channel by itself; 0 for none.
+        shift: whether keys are made of a[0] * x[t] + a[1] * x[t-1], a starting at (1, 0.5), so that
+            a value can be stored under the token before it.
+        norm: whether what a head reads is brought to a mean square of 1, with a weight each.
+        gate: of the read-out, as `ReadOutGate` lists them; none if None.
+        gate_start: first bias of the gate; None for no bias.
+        generator, dtype: of the initial draw.
+
+    Source: Vaswani et al. 2017 (heads); the convolution as in Yang et al. 2024 (DeltaNet).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        memory: Memory,
+        *,
+        bias: bool = False,
+        convolution: int = 0,
+        shift: bool = False,
+        norm: bool = False,
+        gate: Kind | None = None,
+        gate_start: float | None = 1.0,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        H, K, M = memory.heads, memory.d_key, memory.d_value
+        dense = partial(linear, bias=bias, generator=generator, dtype=dtype)
+        self.memory = memory
+        self.q, self.k = dense(d_model, H * K), dense(d_model, H * K)
+        self.v, self.out = dense(d_model, H * M), dense(H * M, d_model)
+        convolve = partial(ShortConvolution, generator=generator, dtype=dtype)
+        # One convolution of q, k and v side by side: every channel has its own kernel anyway.
+        self.convolution = convolve(H * (2 * K + M), convolution) if convolution else None
+        self.shift = convolve(d_model, 2, bias=False, start=(1.0, 0.5)) if shift else None
+        self.norm = nn.Parameter(torch.ones(H, M, dtype=dtype)) if norm else None
+        gates = partial(ReadOutGate, d_model, H, M, start=gate_start, dtype=dtype)
+        self.gate = None if gate is None else gates(gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["B T D"] to ["B T D"]."""
+        return self._written(self.memory(*self.heads(x), x).movedim(1, 2), x)
+
+    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """`forward` as a recurrence: ["B D"] and a state to ["B D"] and the next state."""
+        shifted, window, memory = (None, None, None) if state is None else state
+        seen = x_t
+        if self.shift is not None:
+            seen, shifted = self.shift.step(x_t, shifted)
+        joined = self._projected(x_t, seen)
+        if self.convolution is not None:
+            joined, window = self.convolution.step(joined, window)
+        o, memory = self.memory.step(*self._split(joined), x_t, memory)
+        return self._written(o, x_t), (shifted, window, memory)
+
+    def states(self, x: Tensor) -> Tensor:
+        """["B T ..."]: what the memory holds after every step."""
+        return self.memory.states(*self.heads(x), x)
+
+    def eigenvalues(self, x: Tensor) -> Tensor:
+        """Complex["B T n"]: what a step does to what was stored before."""
+        return self.memory.gains(*self.heads(x), x)
+
+    def heads(self, x: Tensor) -> Heads:
+        """q and k ["B H T K"] and v ["B H T M"] of x ["B T D"]."""
+        joined = self._projected(x, x if self.shift is None else self.shift(x))
+        if self.convolution is not None:
+            joined = self.convolution(joined)
+        q, k, v = (part.movedim(2, 1) for part in self._split(joined))
+        return q, k, v
+
+    def _projected(self, x: Tensor, seen: Tensor) -> Tensor:
+        """["... H(2K + M)"]: q and v of x, k of what the shift has made of it, side by side."""
+        return torch.cat([self.q(x), self.k(seen), self.v(x)], dim=-1)
+
+    def _split(self, joined: Tensor) -> Heads:
+        H, K, M = self.memory.heads, self.memory.d_key, self.memory.d_value
+        q, k, v = joined.split([H * K, H * K, H * M], dim=-1)
+        return q.unflatten(-1, (H, K)), k.unflatten(-1, (H, K)), v.unflatten(-1, (H, M))
+
+    def _written(self, o: Tensor, x: Tensor) -> Tensor:
+        """["... D"] from what the heads have read, ["... H M"]."""
+        if self.norm is not None:
+            o = self.norm * nn.functional.rms_norm(o, o.shape[-1:], eps=1e-6)
+        if self.gate is not None:
+            o = self.gate(o, x)
+        y: Tensor = self.out(o.flatten(-2))
+        return y

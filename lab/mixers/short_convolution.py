@@ -1,0 +1,119 @@
+"""A short causal convolution of every channel: what binds a token to those before it."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+class ShortConvolution(nn.Module):
+    """y[t] = sum over i < width of kernel[i] * x[t - i] (+ bias), every channel by itself.
+
+    Args:
+        channels: C.
+        width: steps, the present one included.
+        bias: whether there is one; it starts at zero.
+        start: first values of the kernel, newest step first, the same in every channel; drawn
+            uniformly in (-1, 1) / sqrt(width) if None.
+        generator, dtype: of the initial draw.
+
+    Raises:
+        ValueError: the width is below 1, or start has another one.
+
+    Source: Fu et al. 2023, Hungry hungry hippos (the shift); Gu & Dao 2023, Mamba.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        bias: bool = True,
+        start: tuple[float, ...] | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if width < 1 or (start is not None and len(start) != width):
+            raise ValueError(
+                f"a width of {width} with start {start}: 1 or more, and as many values"
+            )
+        drawn = (2 * torch.rand(width, channels, generator=generator, dtype=dtype) - 1) / math.sqrt(
+            width
+        )
+        given = None if start is None else torch.tensor(start, dtype=dtype)[:, None]
+        self.kernel = nn.Parameter(drawn if given is None else given.repeat(1, channels))
+        self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["B T C"] to ["B T C"]."""
+        return self._weighed([pad(x, (0, 0, i, 0))[:, : x.shape[1]] for i in range(self.width)])
+
+    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` as a recurrence: ["B C"] and the steps before, newest first ["B width-1 C"]."""
+        if state is None:
+            state = x_t.new_zeros(x_t.shape[0], self.width - 1, x_t.shape[1])
+        window = torch.cat([x_t[:, None], state], dim=1)
+        return self._weighed(list(window.unbind(1))), window[:, : self.width - 1]
+
+    @property
+    def width(self) -> int:
+        """Steps that reach the output."""
+        return self.kernel.shape[0]
+
+    def _weighed(self, delayed: list[Tensor]) -> Tensor:
+        y = delayed[0] * self.kernel[0]
+        for i, x in enumerate(delayed[1:], start=1):
+            y = y + x * self.kernel[i]
+        return y if self.bias is None else y + self.bias
+
+
+class Convolved(nn.Module):
+    """Any mixer behind a short convolution: mixer(silu(convolution(x))).
+
+    Args:
+        mixer: ["B T D"] to ["B T D"], with a step form.
+        d_model: D.
+        width: of the convolution, in steps.
+        generator, dtype: of the initial draw.
+    """
+
+    def __init__(
+        self,
+        mixer: nn.Module,
+        d_model: int,
+        width: int,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.mixer: Any = mixer
+        self.convolution = ShortConvolution(d_model, width, generator=generator, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["B T D"] to ["B T D"]."""
+        y: Tensor = self.mixer(self._convolved(x))
+        return y
+
+    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """`forward` as a recurrence; the state is that of the convolution and of the mixer."""
+        window, inner = (None, None) if state is None else state
+        seen, window = self.convolution.step(x_t, window)
+        y_t, inner = self.mixer.step(nn.functional.silu(seen), inner)
+        return y_t, (window, inner)
+
+    def states(self, x: Tensor) -> Tensor:
+        """["B T ..."]: those of the mixer."""
+        found: Tensor = self.mixer.states(self._convolved(x))
+        return found
+
+    def eigenvalues(self, x: Tensor) -> Tensor:
+        """Complex["B T N"]: those of the mixer."""
+        found: Tensor = self.mixer.eigenvalues(self._convolved(x))
+        return found
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(self.convolution(x))

@@ -1,0 +1,56 @@
+"""How sure the mean of a few seeds is."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Interval(NamedTuple):
+    """A mean, and the ends of the interval around it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_interval(
+    differences: Tensor | Sequence[float],
+    generator: torch.Generator,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+) -> Interval:
+    """The mean of paired differences, and its percentile bootstrap interval.
+
+    Of a pair only the difference is kept, so that what two arms share, such as a seed whose data
+    are hard, is not counted as noise. Means of n differences drawn with replacement are computed
+    many times, and the middle `level` of them is the interval. It depends on the numbers and on
+    the state of the generator, and on nothing else. Of few numbers it is too narrow: of 8 normal
+    ones, "95 %" holds the true mean about 89 times in 100.
+
+    Args:
+        differences: Float["n"], one number per pair, in any unit.
+        generator: of the draws, on the CPU.
+        level: how much of the means the interval holds.
+        resamples: how many means.
+
+    Raises:
+        ValueError: fewer than two differences, one that is not finite, a level that is not between
+            0 and 1, or no resamples.
+
+    Source: Efron 1979, Bootstrap methods: another look at the jackknife.
+    """
+    values = torch.as_tensor(differences, dtype=torch.float64)
+    if values.ndim != 1 or len(values) < 2 or not values.isfinite().all():
+        raise ValueError(f"differences are {values.tolist()}: give two or more finite numbers")
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(
+            f"level {level}, resamples {resamples}: between 0 and 1, and at least 1, are needed"
+        )
+    drawn = torch.randint(len(values), (resamples, len(values)), generator=generator)
+    means = values[drawn].mean(1)
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = means.quantile(ends).tolist()
+    return Interval(values.mean().item(), low, high)
