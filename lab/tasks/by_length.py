@@ -1,0 +1,57 @@
+"""A task that is another one at every length."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from lab.tasks.base import Batch, Task
+
+
+class ByLength:
+    """Recall of 4 pairs in 13 steps, of 8 in 25, and so on: one model learns all of them.
+
+    Args:
+        tasks: what the task is at each length. They share one loss; of tasks of tokens, the widest
+            vocabulary is that of all.
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, tasks: Mapping[int, Task]) -> None:
+        if not tasks:
+            raise ValueError("there are no tasks: give at least one length")
+        self.tasks = dict(tasks)
+        self.vocabulary = max(getattr(task, "vocabulary", 0) for task in self.tasks.values())
+        self.classes = max(getattr(task, "classes", 0) for task in self.tasks.values())
+
+    def at(self, length: int) -> Task:
+        """The task of that length.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if length not in self.tasks:
+            raise ValueError(f"there is no task of {length} steps, only of {sorted(self.tasks)}")
+        return self.tasks[length]
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """`batch` examples of the task of that length."""
+        return self.at(length).sample(batch, length, generator)
+
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """[]: that of the tasks."""
+        return self.at(batch.targets.shape[1]).loss(model, batch)
+
+    def chance(self, length: int) -> float:
+        """That of the task of that length."""
+        return self.at(length).chance(length)
+
+    def floor(self, length: int) -> float:
+        """That of the task of that length."""
+        return self.at(length).floor(length)
+
+    def distinct_inputs(self, length: int) -> float:
+        """Those of the task of that length."""
+        return self.at(length).distinct_inputs(length)
