@@ -51,7 +51,8 @@ class SequenceModel(nn.Module):
         mixers: one a layer, ["B T D"] to ["B T D"].
         channels: one a layer, on every step alone; none if None.
         positions: learned position embeddings, for sequences up to that length; 0 for none. Longer
-            sequences are a ValueError.
+            sequences are a ValueError, unless `shared_last`.
+        shared_last: whether all later steps have the last of them, so that any length will do.
         norm: "rms" or "layer", with weights.
         head: ["... D"] to ["... classes"]; a dense layer if None.
         generator: the stream of the initial draw.
@@ -69,6 +70,7 @@ class SequenceModel(nn.Module):
         *,
         channels: Sequence[nn.Module] | None = None,
         positions: int = 0,
+        shared_last: bool = False,
         norm: Norm = "rms",
         head: nn.Module | None = None,
         generator: torch.Generator | None = None,
@@ -89,6 +91,7 @@ class SequenceModel(nn.Module):
             if positions
             else None
         )
+        self.shared_last = shared_last
         # Called, not looked into: what a mixer returns is its own affair.
         self.mixers: Any = nn.ModuleList(mixers)
         self.mixer_norms: Any = norms(len(mixers))
@@ -142,6 +145,9 @@ class SequenceModel(nn.Module):
     def _position(self, steps: slice) -> Tensor:
         """["steps D"]: the embeddings of some positions."""
         assert self.positions is not None
+        if self.shared_last:
+            each = torch.arange(steps.start, steps.stop, device=self.positions.device)
+            return look_up(self.positions, each.clamp_max(len(self.positions) - 1))
         if steps.stop > len(self.positions):
             longest = len(self.positions)
             raise ValueError(f"{steps.stop} steps, and there are positions for {longest} at most")

@@ -105,6 +105,15 @@ def test_a_dense_layer_is_drawn_as_torch_draws_it():
     assert linear(3, 4, bias=False).bias is None
 
 
+def test_later_steps_may_share_the_last_position():
+    examined, few = model(positions=9), model(positions=4)
+    few.shared_last = True
+    positions = few.positions[[0, 1, 2, 3, 3, 3, 3, 3, 3]]
+    examined.load_state_dict(few.state_dict() | {"positions": positions})
+    assert gap(few(tokens()), examined(tokens())) < 1e-12
+    assert gap(unroll(few, tokens()), examined(tokens())) < 1e-12
+
+
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="9 steps, and there are positions for 4 at most"):
         model(positions=4)(tokens())

@@ -322,6 +322,38 @@ def test_rates_are_checked_against_the_parameters():
         fit(layer(), oscillators(), seed=0, **{**SETTINGS, "lr": {"B": 0.1}})
 
 
+class Scaled(Kernel):
+    """A model with a plain attribute that is no parameter and no buffer."""
+
+    scale = 1.0
+
+    def forward(self, x, length):
+        return self.scale * super().forward(x, length)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_before_every_update_an_attribute_can_be_set(count):
+    models, seen = [Scaled() for _ in range(count)], []
+
+    def prepare(step):
+        seen.append(step)
+        for model in models:
+            model.scale = 0.0 if step < 5 else 1.0  # until then nothing is learned
+
+    tasks, seeds = [oscillators()] * count, range(count)
+    histories = fit_together(models, tasks, seeds=seeds, before_update=prepare, **SETTINGS)
+    late = SETTINGS | {"steps": 5}
+    still = [Scaled() for _ in range(count)]
+    for model in still:
+        model.scale = 0.0
+    without = fit_together(still, tasks, seeds=seeds, **late)
+    assert seen == list(range(12))
+    for history, early, model in zip(histories, without, models, strict=True):
+        assert torch.equal(history.loss[:5], early.loss)
+        assert model.kernel.abs().sum() > 0
+    assert not still[0].kernel.any()
+
+
 def test_lengths_are_taken_in_turns():
     lengths = []
 

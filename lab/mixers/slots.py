@@ -32,8 +32,8 @@ class SoftSlots(Memory):
 
     Args:
         heads, d_key, d_value: H, the number of slots m of a head, and M.
-        mu: the sharpness, an inverse temperature, above 0. An attribute: it may be changed between
-            updates, and of models that train side by side the first one's counts.
+        mu: the sharpness, an inverse temperature, above 0. A plain attribute: it may be changed
+            between updates, in all models that train side by side.
         d_model: D, where there is a decay a = -softplus(W x + b), one per head; 0 for a = 0.
         decay: softplus(b) at the start, above 0.
         generator, dtype: of the initial draw.

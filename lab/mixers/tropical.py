@@ -179,14 +179,19 @@ def sharpen(model: nn.Module, mu: float) -> None:
             module.mu = mu
 
 
-def geometric(step: int, steps: int, most: float, share: float = 0.8) -> float:
-    """mu from 1 to `most`, by equal factors over the first `share` of the steps."""
-    return float(most ** min(1.0, step / (share * steps)))
+def geometric(step: int, steps: int, most: float, begin: float = 0.0, end: float = 0.8) -> float:
+    """mu from 1 to `most` by equal factors, between two shares of the steps."""
+    return float(most ** _done(step / steps, begin, end))
 
 
-def straight(step: int, steps: int, most: float, share: float = 0.8) -> float:
-    """mu from 1 to `most`, by equal amounts over the first `share` of the steps."""
-    return 1.0 + (most - 1.0) * min(1.0, step / (share * steps))
+def straight(step: int, steps: int, most: float, begin: float = 0.0, end: float = 0.8) -> float:
+    """mu from 1 to `most` by equal amounts, between two shares of the steps."""
+    return 1.0 + (most - 1.0) * _done(step / steps, begin, end)
+
+
+def _done(share: float, begin: float, end: float) -> float:
+    """How far between `begin` and `end`, 0 before and 1 after."""
+    return min(1.0, max(0.0, (share - begin) / (end - begin)))
 
 
 def _through(soft: Tensor, hard: Tensor) -> Tensor:
