@@ -123,8 +123,8 @@ def test_it_is_its_definition(name, inputs):
     assert gap(memory(*inputs), definition(memory, *inputs)) < 1e-12
 
 
-# Worst gap in 300 draws: 5e-7. The bound leaves room for weights of cosFormer that are all but zero,
-# whose average is divided by little.
+# Worst gap in 300 draws: 5e-7. The bound leaves room for weights of cosFormer that are all but
+# zero, whose average is divided by little.
 @every_memory
 @settings(deadline=None, max_examples=25)
 @given(inputs=sizes)
