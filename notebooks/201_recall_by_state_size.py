@@ -49,11 +49,12 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import display
 
-from lab import audit, executed, figures, recall_curve
+from lab import audit, executed, figures
 from lab.evidence import Evidence
 from lab.panels import Choice, Panel, Slider
 from lab.recall_curve import TASK, by_state, rows_of
 from lab.seeding import stream
+from lab.tasks.retrieval import RANDOM
 
 evidence = Evidence("201", title="What recall costs in bytes", reported={}, parameters=asdict(p))
 
@@ -88,7 +89,7 @@ if missing:
 
 LEVELS = {
     "a guess": TASK.chance_accuracy,
-    "any value of the sequence": TASK.ceilings[recall_curve.RANDOM],
+    "any value of the sequence": TASK.ceilings[RANDOM],
 }
 display(figures.recall(
     by_state(rows), levels=LEVELS, needed=TASK.bits(TASK.length) / 8,
