@@ -517,7 +517,7 @@ Panel(draw_eigenvalues, arm=Choice("arm", list(MIXERS)),
 #
 # At every one of 10,000 steps the token that makes the state of the first layer largest; in the polar
 # form it must stay below what the largest gain and the largest force of any token allow. The implicit
-# form has no such bound, and it is not needed to go looking for strange inputs to see that.
+# form has no such bound. The choice is greedy, so that what it does not reach may still be reached.
 
 
 # %%
@@ -538,12 +538,17 @@ def attacked(kind, seed):
     return torch.stack(found), torch.stack(bounds)
 
 
-attacks = {kind: attacked(kind, 0) for kind in ("OscGate", "OscGate, implicit")}
+attacks = {
+    kind: [attacked(kind, seed) for seed in range(len(p.copy_seeds))]
+    for kind in ("OscGate", "OscGate, implicit")
+}
 
 # %% tags=["nbval-ignore-output"]
 figures.lines(
-    {kind: size.log10()[::50] for kind, (size, _) in attacks.items()}
-    | {"bound, OscGate": attacks["OscGate"][1].log10()[::50]},
+    {f"{kind}, seed {seed}": size.log10()[::50] for kind, runs in attacks.items()
+     for seed, (size, _) in zip(p.copy_seeds, runs, strict=True)}
+    | {f"bound, seed {seed}": bound.log10()[::50]
+       for seed, (_, bound) in zip(p.copy_seeds, attacks["OscGate"], strict=True)},
     x=torch.arange(0, STEPS, 50), x_title="step", y_title="log10 of the state's size",
     title="Tokens chosen to make the state large",
 )  # fmt: skip
@@ -672,16 +677,21 @@ for kind, other in (("OscGate", "damping only"), ("frequency only", "damping onl
 
 # %%
 free = max(10 ** each.max().item() for name, each in grown.items() if name.startswith("polar"))
-size, bound = attacks["OscGate"]
+used = max((size / bound).max().item() for size, bound in attacks["OscGate"])
 for value, what in ((free, "growth without a drive, over the bound 1"),
                     (aligned.max(), "driven, size / bound"),
-                    ((size / bound).max(), "a trained layer, size / bound")):  # fmt: skip
+                    (used, "trained layers, size / bound")):  # fmt: skip
     check("C3", value, "<=", 1 + 1e-9, metric=f"polar form, {what}")
 pumped = grown["implicit, pump"][-1]
 check("E", pumped, "<", 308, kind="context", metric="implicit form, log10 of growth")
-finite = int(attacks["OscGate, implicit"][0].isfinite().sum())
+finite = min(int(size.isfinite().sum()) for size, _ in attacks["OscGate, implicit"])
 check(
-    "E", finite, ">=", STEPS, kind="context", metric="a trained implicit layer, steps to overflow"
+    "E",
+    finite,
+    ">=",
+    STEPS,
+    kind="context",
+    metric="trained implicit layers, least steps to overflow",
 )
 for kind in ("OscGate", "damping only"):
     for token, rows in KINDS.items():
@@ -725,8 +735,9 @@ print("\n".join(s for s in evidence.statuses().splitlines() if not s.startswith(
 # well, short trials (not shown) learned nothing; a spread of angles over the modes was what did it.
 #
 # **Stability.** "By construction" holds for the polar form alone, which keeps of the oscillator no more
-# than the angle. The implicit form is safe for one frequency; rises of frequency pump it, and a
-# trained layer has tokens that do so until its state leaves double precision. No state was that
+# than the angle. The implicit form is safe for one frequency, and rises of frequency pump it. Whether
+# a trained layer has tokens that do so differs between seeds: those of this run are in the figure
+# above, and in a trial (not shown) one left double precision within 3,000 steps. No state was that
 # large in training: sequences that pump are not those of the task.
 #
 # **Copying by index.** S1 measures how soon a mixer learns to imitate a delay line: on 5,000 sequences
