@@ -46,8 +46,9 @@ def measure(
     narrow window of them.
 
     Args:
-        mixers: by name, what makes a mixer for D_MODEL channels from a size and a generator. What
-            size means is the mixer's affair (numbers in a key, slots); it decides the state.
+        mixers: by name, what makes a mixer for D_MODEL channels from a size and a generator. It
+            has to bring the short convolution, of width CONVOLUTION. What size means is the
+            mixer's affair (numbers in a key, slots); it decides the state.
         seeds: of the models; those of one mixer and size train side by side.
         steps: updates.
         sizes: as above.
@@ -60,9 +61,14 @@ def measure(
         the state after the sequence, the bits that it must hold, and the accuracy in evaluation
         mode.
 
+    Raises:
+        ValueError: learning rates are given by name, for other mixers than these.
+
     Source: the task and the plot are those of Arora et al. 2023, Zoology, and 2024, Based.
     """
-    rates = dict.fromkeys(mixers, lr) if isinstance(lr, float) else lr
+    rates = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(mixers, float(lr))
+    if set(rates) != set(mixers):  # before anything trains: an error later would lose what has
+        raise ValueError(f"lr is given for {sorted(rates)}, the mixers are {sorted(mixers)}")
     return [
         row
         for name, build in mixers.items()

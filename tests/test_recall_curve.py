@@ -63,6 +63,16 @@ def test_a_mixer_may_have_its_own_rate_and_training():
     assert rates == [(3e-3, 1)]
 
 
+def test_rates_for_other_mixers_stop_before_anything_trains():
+    def train(*_, **__):
+        raise AssertionError("nothing may be trained")
+
+    with pytest.raises(
+        ValueError, match=r"lr is given for \['softmax'\], the mixers are \['linear'\]"
+    ):
+        measure({"linear": linear}, seeds=[0], lr={"softmax": 1e-2}, train=train)
+
+
 def test_rows_come_back_from_the_records_that_have_some(rows):
     with_rows, without = (Evidence(n, title="Recall", reported={}) for n in ("014", "015"))
     with_rows.table(recall_curve.TABLE, rows)

@@ -17,9 +17,6 @@ from scan_cases import CASES, SINGLE, Case, Random, one_matrix
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    # Triton reads it when a kernel is defined, so before anything imports one.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.importorskip("triton")
 
 from lab.scan import gpu  # noqa: E402

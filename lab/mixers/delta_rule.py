@@ -12,8 +12,8 @@ from lab.mixers.memory import Memory
 class DeltaRule(Memory):
     """S[t] = S[t-1] + beta k (v - S[t-1]^T k)^T, o[t] = S[t]^T q[t], from an empty state.
 
-    k and q have length 1 and beta = sigmoid(W x + b) in (0, 1). With keys at right angles to one
-    another K of them are stored without any error. `DeltaNet` is the relative for state tracking,
+    k and q have length 1 and beta = sigmoid(W x + b) in (0, 1). K keys at right angles to
+    one another are stored without disturbing each other. `DeltaNet` is the relative for tracking,
     with a learned first state, reflections and routings.
 
     Args:

@@ -28,8 +28,8 @@ class ReadOutGate(nn.Module):
         dtype: of the parameters.
 
     Raises:
-        ValueError: there is no such kind; or there is no b, where the gate would be zero for good
-            ("silu") or nothing at all ("constant").
+        ValueError: there is no such kind; or there is no b, where the gate would start at zero
+            ("silu") or be nothing at all ("constant").
 
     Source: Qiu et al. 2025, Gated attention for large language models (after softmax attention);
     Sun et al. 2023, Retentive network; Yang et al. 2024, Gated linear attention.

@@ -114,7 +114,7 @@ class LinearAttention(LinearMemory):
         feature: f. ReLU can be zero for all keys of a sequence; `EPSILON` keeps o finite then.
         normalise: whether o is divided by the sum of the weights, which must not be negative.
         d_model: D, where there are gains a = exp(-softplus(W x + b)), one per head; 0 for a = 1.
-        decay: softplus(b) at the start, above 0, what a step takes off log a where W x = 0.
+        decay: softplus(b) at the start, above 0, -log a where W x = 0.
         generator, dtype: of the initial draw.
 
     Raises:

@@ -29,7 +29,8 @@ class MultiHead(nn.Module):
         gate_start: first bias of the gate; None for no bias.
         generator, dtype: of the initial draw.
 
-    Source: Vaswani et al. 2017 (heads); the convolution as in Yang et al. 2024 (DeltaNet).
+    Source: Vaswani et al. 2017 (heads); the convolution as in Yang et al. 2024
+    (DeltaNet), but without the SiLU behind it.
     """
 
     def __init__(

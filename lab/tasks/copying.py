@@ -38,8 +38,8 @@ class IndexedCopying(Retrieval):
     Where an example is longer than `length`, BLANK ("spaced") or PAD ("packed") fills up the "end",
     or the gap "between" content and queries. Unscored targets (.) are 0.
 
-    Nothing here needs selection: in a delay line of `content` steps or more, all of the content is
-    at known places when the query comes. See `SelectiveCopying`.
+    Nothing here needs selection: in a delay line that reaches back to the first step, all of the
+    content is at known places when the query comes. See `SelectiveCopying`.
 
     Tokens: PAD 0, BLANK or SEP 1, index j is 2 + j, then the symbols. Every token is a class.
 
