@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .PHONY: help setup run smoke test regress lab lint known-notebook
 
 PYTHON ?= python3
+# Those for which constraints.txt is resolved; pyproject.toml lists them.
+PYTHONS := 3.11 to 3.14
 NN ?= 004
 LAB_FLAGS ?=
 
@@ -69,16 +71,16 @@ known-notebook:
 # Touched last of all, so that an interrupted installation goes on where it was.
 $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
-	.venv/bin/python -m pip install -c constraints.txt -e .[dev]
+	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,dev]
 	@.venv/bin/jupytext-config --settings-file $(LAB_DEFAULTS) set-default-viewer python
 	@touch $@
 
 define NEW_ENVIRONMENT
   stop() { echo "$$1: name another one, as in make PYTHON=python3.12 setup." >&2; exit 1; }; \
   command -v "$(PYTHON)" >/dev/null \
-    || stop "Python 3.11 or newer is needed, and there is no $(PYTHON) here"; \
-  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-    || stop "Python 3.11 or newer is needed, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1)"; \
+    || stop "Python $(PYTHONS) is needed, and there is no $(PYTHON) here"; \
+  "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+    || stop "Python $(PYTHONS) is needed, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1)"; \
   "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
     || stop "$(PYTHON) lacks the modules venv and ensurepip (on Debian, install python3-venv)"; \
   echo "$(PYTHON) -m venv --clear .venv"; "$(PYTHON)" -m venv --clear .venv

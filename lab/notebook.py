@@ -10,6 +10,7 @@ import io
 import linecache
 import math
 import re
+import sys
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
@@ -111,9 +112,8 @@ def parameters() -> Any:
             or there is none; or this is not called from a notebook.
     """
     # IPython takes half a second to import, and where it is not imported yet, no notebook runs.
-    from IPython import get_ipython
-
-    shell = get_ipython()
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
     if shell is None:
         raise ParameterError(
             "lab.parameters() was called outside a notebook: call it in a cell, under papermill or "

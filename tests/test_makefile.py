@@ -20,7 +20,7 @@ case "$*" in
   "-m pip install"*) test ! -e {folder}/offline ;;
 esac
 """
-OLD_PYTHON = '#!/bin/sh\ntest "$1" = --version && echo "Python 3.9.2" && exit 0\nexit 1\n'
+OTHER_PYTHON = '#!/bin/sh\ntest "$1" = --version && echo "Python {}" && exit 0\nexit 1\n'
 BARE_PYTHON = '#!/bin/sh\ncase "$*" in *venv*) exit 1 ;; esac\n'
 
 
@@ -54,8 +54,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "Python 3.11 or newer is needed, and there is no {} here"),
-        (OLD_PYTHON, "Python 3.11 or newer is needed, and {} is Python 3.9.2"),
+        (None, "Python 3.11 to 3.14 is needed, and there is no {} here"),
+        (OTHER_PYTHON.format("3.9.2"), "Python 3.11 to 3.14 is needed, and {} is Python 3.9.2"),
         (BARE_PYTHON, "{} lacks the modules venv and ensurepip (on Debian, install python3-venv)"),
     ],
 )
@@ -76,7 +76,7 @@ def test_setup_is_resumed_after_an_interruption_and_done_once(folder):
     (folder / "offline").unlink()
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
-    install = "-m pip install -c constraints.txt -e .[dev]"
+    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,dev]"
     assert calls.read_text().splitlines() == ["-m pip --version", install]  # no second environment
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
@@ -129,3 +129,18 @@ def test_a_run_that_stops_ends_in_one_sentence_about_itself(folder, target):
 def test_help_lists_every_target(folder):
     shown = [line.split()[1] for line in make(folder).stdout.splitlines()]
     assert shown == ["help", "setup", "run", "smoke", "test", "regress", "lab", "lint"]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_taken"),
+    [((3, 10, 13), False), ((3, 11, 0), True), ((3, 14, 9), True), ((3, 15, 0), False)],
+)
+def test_setup_takes_the_pythons_that_the_metadata_name(folder, version, is_taken):
+    # This Python, which says that it is another one, asked for what decides and no more.
+    answer = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+    text = f'#!/bin/sh\ntest "$1" = -c && exec {sys.executable} -c "{answer}" "$2"\nexit 1\n'
+    done = make(folder, "setup", f"PYTHON={script(folder / 'python9', text)}")
+    assert done.returncode != 0
+    assert ("Python 3.11 to 3.14 is needed" not in done.stderr) is is_taken
+    named = (folder / "pyproject.toml").read_text(encoding="utf-8")
+    assert (f"Python :: {version[0]}.{version[1]}" in named) is is_taken

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from scipy.special import exp1
 from torch import Tensor
 from torch.nn import functional
 
@@ -209,6 +208,9 @@ def mean_decay(time: Tensor) -> Tensor:
     Returns:
         Float64["..."].
     """
+    # Imported here: models train without it.
+    from scipy.special import exp1
+
     (a, b), (c, d) = OMEGA, ZETA
     safe = torch.where(time > 0, time, torch.ones_like(time))
 

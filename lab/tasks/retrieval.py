@@ -3,11 +3,10 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from scipy.stats import poisson
 from torch import Tensor
 
 from lab.tasks.base import Batch, masked_cross_entropy
@@ -121,13 +120,22 @@ def _none_above(most: int, draws: int, symbols: int) -> float:
     1/i!, given that they sum to P, it is the same number, and nothing overflows.
     """
     counts = np.arange(draws + 1)
-    one = np.where(counts <= most, poisson.pmf(counts, draws / symbols), 0.0)
+    one = np.where(counts <= most, _poisson(counts, draws / symbols), 0.0)
     all_symbols = np.eye(1, draws + 1)[0]  # the count of no symbols: 0
     for bit in bin(symbols)[2:]:  # their power, by squaring; sums above P cannot come down again
         all_symbols = np.convolve(all_symbols, all_symbols)[: draws + 1]
         if bit == "1":
             all_symbols = np.convolve(all_symbols, one)[: draws + 1]
-    return float(all_symbols[draws] / poisson.pmf(draws, draws))
+    return float(all_symbols[draws] / _poisson(draws, draws))
+
+
+def _poisson(count: Any, mean: float) -> Any:
+    """Float64 of the shape of `count`: how likely a Poisson variable of that mean is to be it."""
+    # Imported here: models train without it. scipy.stats has the same function, bit for bit, but
+    # takes more than twice as long to import.
+    from scipy.special import gammaln, xlogy
+
+    return np.exp(xlogy(count, mean) - gammaln(count + 1) - mean)
 
 
 # --- draws ---------------------------------------------------------------------------------------
