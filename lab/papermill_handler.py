@@ -22,7 +22,7 @@ from papermill.models import Parameter
 from papermill.translators import PythonTranslator, papermill_translators
 
 from lab import papermill_checks
-from lab.executed import is_finished, previous
+from lab.executed import TEMPLATE, is_finished, previous
 from lab.files import write_bytes, write_text
 from lab.notebook import ParameterError, declarations, is_declaration, shorten
 from lab.papermill_checks import NotebookError
@@ -30,9 +30,8 @@ from lab.papermill_checks import NotebookError
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-# The experiment of notebooks/_template.py, and how a file of an experiment begins.
-TEMPLATE = "NNN"
-NUMBER = re.compile(r"(\d{3}|NNN)_")
+# How the file of an experiment begins.
+NUMBER = re.compile(rf"(\d{{3}}|{TEMPLATE})_")
 
 # What IPython would run and Python cannot read: %magic, !command, ?help, help?, x = !command.
 IPYTHON = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!]|[%\w.]+\s*\?{1,2}\s*$)")

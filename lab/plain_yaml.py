@@ -27,6 +27,10 @@ class PlainError(ValueError):
     """A text is no plain YAML; the message is one sentence with the place and the remedy."""
 
 
+class EmptyError(PlainError):
+    """A text holds nothing, or comments alone."""
+
+
 class _Loader(yaml.SafeLoader):
     """Without dates, as in papermill: they are text."""
 
@@ -44,7 +48,8 @@ def load(text: str, label: str) -> Any:
         label: what to call the text in an error, such as the name of its file.
 
     Raises:
-        PlainError: the text is empty, too long, no YAML, more than one document, or not plain: it
+        EmptyError: there is nothing in it.
+        PlainError: the text is too long, no YAML, more than one document, or not plain: it
             holds an anchor, an alias, a merge or a tag; a key twice, or a key that is not text; a
             number in another spelling than decimal; or nan or infinity.
     """
@@ -89,7 +94,7 @@ class _Reader:
     def document(self) -> Any:
         self.loader.get_event()
         if self.loader.check_event(yaml.StreamEndEvent):
-            raise PlainError(f"{self.label} is empty: write NAME: VALUE, or leave it out")
+            raise EmptyError(f"{self.label} is empty: write NAME: VALUE, or leave it out")
         self.loader.get_event()
         value = self.value(self.loader.get_event(), depth=0)
         self.loader.get_event()
