@@ -45,8 +45,9 @@ def folder(tmp_path):
     """A checkout with two notebooks and nothing installed."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("notebooks/004_osc_dplr.py", "notebooks/022_other.py", "params/004.yaml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    notebooks = ("notebooks/004_osc_dplr.py", "notebooks/022_other.py")
+    for name in (*notebooks, "params/004.yaml", "params/022.yaml", "params/smoke/004.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     return tmp_path
 
@@ -97,13 +98,53 @@ def test_an_unknown_notebook_is_told_those_that_exist(folder):
     ("arguments", "command"),
     [
         (["run"], "papermill notebooks/004_osc_dplr.py executed/004.ipynb -f params/004.yaml"),
-        (["run", "NN=022"], "papermill notebooks/022_other.py executed/022.ipynb"),
-        (["smoke"], "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb"),
+        (
+            ["run", "NN=022"],
+            "papermill notebooks/022_other.py executed/022.ipynb -f params/022.yaml",
+        ),
+        (
+            ["smoke"],
+            "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb -f params/smoke/004.yaml",
+        ),
+        (["stale"], "python -m lab.research_log --stale executed"),
     ],
 )
 def test_run_is_one_papermill_command(folder, arguments, command):
     done = make(folder, "-n", *arguments)
     assert command in [line.strip(" \\") for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def installed(folder):
+    """The same checkout after `make setup`, with a papermill that only says that it was called."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "installed").touch()
+    script(folder / ".venv/bin/papermill", "#!/bin/sh\necho called\nexit 1\n")
+    return folder
+
+
+@pytest.mark.parametrize(("target", "name"), [("run", "022.yaml"), ("smoke", "smoke/022.yaml")])
+def test_a_run_without_its_parameters_is_one_sentence(installed, target, name):
+    (installed / "params" / name).unlink(missing_ok=True)
+    done = make(installed, target, "NN=022")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == (
+        f"There is no params/{name}: write it (params/004.yaml is an example), or run the notebook "
+        "at its defaults with papermill notebooks/022_other.py out.ipynb."
+    )
+    assert "called" not in done.stdout
+    assert not (installed / "executed").exists()
+
+
+def test_two_notebooks_of_one_number_are_named(installed):
+    (installed / "notebooks" / "004_again.py").touch()
+    done = make(installed, "run")
+    assert done.returncode != 0
+    names = "notebooks/004_again.py notebooks/004_osc_dplr.py"
+    assert done.stderr.splitlines()[0] == (
+        f"Several notebooks are 004: rename all but one of {names}."
+    )
+    assert "called" not in done.stdout
 
 
 @pytest.mark.parametrize("target", ["run", "smoke"])
@@ -128,7 +169,7 @@ def test_a_run_that_stops_ends_in_one_sentence_about_itself(folder, target):
 
 def test_help_lists_every_target(folder):
     shown = [line.split()[1] for line in make(folder).stdout.splitlines()]
-    assert shown == ["help", "setup", "run", "smoke", "test", "regress", "lab", "lint"]
+    assert shown == ["help", "setup", "run", "smoke", "test", "regress", "stale", "lab", "lint"]
 
 
 @pytest.mark.parametrize(
