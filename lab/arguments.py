@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -22,11 +23,11 @@ def whole(where: str, name: str, value: Any, least: int | None = None) -> int:
         ValueError: it is not; says where, the name, the value, and what was expected.
     """
     bound = "" if least is None else f"at least {least}"
-    try:
-        # An array of one number has an index, too, and is a list all the same.
-        number = None if _is_truth(value) or getattr(value, "ndim", 0) else operator.index(value)
-    except TypeError:
-        number = None
+    number: int | None = None
+    # An array of one number has an index, too, and is a list all the same.
+    if not _is_truth(value) and not getattr(value, "ndim", 0):
+        with suppress(TypeError):
+            number = operator.index(value)
     if number is None:
         refuse(where, name, value, ", ".join(filter(None, ["a whole number", bound])))
     if least is not None and number < least:

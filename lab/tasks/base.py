@@ -46,8 +46,8 @@ def check_request(task: object, batch: int, length: int, generator: torch.Genera
     """Stop unless `sample` of a task is asked for what can be drawn.
 
     Raises:
-        ValueError: batch is no whole number of at least 0, or length none of at least 1, or there is
-            no generator.
+        ValueError: batch is no whole number of at least 0, or length none of at least 1, or there
+            is no generator.
     """
     where = f"{type(task).__name__}.sample"
     whole(where, "batch", batch, least=0)
