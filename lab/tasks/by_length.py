@@ -33,7 +33,8 @@ class ByLength:
         Raises:
             ValueError: there is none.
         """
-        if whole("ByLength", "length", length) not in self.tasks:
+        length = whole("ByLength", "length", length)
+        if length not in self.tasks:
             raise ValueError(f"there is no task of {length} steps, only of {sorted(self.tasks)}")
         return self.tasks[length]
 
