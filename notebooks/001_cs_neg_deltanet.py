@@ -311,7 +311,8 @@ def train(task, arms, *, steps, data=None, shortest=2, **sizes):
         histories = fit_together(
             models, data or [task] * len(models), seeds=p.seeds, steps=steps, batch=p.batch,
             length=longer(steps, shortest), lr=3e-3, schedule="warmup-cosine", clip=1.0,
-            optimizer=partial(torch.optim.AdamW, weight_decay=0.01, fused=True), device="cpu", label=arm,
+            optimizer=partial(torch.optim.AdamW, weight_decay=0.01, fused=True), decay="all",
+            device="cpu", label=arm,
         )  # fmt: skip
         trained[arm] = Trained(task, models, torch.stack([h.loss for h in histories]))
     return trained

@@ -211,7 +211,7 @@ histories = fit_together(
     originals,
     [Stored(anonymous, 8000, TRAIN, stream(seed, "training set")) for seed in p.seeds],
     seeds=p.seeds, steps=p.reported_steps, batch=32, length=TRAIN, lr=1e-3,
-    optimizer=torch.optim.AdamW, device=p.device, label="as reported",
+    optimizer=torch.optim.AdamW, decay="all", device=p.device, label="as reported",
     watch={"log omega": lambda model: model.log_omega.clone()},
 )  # fmt: skip
 figures.losses(

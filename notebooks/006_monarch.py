@@ -252,8 +252,8 @@ def train(kind, problem, steps, *, lr=3e-3, watch=None, **settings):
     models = [build(kind, seed, **settings) for seed in p.seeds]
     histories = fit_together(
         models, [problem] * len(models), seeds=p.seeds, steps=steps, batch=64, length=LENGTH, lr=lr,
-        schedule="warmup-cosine", optimizer=torch.optim.AdamW, clip=1.0, skip_nonfinite=True,
-        watch=watch, watch_every=max(1, steps // 15), device=p.device, label=kind.__name__,
+        schedule="warmup-cosine", optimizer=torch.optim.AdamW, decay="all", clip=1.0,
+        skip_nonfinite=True, watch=watch, watch_every=max(1, steps // 15), device=p.device, label=kind.__name__,
     )  # fmt: skip
     return models, histories
 

@@ -295,7 +295,8 @@ def train(kind, task, seeds, *, sets=None, **settings):
     models = [build(kind, task, seed, **large) for seed in seeds]
     histories = fit_together(
         models, sets or [task] * len(seeds), seeds=seeds, schedule="warmup-cosine", clip=1.0,
-        optimizer=partial(torch.optim.AdamW, weight_decay=0.01), device="cpu", label=kind, **settings,
+        optimizer=partial(torch.optim.AdamW, weight_decay=0.01), decay="all", device="cpu",
+        label=kind, **settings,
     )  # fmt: skip
     return models, histories
 

@@ -355,7 +355,7 @@ def train(task, factors, settings, *, steps, batch, lr, lengths, watch=None, lab
     histories = fit_together(
         models, [task] * len(models), seeds=p.seeds, steps=steps, batch=batch, length=lengths,
         lr=lr, schedule="warmup-cosine", optimizer=partial(torch.optim.AdamW, weight_decay=0.01),
-        clip=1.0, skip_nonfinite=True, device="cpu", watch=watch, label=label,
+        decay="all", clip=1.0, skip_nonfinite=True, device="cpu", watch=watch, label=label,
         watch_every=max(5, steps // 12),
     )  # fmt: skip
     return models, histories

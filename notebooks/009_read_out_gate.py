@@ -274,7 +274,7 @@ def train(task, *, steps, seeds=p.seeds, lr=1e-2, batch=p.batch, data=None, watc
         models, [data or task] * len(seeds), seeds=seeds, steps=steps, batch=batch,
         length=length or LENGTH[task], lr=lr, schedule=schedule, clip=1.0, device="cpu",
         watch=watch, watch_every=max(1, steps // 20), skip_nonfinite=True, label=label,
-        optimizer=partial(torch.optim.AdamW, weight_decay=0.01),
+        optimizer=partial(torch.optim.AdamW, weight_decay=0.01), decay="all",
     )  # fmt: skip
 
 

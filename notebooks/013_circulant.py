@@ -230,7 +230,7 @@ def train(kind, task, *, steps=p.steps, curriculum=True, watch=None, **settings)
         models, [task] * len(models), seeds=p.seeds, steps=steps, batch=p.batch, lr=1e-2,
         length=lambda update: min(TRAIN, 2 + 60 * update // steps) if curriculum else TRAIN,
         optimizer=partial(torch.optim.AdamW, weight_decay=0.1), schedule="warmup-cosine",
-        clip=1.0, device="cpu", watch=watch, label=kind,
+        decay="all", clip=1.0, device="cpu", watch=watch, label=kind,
     )  # fmt: skip
     return models, histories
 

@@ -404,8 +404,8 @@ def train(kind, task, steps, *, data=None, lr=3e-3, batch=p.batch, **settings):
     histories = fit_together(
         models, [data or task] * len(models), seeds=p.seeds, steps=steps, batch=batch,
         length=task.length, lr=lr, schedule="warmup-cosine", clip=1.0, skip_nonfinite=True,
-        optimizer=partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.999)), device="cpu",
-        watch={"validation": validation(task)}, watch_every=20, label=f"{kind}, {task.length}",
+        optimizer=partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.999)), decay="all",
+        device="cpu", watch={"validation": validation(task)}, watch_every=20, label=f"{kind}, {task.length}",
     )  # fmt: skip
     return models, histories
 

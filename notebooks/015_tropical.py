@@ -238,7 +238,8 @@ def fit_on(models, task, steps, length, lr, *, path=None, most=MOST, **settings)
     return fit_together(
         models, [task] * len(models), seeds=p.seeds, steps=steps, length=length, lr=lr,
         optimizer=partial(torch.optim.AdamW, weight_decay=0.01), schedule="warmup-cosine",
-        clip=1.0, device="cpu", watch_every=max(1, steps // 10), before_update=raise_mu, **settings,
+        decay="all", clip=1.0, device="cpu", watch_every=max(1, steps // 10),
+        before_update=raise_mu, **settings,
     )  # fmt: skip
 
 

@@ -379,8 +379,8 @@ def train(rank, task, steps, *, batch=64, lr=2e-2, length=20, watch=None, every_
     models = [build(rank, seed, **settings) for seed in p.seeds]
     histories = fit_together(
         models, [task] * len(models), seeds=p.seeds, steps=steps, batch=batch, length=length, lr=lr,
-        schedule="warmup-cosine", optimizer=partial(torch.optim.AdamW, weight_decay=1e-4), clip=1.0,
-        skip_nonfinite=True, watch=watch, watch_every=every_n, device="cpu", label=f"alpha {rank}",
+        schedule="warmup-cosine", optimizer=partial(torch.optim.AdamW, weight_decay=1e-4), decay="all",
+        clip=1.0, skip_nonfinite=True, watch=watch, watch_every=every_n, device="cpu", label=f"alpha {rank}",
     )  # fmt: skip
     return models, histories
 

@@ -13,6 +13,7 @@ from lab.linalg.delta_rule import delta_rule
 from lab.mixers.linear import linear
 from lab.mixers.state_space import look_up
 from lab.scan import block_scan
+from lab.weight_decay import without_decay
 
 Routing = Literal["none", "columns", "permutations"]
 MOST_ROWS = 5  # of a head that is routed by permutations: 120 of them are weighed at every step
@@ -81,6 +82,7 @@ class DeltaNet(nn.Module):
         every = _permutations(N, dtype) if routing == "permutations" else None
         self.register_buffer("permutations", every, persistent=False)
         self.initial = nn.Parameter(torch.eye(N, M, dtype=dtype).repeat(H, 1, 1))
+        without_decay(self, "initial")
         self.out = linear(H * M, d_model, generator=generator, dtype=dtype)
         # A buffer and no number: models with and without negative gains can train side by side.
         self.largest_gate: Tensor

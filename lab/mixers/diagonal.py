@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lab.linalg.circulant import from_modes, is_complex_frequency, to_modes
 from lab.mixers.transition import DiagonalTransition, Transition
 from lab.scan import linear_scan
+from lab.weight_decay import without_decay
 
 
 class Affine(nn.Module):
@@ -28,6 +29,7 @@ class Affine(nn.Module):
         normal = torch.randn(len(start), d_input, generator=generator, dtype=start.dtype)
         self.weight = nn.Parameter(spread / math.sqrt(d_input) * normal)
         self.bias = nn.Parameter(start.clone())
+        without_decay(self, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
         """["... d_input"] to ["... d_output"]."""

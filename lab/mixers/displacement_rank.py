@@ -18,6 +18,7 @@ from lab.linalg.displacement import (
     unit_kernel,
 )
 from lab.mixers.transition import DiagonalTransition, Transition
+from lab.weight_decay import without_decay
 
 Kernel = Literal["cauchy", "unit", "balanced", "none"]
 Gate = Literal["sigmoid", "tanh"]
@@ -251,6 +252,7 @@ class Gates(nn.Module):
         self.kind = gate
         self.weight = nn.Parameter(torch.zeros(d_state, d_model, dtype=dtype))
         self.bias = nn.Parameter(torch.full((d_state,), 2.2, dtype=dtype))
+        without_decay(self, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
         """["... N"]."""

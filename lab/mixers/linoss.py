@@ -11,6 +11,7 @@ from lab.mixers.linear import linear
 from lab.mixers.state_space import StateSpace
 from lab.mixers.transition import Transition
 from lab.scan import linear_scan, pair_scan
+from lab.weight_decay import without_decay
 
 # Of every oscillator: its frequency omega in rad per unit of time, and the share kept by damping.
 Oscillation = tuple[Tensor, Tensor]
@@ -140,6 +141,7 @@ class LinOSS(Oscillators):
         super().__init__(oscillators, polar=False, dt=dt)
         omega = torch.rand(oscillators, generator=generator, dtype=dtype).sqrt()
         self.frequency = nn.Parameter(inverse_softplus(omega))
+        without_decay(self, "frequency")
 
     def forward(self, x: Tensor) -> Oscillation:
         """The same for every x ["... D"]."""

@@ -26,6 +26,7 @@ from lab.mixers.linear import linear
 from lab.mixers.transition import DiagonalTransition, Transition
 from lab.scan import block_scan, householder_scan
 from lab.scan.monarch import monarch_scan
+from lab.weight_decay import without_decay
 
 Gate = Literal["sigmoid", "tanh"]
 _GATES = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
@@ -91,6 +92,7 @@ class GatedMonarch(Transition):
         # All b² numbers of S in S - S^T, as counted in the proposal; b (b + 1) / 2 do nothing.
         left, right = (spread * torch.randn(b, b, b, generator=generator) for _ in range(2))
         self.left, self.right = nn.Parameter(left), nn.Parameter(right)
+        without_decay(self, "left", "right")  # decay would turn them back to the identity
         self.gates = linear(d_model, 2 * b, generator=generator)
         with torch.no_grad():
             self.gates.bias.add_(opening)

@@ -18,6 +18,7 @@ from lab.linalg import (
     zero_order_hold,
 )
 from lab.scan import matrix_scan
+from lab.weight_decay import without_decay
 
 Form = Literal["plain", "dissipative", "real"]
 Discretisation = Literal["bilinear", "zero-order hold"]
@@ -93,6 +94,8 @@ class OscDPLR(nn.Module):
         self.B = draw(d_state, d_input // heads, *pair)
         self.C = draw(d_output, d_state, *pair)
         self.D = nn.Parameter(torch.zeros(d_output, d_input, dtype=dtype))
+        # What makes A: decay would pull every oscillator to 1 rad/s and half the critical damping.
+        without_decay(self, "log_omega", "logit_zeta", "P", "Q", "D")
         head_of_oscillator = torch.arange(d_state) % heads
         own = head_of_oscillator[:, None, None] == torch.arange(heads)
         self.own_head: Tensor

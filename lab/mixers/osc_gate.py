@@ -8,6 +8,7 @@ from torch.nn.functional import softplus
 
 from lab.mixers.diagonal import Affine, affine
 from lab.mixers.linoss import Oscillation, Oscillators, inverse_softplus
+from lab.weight_decay import without_decay
 
 
 class OscGate(Oscillators):
@@ -75,6 +76,7 @@ class Constant(nn.Module):
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.bias = nn.Parameter(start.clone())
+        without_decay(self, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
         """["... d_input"] to ["... d_output"]."""

@@ -11,6 +11,7 @@ from lab.mixers.gate import Kind, ReadOutGate
 from lab.mixers.linear import linear
 from lab.mixers.short_convolution import ShortConvolution
 from lab.scan import linear_scan
+from lab.weight_decay import without_decay
 
 State = tuple[Tensor | None, Tensor]
 
@@ -56,6 +57,7 @@ class SelectiveDiagonal(nn.Module):
         rates = torch.arange(1, N + 1, dtype=dtype)
         self.log_A = nn.Parameter(rates.log().repeat(D, 1))
         self.D = nn.Parameter(torch.ones(D, dtype=dtype))
+        without_decay(self, "log_A", "D")
         width, kernel = convolution, partial(ShortConvolution, generator=generator, dtype=dtype)
         self.convolution = kernel(D, width) if width else None
         gates = partial(ReadOutGate, D, D, 1, start=gate_start, dtype=dtype)

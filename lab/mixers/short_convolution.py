@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from lab.weight_decay import without_decay
+
 
 class ShortConvolution(nn.Module):
     """y[t] = sum over i < width of kernel[i] * x[t - i] (+ bias), every channel by itself.
@@ -46,6 +48,7 @@ class ShortConvolution(nn.Module):
         given = None if start is None else torch.tensor(start, dtype=dtype)[:, None]
         self.kernel = nn.Parameter(drawn if given is None else given.repeat(1, channels))
         self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype)) if bias else None
+        without_decay(self, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T C"] to ["B T C"]."""

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_map
 
 from lab.mixers.linear import linear
 from lab.mixers.transition import Parameters, Transition
+from lab.weight_decay import without_decay
 
 
 class StateSpace(nn.Module):
@@ -56,6 +57,7 @@ class StateSpace(nn.Module):
         first = torch.randn(N, generator=generator, dtype=dtype)
         self.initial = nn.Parameter(first) if learn_initial else None
         self.D = nn.Parameter(torch.zeros(d_model, dtype=dtype)) if skip else None
+        without_decay(self, "initial", "D")
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"], as a scan."""

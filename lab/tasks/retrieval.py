@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.tasks.base import Batch, masked_cross_entropy
+from lab.arguments import whole
+from lab.tasks.base import Batch, check_request, masked_cross_entropy
 
 RANDOM = "a random value of the sequence"
 COMMONEST = "the commonest value of the sequence"
@@ -72,8 +73,12 @@ class Retrieval(ABC):
         """
         return self.held * math.log2(self.answers)
 
+    def _check_request(self, batch: int, length: int, generator: torch.Generator) -> None:
+        check_request(self, batch, length, generator)
+        self._check_length(length)
+
     def _check_length(self, length: int) -> None:
-        if length < self.length:
+        if whole(type(self).__name__, "length", length) < self.length:
             needed = f"this {type(self).__name__} takes at least {self.length} steps"
             raise ValueError(f"{needed}, got a length of {length}: ask for more, or show less")
 
@@ -183,14 +188,13 @@ def as_float(count: int) -> float:
 
 
 def at_least(least: int, **numbers: int) -> None:
-    """Stop at the first number that is smaller.
+    """Stop at the first that is smaller, or no whole number.
 
     Raises:
         ValueError: names it, and its value.
     """
     for name, number in numbers.items():
-        if number < least:
-            raise ValueError(f"{name} is {number}; it must be at least {least}")
+        whole("the task", name, number, least)
 
 
 def at_most(most: int, what: str, **numbers: int) -> None:
