@@ -41,7 +41,7 @@ def distances(T):
 def averages(weights, v):
     """Of the values, with weights ["B H T T"] that are masked here."""
     weights = weights * (distances(v.shape[2]) >= 0)
-    return weights @ v / (weights.sum(-1, keepdim=True) + EPSILON)
+    return weights @ v / weights.sum(-1, keepdim=True).clamp(min=EPSILON)
 
 
 def softmax(memory, q, k, v, x):
@@ -75,7 +75,7 @@ def retention(memory, q, k, v, x):
     gap_ = distances(v.shape[2])
     decay = (1 - 2.0 ** -(5 + torch.arange(H, dtype=DOUBLE)))[:, None, None] ** gap_.clamp(min=0)
     one, two = (torch.complex(*part.chunk(2, -1)) for part in (q, k))
-    turned = torch.exp(-1j * memory.angles * gap_[..., None])  # T T K/2
+    turned = torch.exp(-1j * memory.angles(q.device) * gap_[..., None])  # T T K/2
     scores = torch.einsum("bhtk,tsk,bhsk->bhts", one.conj(), turned, two).real
     return (scores * decay * (gap_ >= 0) / math.sqrt(K)) @ v
 
@@ -205,7 +205,7 @@ def test_cosformer_stops_at_its_horizon():
 
 def test_an_unfinished_memory_says_so():
     with pytest.raises(NotImplementedError):
-        Memory(1, 2)(*problem(1, 2, seed=0))
+        Memory(H, K)(*problem(1, 2, seed=0))
 
 
 # --- the short convolution -----------------------------------------------------------------------

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.linalg.precision import wide
 from lab.mixers.linear import linear
 from lab.mixers.state_space import StateSpace
 from lab.mixers.transition import Transition
@@ -143,7 +144,7 @@ class LinOSS(Oscillators):
 
     def forward(self, x: Tensor) -> Oscillation:
         """The same for every x ["... D"]."""
-        omega = softplus(self.frequency).expand(*x.shape[:-1], -1)
+        omega = softplus(wide(self.frequency)).expand(*x.shape[:-1], -1)
         return omega, torch.ones_like(omega)
 
     def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lab.mixers.base import Layer
 from lab.mixers.gate import Kind, ReadOutGate
 from lab.mixers.linear import linear
 from lab.mixers.memory import Memory
@@ -14,7 +15,7 @@ from lab.mixers.short_convolution import ShortConvolution
 Heads = tuple[Tensor, Tensor, Tensor]
 
 
-class MultiHead(nn.Module):
+class MultiHead(Layer):
     """y = W_o gate(norm(memory(q, k, v))), with q, k and v linear in x.
 
     Args:
@@ -60,6 +61,11 @@ class MultiHead(nn.Module):
         self.norm = nn.Parameter(torch.ones(H, M, dtype=dtype)) if norm else None
         gates = partial(ReadOutGate, d_model, H, M, start=gate_start, dtype=dtype)
         self.gate = None if gate is None else gates(gate)
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.q.in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"]."""
