@@ -36,9 +36,7 @@ class SwiGLU(nn.Module):
         return y
 
 
-def _sequence(
-    model: nn.Module, method: Method, tokens: Tensor, *args: Any, **kwargs: Any
-) -> Any:
+def _sequence(model: nn.Module, method: Method, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
     check_tokens(model, tokens, "B T")
     return method(model, tokens, *args, **kwargs)
 

@@ -47,10 +47,11 @@ def inputs(T, B=2, seed=1):
     return torch.randn(B, T, D_MODEL, generator=stream(seed))
 
 
-def values_and_gradients(layer, x):
-    """Of the output, and of its product with random weights by x and by all parameters."""
+def values_and_gradients(layer, x, dtype=None):
+    """The output, and the gradients of its product with random weights; autocast if a dtype."""
     x = x.clone().requires_grad_()
-    y = layer(x)
+    with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        y = layer(x)
     weights = torch.randn(y.shape, generator=stream(5))
     leaves = [x, *layer.parameters()]
     slopes = torch.autograd.grad((weights * y.float()).sum(), leaves, materialize_grads=True)
@@ -73,15 +74,14 @@ BASES = {LinearMemory}  # not a mixer of its own, but its methods could be calle
 
 def public_classes():
     """Every layer, memory and transition of the package that computes something."""
+    kinds, abstract = (
+        (Layer, Memory, Transition),
+        {Layer.forward, Memory.forward, Transition.forward},
+    )
     for module in pkgutil.iter_modules(lab.mixers.__path__, "lab.mixers."):
-        for name, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            abstract = {Memory.forward, Transition.forward, nn.Module.forward}
-            if (
-                issubclass(found, (Layer, Memory, Transition))
-                and not name.startswith("_")
-                and found.forward not in abstract | {Layer.forward}
-                and found.__module__ == module.name
-            ):
+        for name, found in vars(importlib.import_module(module.name)).items():
+            own = inspect.isclass(found) and found.__module__ == module.name and name[0] != "_"
+            if own and issubclass(found, kinds) and found.forward not in abstract:
                 yield found
 
 
@@ -106,11 +106,11 @@ def test_every_mixer_memory_and_transition_is_guarded():
 # a few units of rounding of what is large. Worst ratio over all rows: 2.4; phases and decays in
 # half precision had 45.
 WORST = 5
-UNBOUNDED = {f"state space, {case.name}" for case in TRANSITIONS if case.bound is None or case.bound > 1}
+UNBOUNDED = {f"state space, {c.name}" for c in TRANSITIONS if c.bound is None or c.bound > 1}
 
 
 def tame(mixer, x):
-    """Whether states stay where float16 has numbers: nothing keeps an unbounded transition there."""
+    """Whether states stay where float16 has numbers: an unbounded transition may leave it."""
     if not isinstance(mixer, StateSpace):
         return True
     with torch.no_grad():
@@ -130,16 +130,8 @@ def test_autocast_costs_what_rounding_costs(case, dtype):
             continue
         y, slopes = values_and_gradients(mixer, x)
         y_rounded, slopes_rounded = values_and_gradients(near, x.to(dtype).float())
-        with autocast(dtype):
-            y_half = mixer(x)
-        assert y_half.isfinite().all()
-
-        def in_half(x):
-            with autocast(dtype):
-                return mixer(x)
-
-        in_half.parameters = mixer.parameters
-        found, slopes_found = values_and_gradients(in_half, x)
+        found, slopes_found = values_and_gradients(mixer, x, dtype)
+        assert found.isfinite().all()
         assert all(slope.isfinite().all() for slope in slopes_found)
         if "straight-through" in case.name:
             # Which of two near bids is larger is a matter of rounding, and jumps by a whole value.
@@ -167,20 +159,6 @@ def test_both_forms_agree_inside_autocast(case, dtype):
             found = unroll(mixer, x).float()
     unavoidable = (y_rounded - y).norm() + torch.finfo(dtype).eps * y.norm()
     assert (found - y).norm() < WORST * unavoidable
-
-
-def problem(T, dtype, seed=0):
-    """q, k, v, as dense layers make them inside torch.autocast, and x."""
-    generator = stream(seed)
-    shapes = [(2, 2, T, 4), (2, 2, T, 4), (2, 2, T, 3), (2, T, D_MODEL)]
-    q, k, v, x = (torch.randn(shape, generator=generator) for shape in shapes)
-    return q.to(dtype), k.to(dtype), v.to(dtype), x
-
-
-def four_wide(build):
-    """A memory with keys and bids of 4 numbers, whatever the row has: 3 do not pair."""
-    memory = build(stream(0)).float()
-    return memory
 
 
 @pytest.mark.parametrize("T", [1, 7, 300])
@@ -212,7 +190,7 @@ def test_tokens_are_looked_up_unrounded(case, dtype):
     if not hasattr(mixer, "of_tokens"):
         pytest.skip("this mixer has no shorter way for tokens")
     table = inputs(5)[0]
-    tokens = torch.randint(5, (2, 60), generator=stream(2))
+    tokens = torch.randint(5, (2, 9), generator=stream(2))
     with torch.no_grad(), autocast(dtype):
         assert gap(mixer.of_tokens(table, tokens).float(), mixer(table[tokens]).float()) < 2e-2
 
@@ -228,8 +206,8 @@ def test_a_row_of_a_table_is_that_row(dtype):
 @half
 def test_a_whole_model_trains_inside_autocast(dtype):
     mixers = [
-        MultiHead(8, Retention(2, 4), norm=True, generator=stream(0)),
         StateSpace(8, lab.mixers.PolarDiagonal(8, 6, generator=stream(1)), generator=stream(2)),
+        MultiHead(8, Retention(2, 4), norm=True, generator=stream(0)),
     ]
     model = SequenceModel(5, 3, 8, mixers, generator=stream(3))
     tokens = torch.randint(5, (4, 200), generator=stream(4))
@@ -237,7 +215,7 @@ def test_a_whole_model_trains_inside_autocast(dtype):
     with autocast(dtype):
         found = model(tokens)
     found.float().square().sum().backward()
-    assert gap(found.float(), expected) < 20 * torch.finfo(dtype).eps
+    assert (found.float() - expected).norm() < 5 * torch.finfo(dtype).eps * expected.norm()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
@@ -335,15 +313,9 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=stream(seed))
 
 
-def lower_rank(A, B):
-    return bilinear(DPLR(*A), B, 0.5)[0]
-
-
 LINALG = {
-    "delta rule": (lambda q, k, v: delta_rule(q, k, v, v[..., 0].sigmoid())[0], [(2, 9, 4)] * 3),
-    "decayed product": (
-        lambda q, k, v: decayed_product(q, k, v, -v[..., 0].abs(), chunk=4), [(2, 9, 4)] * 3
-    ),
+    "delta rule": (lambda *parts: delta_rule(*parts)[0], [(2, 9, 4)] * 3 + [(2, 9)]),
+    "decayed product": (partial(decayed_product, chunk=4), [(2, 9, 4)] * 3 + [(2, 9)]),
     "segment sums": (segment_sums, [(2, 9)]),
     "circulant": (circulant_product, [(6,), (2, 6)]),
     "block circulant": (block_circulant_product, [(3, 2, 2), (2, 6)]),
@@ -357,8 +329,8 @@ LINALG = {
     "Fenwick product, chunks": (
         partial(fenwick_product_chunked, chunk=2), [(2, 9, 4)] * 3 + [(2, 9, 5)]
     ),
-    "Cayley": (lambda A: cayley(A - A.mT), [(2, 4, 4)]),
-    "exponential": (lambda A: expm(A - A.mT), [(2, 4, 4)]),
+    "Cayley": (cayley, [(2, 4, 4)]),
+    "exponential": (expm, [(2, 4, 4)]),
     "reflections": (householder_blocks, [(2, 4), (2,)]),
     "Monarch": (monarch_product, [(3, 3, 3), (3, 3, 3), (2, 9)]),
     "dense Monarch": (monarch_dense, [(3, 3, 3), (3, 3, 3)]),

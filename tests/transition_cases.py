@@ -30,7 +30,6 @@ from lab.mixers import (
     RealDiagonal,
     Retention,
     SelectiveDiagonal,
-    ShortConvolution,
     SoftmaxAttention,
     SoftSlots,
     StateSpace,
@@ -41,6 +40,7 @@ from lab.mixers import (
     linear,
     monarch,
 )
+from lab.mixers.linear import precise
 
 D_MODEL = 6
 
@@ -54,7 +54,7 @@ class Dense(Transition):
         self.weights = linear(d_model, d_state**2, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        return 0.5 * self.weights(x).unflatten(-1, (self.d_state, self.d_state))
+        return 0.5 * precise(self.weights, x).unflatten(-1, (self.d_state, self.d_state))
 
     def dense(self, parameters: Tensor) -> Tensor:
         return parameters

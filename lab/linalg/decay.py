@@ -55,11 +55,11 @@ def decayed_product(
     q, k, v = (_chunks(part, size) for part in (q, k, v))
     if log_gains is None:
         o = (q @ k.mT).tril() @ v
-        return _joined(o if T <= size else o + q @ _shifted((k.mT @ v).cumsum(-3)), T)
+        return _joined(o if size >= T else o + q @ _shifted((k.mT @ v).cumsum(-3)), T)
     a = _chunks(log_gains[..., None], size)[..., 0]
     decay = segment_sums(a).exp()
     o = ((q @ k.mT) * decay) @ v
-    if T <= size:
+    if size >= T:
         return _joined(o, T)
     written = (k * decay[..., -1, :, None]).mT @ v
     before = _shifted(_carried(a.sum(-1).exp(), written))

@@ -6,7 +6,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from lab.linalg.precision import uncast, widened
+from lab.linalg.precision import uncast, wide, widened
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class DPLR:
         diagonal: Float or Complex["N"], in 1/s where the matrix is a state matrix.
         P, Q: Float or Complex["N r"]; r may be 0. The transpose is plain, never conjugate.
 
+    Numbers of half precision are taken as float32.
+
     Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces.
     """
 
@@ -25,6 +27,8 @@ class DPLR:
     Q: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("diagonal", "P", "Q"):
+            object.__setattr__(self, name, wide(getattr(self, name)))
         N = self.diagonal.shape[-1] if self.diagonal.ndim else 0
         if self.P.shape != self.Q.shape or self.P.shape[:-1] != (N,):
             shapes = f"P {tuple(self.P.shape)} and Q {tuple(self.Q.shape)}"

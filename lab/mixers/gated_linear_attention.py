@@ -51,6 +51,6 @@ class GatedLinearAttention(LinearMemory):
 
     def log_gains(self, x: Tensor) -> Tensor:
         """["... H K"], below 0."""
-        down, up = self.decay
+        down, up = (each for each in self.decay if isinstance(each, nn.Linear))
         gains = logsigmoid(precise(up, precise(down, x))) / self.temper
         return gains.unflatten(-1, (self.heads, self.d_key))

@@ -1,7 +1,7 @@
 """What comes into mixers, memories, transitions and models is checked here, before all else."""
 
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 import torch
@@ -40,7 +40,13 @@ def _behind(guard: Guard, method: Method) -> Method:
 
 
 def check_numbers(
-    layer: nn.Module, name: str, x: Tensor, axes: str, **sizes: int | None
+    layer: nn.Module,
+    name: str,
+    x: Tensor,
+    axes: str,
+    *,
+    or_wider: bool = False,
+    **sizes: int | None,
 ) -> None:
     """Is x what a layer takes?
 
@@ -49,6 +55,7 @@ def check_numbers(
         name: of x, for the error.
         x: what came in.
         axes: of x, such as "B T D"; "..." at the front for any. There must be a step on T.
+        or_wider: whether float32 is right for half-precision parameters, too.
         sizes: of some of the axes, by their letter; None where any will do.
 
     Raises:
@@ -56,19 +63,27 @@ def check_numbers(
         ValueError: its shape is another one, T is 0, or its dtype is not that of the parameters.
             Inside torch.autocast float16, bfloat16 and float32 go together.
     """
-    _check_shape(layer, name, x, axes, **sizes)
+    check_shape(layer, name, x, axes, **sizes)
     first = next(layer.parameters(), None)
     if first is None:
         if not x.is_floating_point():
             raise ValueError(f"{_who(layer)}: {name} is {x.dtype}; it must be floating-point")
-    elif x.dtype != first.dtype and not (autocasts(x) and {x.dtype, first.dtype} <= _CASTABLE):
+    elif x.dtype not in _dtypes(first, autocast=autocasts(x), or_wider=or_wider):
         raise ValueError(
             f"{_who(layer)}: {name} is {x.dtype} and the parameters are {first.dtype}; "
             f"give it {name}.to({first.dtype}), or convert the layer"
         )
 
 
-_CASTABLE = {torch.float32, *WIDER}
+def _dtypes(parameter: Tensor, *, autocast: bool, or_wider: bool) -> set[torch.dtype]:
+    """What goes together with a parameter."""
+    if autocast and parameter.dtype in _CASTABLE:
+        return _CASTABLE
+    wider = WIDER.get(parameter.dtype, parameter.dtype) if or_wider else parameter.dtype
+    return {parameter.dtype, wider}
+
+
+_CASTABLE = {torch.float16, torch.bfloat16, torch.float32}
 
 
 def check_tokens(layer: nn.Module, tokens: Tensor, axes: str) -> None:
@@ -78,7 +93,7 @@ def check_tokens(layer: nn.Module, tokens: Tensor, axes: str) -> None:
         TypeError: they are no tensor.
         ValueError: their shape is another one, T is 0, or the dtype is not int64.
     """
-    _check_shape(layer, "tokens", tokens, axes)
+    check_shape(layer, "tokens", tokens, axes)
     if tokens.dtype != torch.int64:
         raise ValueError(
             f"{_who(layer)}: tokens are {tokens.dtype}; they must be torch.int64, the numbers of "
@@ -86,28 +101,26 @@ def check_tokens(layer: nn.Module, tokens: Tensor, axes: str) -> None:
         )
 
 
-def _check_shape(
-    layer: nn.Module, name: str, x: Any, axes: str, **sizes: int | None
-) -> None:
-    letters = axes.split()
+def check_shape(layer: nn.Module, name: str, x: Any, axes: str, **sizes: int | None) -> None:
+    """The part of `check_numbers` that any kind of numbers has to pass."""
     if not isinstance(x, Tensor):
-        shape = f"({', '.join(letters)})"
+        shape = f"({axes.replace(' ', ', ')})"
         raise TypeError(f"{_who(layer)}: {name} must be a tensor {shape}, got {x!r:.60}")
-    if letters[0] == "...":
-        fits = x.ndim >= len(letters) - 1
-        letters = letters[1:]
-    else:
-        fits = x.ndim == len(letters)
-    shape = x.shape[x.ndim - len(letters) :] if fits else ()
-    for letter, size in zip(letters, shape, strict=False):
-        wanted = sizes.get(letter)
-        fits = fits and (size > 0 if letter == "T" else wanted is None or wanted == size)
-    if not fits:
-        expected = ", ".join(str(sizes.get(each) or each) for each in axes.split())
-        steps = " with at least one step T" if "T" in letters else ""
-        raise ValueError(
-            f"{_who(layer)}: {name} has shape {tuple(x.shape)}; it must be ({expected}){steps}"
-        )
+    letters = axes.removeprefix("... ").split()
+    missing = x.ndim - len(letters)
+    fits = missing == 0 or (missing > 0 and axes.startswith("... "))
+    if fits and all(map(partial(_fits, sizes), letters, x.shape[missing:])):
+        return
+    expected = ", ".join(str(sizes.get(each) or each) for each in axes.split())
+    steps = " with at least one step T" if "T" in letters else ""
+    raise ValueError(
+        f"{_who(layer)}: {name} has shape {tuple(x.shape)}; it must be ({expected}){steps}"
+    )
+
+
+def _fits(sizes: Mapping[str, int | None], letter: str, size: int) -> bool:
+    wanted = sizes.get(letter)
+    return size > 0 if letter == "T" else wanted is None or wanted == size
 
 
 def _who(layer: nn.Module) -> str:

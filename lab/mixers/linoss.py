@@ -144,12 +144,15 @@ class LinOSS(Oscillators):
 
     def forward(self, x: Tensor) -> Oscillation:
         """The same for every x ["... D"]."""
-        omega = softplus(wide(self.frequency)).expand(*x.shape[:-1], -1)
-        return omega, torch.ones_like(omega)
+        return self._oscillation(*x.shape[:-1])
 
     def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
         """`pair_scan` with one matrix for all steps, so `parameters` need not be read."""
-        return super().scan(self(b.new_ones(1, 1, 1)), b, initial)
+        return super().scan(self._oscillation(1, 1), b, initial)
+
+    def _oscillation(self, *shape: int) -> Oscillation:
+        omega = softplus(wide(self.frequency)).expand(*shape, -1)
+        return omega, torch.ones_like(omega)
 
 
 class OscillatorBank(StateSpace):

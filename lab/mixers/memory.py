@@ -24,15 +24,17 @@ def normalised(sums: Tensor, weights: Tensor) -> Tensor:
 
 def _checked(memory: "Memory", q: Tensor, k: Tensor, v: Tensor, x: Tensor, axes: str) -> None:
     """The widths may be others than those of the memory: it is linear in its values, for one."""
-    check_numbers(memory, "x", x, f"B{axes} D")
+    check_numbers(memory, "x", x, f"B{axes} D", or_wider=True)
     for name, part, last in (("q", q, "K"), ("k", k, "K"), ("v", v, "M")):
-        check_numbers(memory, name, part, f"B H{axes} {last}")
+        check_numbers(memory, name, part, f"B H{axes} {last}", or_wider=True)
     parts, who = (q, k, v, x), type(memory).__name__
     steps = {(*part.shape[:1], *part.shape[2:-1]) for part in parts[:3]}
     if q.shape != k.shape or v.shape[1] != q.shape[1] or steps != {tuple(x.shape[:-1])}:
-        shapes = ", ".join(f"{n} {tuple(part.shape)}" for n, part in zip("qkvx", parts, strict=True))
-        expected = f"q and k (B, H{axes.replace(' ', ', ')}, K), v (B, H{axes.replace(' ', ', ')}, M)"
-        raise ValueError(f"{who}: {shapes}; they must be {expected}, x (B{axes.replace(' ', ', ')}, D)")
+        shapes = ", ".join(f"{n} {tuple(p.shape)}" for n, p in zip("qkvx", parts, strict=True))
+        raise ValueError(
+            f"{who}: {shapes} do not match; all have the same batch and steps, q, k and v the same "
+            "heads, q and k the same width"
+        )
     dtypes = [part.dtype for part in parts]
     if len(set(dtypes)) > 1 and not autocasts(x):
         raise ValueError(f"{who}: q, k, v and x are {dtypes}; give it one dtype")

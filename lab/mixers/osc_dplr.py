@@ -19,10 +19,17 @@ from lab.linalg import (
 )
 from lab.linalg.precision import wide, widened
 from lab.mixers.base import Layer
+from lab.mixers.guard import Method, check_shape
 from lab.scan import matrix_scan
 
 Form = Literal["plain", "dissipative", "real"]
 Discretisation = Literal["bilinear", "zero-order hold"]
+
+
+def _of_any_numbers(layer: Layer, method: Method, x: Tensor) -> Tensor:
+    check_shape(layer, "x", x, "B T D", D=layer.d_model)
+    eigenvalues: Tensor = method(layer, x)
+    return eigenvalues
 
 
 class OscDPLR(Layer):
@@ -59,8 +66,8 @@ class OscDPLR(Layer):
     Source: Gu et al. 2022 (S4); Rusch & Rus 2024, Oscillatory State-Space Models, for the physics.
     """
 
-    # Of x, eigenvalues need to know no more than how many steps there are.
-    guards: ClassVar = {n: guard for n, guard in Layer.guards.items() if n != "eigenvalues"}
+    # Eigenvalues need to know no more of x than how many steps there are.
+    guards: ClassVar = {**Layer.guards, "eigenvalues": _of_any_numbers}
 
     def __init__(
         self,

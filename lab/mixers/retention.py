@@ -52,6 +52,6 @@ class Retention(LinearMemory):
         return gain.expand(*x.shape[:-1], *gain.shape)
 
     def angles(self, device: torch.device) -> Tensor:
-        """Float64["K/2"], in rad per step: computed here, as a buffer would follow the layer's type."""
+        """Float64["K/2"], in rad per step; no buffer, which would be rounded with the layer."""
         falling = torch.linspace(0, 1, self.d_key // 2, dtype=torch.float64, device=device)
         return 10_000.0**-falling

@@ -14,7 +14,7 @@ Parameters = Any
 
 
 def _of_input(transition: "Transition", method: Method, x: Tensor) -> Any:
-    check_numbers(transition, "x", x, "... D")
+    check_numbers(transition, "x", x, "... D", or_wider=True)
     with uncast(x):
         return method(transition, wide(x))
 
