@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.linalg.precision import wide
 from lab.mixers.linear import linear
 from lab.mixers.state_space import StateSpace
 from lab.mixers.transition import Transition
@@ -145,12 +146,15 @@ class LinOSS(Oscillators):
 
     def forward(self, x: Tensor) -> Oscillation:
         """The same for every x ["... D"]."""
-        omega = softplus(self.frequency).expand(*x.shape[:-1], -1)
-        return omega, torch.ones_like(omega)
+        return self._oscillation(*x.shape[:-1])
 
     def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
         """`pair_scan` with one matrix for all steps, so `parameters` need not be read."""
-        return super().scan(self(b.new_ones(1, 1, 1)), b, initial)
+        return super().scan(self._oscillation(1, 1), b, initial)
+
+    def _oscillation(self, *shape: int) -> Oscillation:
+        omega = softplus(wide(self.frequency)).expand(*shape, -1)
+        return omega, torch.ones_like(omega)
 
 
 class OscillatorBank(StateSpace):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lab.mixers.base import Layer
 from lab.mixers.gate import Kind, ReadOutGate
 from lab.mixers.linear import linear
 from lab.mixers.memory import Memory
@@ -15,7 +16,7 @@ from lab.weight_decay import without_decay
 Heads = tuple[Tensor, Tensor, Tensor]
 
 
-class MultiHead(nn.Module):
+class MultiHead(Layer):
     """y = W_o gate(norm(memory(q, k, v))), with q, k and v linear in x.
 
     Args:
@@ -62,6 +63,11 @@ class MultiHead(nn.Module):
         without_decay(self, "norm")
         gates = partial(ReadOutGate, d_model, H, M, start=gate_start, dtype=dtype)
         self.gate = None if gate is None else gates(gate)
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.q.in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"]."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.linalg.precision import wide
 from lab.mixers.diagonal import Affine, affine
 from lab.mixers.linoss import Oscillation, Oscillators, inverse_softplus
 from lab.weight_decay import without_decay
@@ -80,4 +81,4 @@ class Constant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """["... d_input"] to ["... d_output"]."""
-        return self.bias.expand(*x.shape[:-1], -1)
+        return wide(self.bias).expand(*x.shape[:-1], -1)

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.linalg.precision import wide
+from lab.mixers.base import Layer
 from lab.mixers.gate import Kind, ReadOutGate
-from lab.mixers.linear import linear
+from lab.mixers.linear import linear, precise
 from lab.mixers.short_convolution import ShortConvolution
 from lab.scan import linear_scan
 from lab.weight_decay import without_decay
@@ -16,7 +18,7 @@ from lab.weight_decay import without_decay
 State = tuple[Tensor | None, Tensor]
 
 
-class SelectiveDiagonal(nn.Module):
+class SelectiveDiagonal(Layer):
     """h[t] = exp(dt A) h[t-1] + dt u[t] B(u[t])^T, y[t] = W_o gate(h[t] C(u[t]) + D * u[t]).
 
     u = silu(convolution(W x)) has D channels with N states each; dt = softplus(W' u + b), one a
@@ -63,6 +65,11 @@ class SelectiveDiagonal(nn.Module):
         gates = partial(ReadOutGate, D, D, 1, start=gate_start, dtype=dtype)
         self.gate = None if gate is None else gates(gate)
 
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.u.in_features
+
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"], as a scan."""
         u = self._convolved(self.u(x))
@@ -93,8 +100,8 @@ class SelectiveDiagonal(nn.Module):
 
     def _maps(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The step as h -> a * h + b, both ["... D N"]."""
-        dt = softplus(self.dt(u))
-        a = torch.exp(-dt[..., None] * self.log_A.exp())
+        dt = softplus(precise(self.dt, u))
+        a = torch.exp(-dt[..., None] * wide(self.log_A).exp())
         return a, (dt * u)[..., None] * self.B(u)[..., None, :]
 
     def _states(self, u: Tensor) -> Tensor:
@@ -105,5 +112,5 @@ class SelectiveDiagonal(nn.Module):
         y = (h * self.C(u)[..., None, :]).sum(-1) + self.D * u
         if self.gate is not None:
             y = self.gate(y[..., None], x)[..., 0]
-        out: Tensor = self.out(y)
+        out: Tensor = self.out(y.to(self.out.weight.dtype))
         return out
