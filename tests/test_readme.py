@@ -108,8 +108,8 @@ def reason_not_to(command):
 
 def test_commands_and_snippets_are_found():
     assert {"make run", "make test"} <= set(commands())
-    assert any(command.startswith("papermill notebooks/004") for command in commands())
-    assert len(SNIPPETS) >= 4
+    assert any(command.startswith("papermill notebooks/") for command in commands())
+    assert SNIPPETS
 
 
 @pytest.mark.parametrize("command", commands())
