@@ -388,6 +388,8 @@ def _origin(module: str | None) -> str:
     top = (module or "").partition(".")[0]
     if top == "lab":
         return "lab"
+    if top == "__main__":  # a notebook's, whatever program has started the kernel
+        return "user"
     if top in sys.stdlib_module_names:
         return "library"
     file = getattr(sys.modules.get(top), "__file__", None)

@@ -13,6 +13,7 @@ from lab.side_by_side import Named, SideBySide
 
 Rates = float | Mapping[str, float]
 Schedule = Literal["constant", "one-cycle", "warmup-cosine"]
+_NUMBERS = "optimizer numbers"
 
 
 def rates_by_name(names: Sequence[str], lr: Rates) -> dict[str, float]:
@@ -95,13 +96,21 @@ def optimiser_state(updates: torch.optim.Optimizer) -> Named:
                     "optimiser whose state is tensors and numbers, or no checkpoint"
                 )
     groups = [{k: v for k, v in g.items() if _is_number(v)} for g in updates.param_groups]
-    text = json.dumps({"numbers": numbers, "groups": groups}).encode()
-    return tensors | {"optimizer numbers": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    text = json.dumps({"numbers": numbers, "groups": groups, "tensors": list(tensors)}).encode()
+    return tensors | {_NUMBERS: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+
+
+def optimiser_names(state: Named) -> list[str]:
+    """The names of all tensors that belong to the optimiser in a state."""
+    if _NUMBERS not in state:
+        return [_NUMBERS]
+    names: list[str] = json.loads(bytes(state[_NUMBERS].tolist()))["tensors"]
+    return names
 
 
 def restore_optimiser(updates: torch.optim.Optimizer, state: Named) -> None:
     """Put back what `optimiser_state` gave."""
-    text = json.loads(bytes(state["optimizer numbers"].tolist()))
+    text = json.loads(bytes(state[_NUMBERS].tolist()))
     kept: dict[int, dict[str, Any]] = {int(i): dict(named) for i, named in text["numbers"].items()}
     for kind, _, rest in (name.partition("/") for name in state):
         if kind == "optimizer":

@@ -3,14 +3,14 @@
 import random
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lab.identity import canonical, describe, digest
 from lab.side_by_side import Named
@@ -95,11 +95,11 @@ class Watchman:
 
     Args:
         models: that are trained.
-        named: what else takes part in an update, by name.
+        others: gives what else takes part in an update, by name.
     """
 
-    def __init__(self, models: Sequence[nn.Module], named: Mapping[str, Any]) -> None:
-        self.models, self.named = models, dict(named)
+    def __init__(self, models: Sequence[nn.Module], others: Callable[[], dict[str, Any]]) -> None:
+        self.models, self.others = models, others
         self.changes: list[str] = []
         self.left = 2  # what changes once is a cache, what changes twice in a row is a state
 
@@ -112,7 +112,7 @@ class Watchman:
             "numpy's global random numbers": describe(np.random.get_state()),  # noqa: NPY002
             "Python's global random numbers": describe(random.getstate()),
         }
-        return found | functions(self.models, **self.named) | hidden
+        return found | functions(self.models, **self.others()) | hidden
 
     def compare(self, before: Any) -> None:
         """Look again after an update.
@@ -135,20 +135,28 @@ class Watchman:
             )
 
 
-def check_content(state: Named, expected: Named, path: Path | None) -> None:
+def check_content(
+    state: Named, names: Iterable[str], like: Mapping[str, Tensor], path: Path | None
+) -> None:
     """Stop before anything is restored unless a state holds all that it should.
+
+    Args:
+        state: what is about to be restored.
+        names: of tensors that must be there.
+        like: tensors that must be there with the same shapes and types.
+        path: where the state comes from, for the error.
 
     Raises:
         ValueError: a tensor is missing, or has another shape or type.
     """
-    for name, like in expected.items():
-        found = state.get(name)
-        if found is None or found.shape != like.shape or found.dtype != like.dtype:
-            what = "missing" if found is None else f"{found.dtype} {tuple(found.shape)}"
-            raise ValueError(
-                f"{path} is damaged ({name} is {what}, and must be {like.dtype} "
-                f"{tuple(like.shape)}): delete it to start afresh"
-            )
+    problems = [f"{name} is missing" for name in (*names, *like) if name not in state]
+    for name, tensor in like.items():
+        found = state.get(name, tensor)
+        if found.shape != tensor.shape or found.dtype != tensor.dtype:
+            kinds = [f"{each.dtype} {tuple(each.shape)}" for each in (found, tensor)]
+            problems.append(f"{name} is {kinds[0]}, and must be {kinds[1]}")
+    if problems:
+        raise ValueError(f"{path} is damaged ({problems[0]}): delete it to start afresh")
 
 
 def _weights(model: nn.Module) -> dict[str, str]:

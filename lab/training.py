@@ -16,7 +16,15 @@ from lab.arguments import function, one_of, real, refuse, truth, whole
 from lab.checkpoint import Checkpoint
 from lab.frontend import progress
 from lab.interrupt import Interrupted, Patience
-from lab.optimiser import Rates, Schedule, optimiser_state, rates_by_name, restore_optimiser, update
+from lab.optimiser import (
+    Rates,
+    Schedule,
+    optimiser_names,
+    optimiser_state,
+    rates_by_name,
+    restore_optimiser,
+    update,
+)
 from lab.optimiser import multiplier as _multiplier
 from lab.resuming import Watchman, check_content, circumstances, functions, leave, origin
 from lab.seeding import own_randomness, stream
@@ -230,8 +238,7 @@ class _Training:
         steps = self.settings.steps
         turns = islice(cycle(self.settings.lengths), self.done, steps)
         bar = progress(turns, label, steps - self.done)
-        parts = {"tasks": self.run.tasks, "optimizer": _beside_its_state(self.updates)}
-        watchman = Watchman(self.run.models, parts | {"before_update": self.before_update})
+        watchman = Watchman(self.run.models, self._others)
         try:
             for length in bar:
                 patience.check()
@@ -245,6 +252,13 @@ class _Training:
             patience.check()
         finally:
             getattr(bar, "close", list)()
+
+    def _others(self) -> dict[str, Any]:
+        """What takes part in an update beside the models, without what a checkpoint holds of it."""
+        saved = ("state", "param_groups")
+        optimizer = {name: v for name, v in vars(self.updates).items() if name not in saved}
+        parts = {"tasks": self.run.tasks, "optimizer": optimizer}
+        return parts | {"before_update": self.before_update}
 
     def _advance(self, length: int, watchman: Watchman) -> None:
         """One update."""
@@ -366,7 +380,7 @@ class _Training:
             return 0.0
         run, log = self.run, self.log
         parameters = {f"parameter/{name}": p for name, p in run.parameters.items()}
-        check_content(state, parameters, self.saved.path)
+        self._check(state, parameters)
         for name, parameter in parameters.items():
             parameter.copy_(state[name])
         restore_optimiser(self.updates, state)
@@ -379,6 +393,20 @@ class _Training:
         self.done = int(done)
         return seconds
 
+    def _check(self, state: Named, parameters: Mapping[str, Tensor]) -> None:
+        """Stop before anything is changed if something is not there.
+
+        Raises:
+            ValueError: it is not; says what.
+        """
+        around = self.run.surroundings()
+        # Buffers alone may have other shapes than at the start.
+        like = {n: each for n, each in around.items() if not n.startswith("buffer/")}
+        names = [*around, "losses", "skipped", "taken_at", "progress", *optimiser_names(state)]
+        snapshots = range(len(state.get("taken_at", ())))
+        names += [f"watched/{name}/{i}" for name in self.log.watch for i in snapshots]
+        check_content(state, names, {**parameters, **like}, self.saved.path)
+
     def leave(self) -> None:
         """Remember how the models are left, so that the same call can go on with them."""
         if self.saved.path is not None:
@@ -388,11 +416,6 @@ class _Training:
 def _kind(parameter: nn.Parameter) -> str:
     frozen = "" if parameter.requires_grad else " frozen"
     return f"{parameter.dtype} {tuple(parameter.shape)}{frozen}"
-
-
-def _beside_its_state(updates: torch.optim.Optimizer) -> dict[str, Any]:
-    """The attributes of an optimiser that no checkpoint holds."""
-    return {n: v for n, v in vars(updates).items() if n not in ("state", "param_groups")}
 
 
 def _lengths(length: Length, steps: int) -> list[int]:
