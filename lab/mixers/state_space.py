@@ -5,10 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torch.utils._pytree import tree_map
 
 from lab.mixers.linear import linear
 from lab.mixers.transition import Parameters, Transition
+from lab.scan.torch_private import tree_map
 
 
 class StateSpace(nn.Module):
