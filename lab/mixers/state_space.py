@@ -5,12 +5,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torch.utils._pytree import tree_map
 
 from lab.linalg.precision import uncast, wide
 from lab.mixers.base import Layer
 from lab.mixers.linear import linear
 from lab.mixers.transition import Parameters, Transition
+from lab.scan.torch_private import tree_map
 from lab.weight_decay import without_decay
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lab.scan.torch_private import is_batched
+
 
 def checked(
     a: Tensor, b: Tensor, initial: Tensor | None, *, empty: float = 0.0
@@ -70,20 +72,10 @@ def within(source: Tensor, size: int) -> None:
     Raises:
         ValueError: an index is outside.
     """
-    if torch.compiler.is_compiling() or _is_batched(source):
+    if torch.compiler.is_compiling() or is_batched(source):
         return
     outside = (source < 0) | (source >= size)
     if outside.any():
         place = tuple(outside.nonzero()[0].tolist())
         wrong = source[place].item()
         raise ValueError(f"source must be in [0, {size}), got {wrong} at {place}")
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    """Whether torch.vmap is at work on it, perhaps around or inside other transforms."""
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False
