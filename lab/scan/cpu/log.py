@@ -60,7 +60,7 @@ def _backward(first, last, width, grad, a, b, h, initial, ga, gb, gi):  # type: 
     block = max(1, BLOCK // (min(width, N) * h.itemsize))
     # What later steps send back to the state of this one.
     carry = accumulators(width, h)
-    one = carry.dtype.type(1)
+    one, zero = carry.dtype.type(1), carry.dtype.type(0)
     for item in range(first, last):
         batch, low = item // pieces, item % pieces * width
         high = min(N, low + width)
@@ -82,8 +82,9 @@ def _backward(first, last, width, grad, a, b, h, initial, ga, gb, gi):  # type: 
                 arriving = grad[batch, t, low:high]
                 to_past, to_step = ga[batch, t, low:high], gb[batch, t, low:high]
                 for n in range(size):
-                    x = arriving[n] + carry[n]
                     share, keep = one * to_step[n], one * to_past[n]
+                    # Through the same infinity twice nothing goes back, not even a NaN.
+                    x = select(share + keep == zero, zero, arriving[n] + carry[n])
                     # Of two that sum to one the smaller share has all its digits.
                     keep = select(keep > share, one - share, keep)
                     to_step[n] = share * x

@@ -177,14 +177,16 @@ def _backward(  # type: ignore[no-untyped-def]
             arriving = grad_norm[batch, t, low:high]
             past, step = to_decay[batch, t, low:high], to_score[batch, t, low:high]
             for n in range(high - low):
-                # The share of the past changes with its logarithm by the product of both shares,
-                # and not at all where both are zero.
-                to_share[n] *= of_past[n] * share[n]
-                keep[n] = select(of_past[n] + of_step[n] == 0, zero, keep[n])
+                # Through the same infinity twice nothing goes back, not even a NaN.
+                none = of_past[n] + of_step[n] == 0
+                keep[n] = select(none, zero, keep[n])
+                carry_norm[n] = select(none, zero, arriving[n] + carry_norm[n])
+                # The share of the past changes with its logarithm by the product of both shares.
+                to_share[n] = select(none, zero, to_share[n] * of_past[n] * share[n])
             for n in range(high - low):
-                step[n] = share[n] * (arriving[n] + carry_norm[n]) - to_share[n]
+                step[n] = share[n] * carry_norm[n] - to_share[n]
             for n in range(high - low):
-                x = keep[n] * (arriving[n] + carry_norm[n]) + to_share[n]
+                x = keep[n] * carry_norm[n] + to_share[n]
                 carry_norm[n] = x
                 past[n] = x
         to_first_average[batch, low * V : high * V] = carry
