@@ -42,7 +42,7 @@ def matmul_scan(a: Tensor, b: Tensor, initial: Tensor | None = None, *, block: i
     gains 1); Dao & Gu 2024, Transformers are SSMs, section 6 (with gains).
     """
     a, b, initial = _checked(a, b, initial)
-    if not isinstance(block, int) or block < 2:
+    if isinstance(block, bool) or not isinstance(block, int) or block < 2:
         raise ValueError(f"block must be a whole number of steps, at least 2, got {block!r}")
     return rounded_once(partial(_compute, block=block), a, b, initial)
 
