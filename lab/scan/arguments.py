@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+
+from lab.scan.torch_private import is_batched, tree_map
 
 # Dtypes that scans compute in, and the one in place of each in which rounding would add up.
 COMPUTED = {
@@ -17,8 +18,6 @@ COMPUTED = {
     torch.complex64: torch.complex64,
     torch.complex128: torch.complex128,
 }
-
-from lab.scan.torch_private import is_batched
 
 
 def checked(

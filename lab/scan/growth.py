@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lab.scan.associative import Elements
+from lab.scan.torch_private import values_of
 
 # The largest entry of a composed gain at which a composition is still trusted. Rounding of what was
 # composed grows by as much.
@@ -55,23 +56,10 @@ class Growth:
 
 def _size(gains: Tensor) -> Tensor | None:
     """The largest absolute value; None without numbers, or where they cannot be looked at."""
-    values = _values(gains)
+    values = values_of(gains)
     if values is None or not values.numel():
         return None
     if values.is_complex():
         return values.abs().amax()
     least, most = values.aminmax()
     return torch.maximum(-least, most)
-
-
-def _values(tensor: Tensor) -> Tensor | None:
-    """The numbers themselves, from inside the transforms of torch.func, of all lanes of a vmap."""
-    functorch = torch._C._functorch
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return None
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = functorch.get_unwrapped(tensor)
-    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta
-    if not plain or functorch.is_legacy_batchedtensor(tensor):
-        return None
-    return tensor.detach()
