@@ -32,8 +32,8 @@
 # %% tags=["parameters"]
 experiment: str = "013"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # one model each, alike in every arm, in [0, 2147483647]
-steps: int = 100  # updates per model, in [2, 1000000]
-a5_steps: int = 100  # updates per model on the largest group, in [2, 1000000]
+steps: int = 200  # updates per model, in [2, 1000000]
+a5_steps: int = 50  # updates per model on the largest group, in [2, 1000000]
 batch: int = 16  # words per update, in [1, 100000]
 samples: int = 200  # words that a score is the mean over, in [50, 1000000]
 
@@ -412,6 +412,11 @@ pd.DataFrame({
     for arm, each in solved.items() for i, seed in enumerate(p.seeds)
 }).T  # fmt: skip
 
+# %% tags=["nbval-ignore-output"]
+from lab import committed  # the full run, for the short one at the defaults
+
+committed.figure("013", "A5")
+
 # %% [markdown]
 # Do the relations of the group hold? A relation (a word that is the identity, such as three
 # rotations) is put into the middle of random words, and what the first layer says at their end is
@@ -650,6 +655,9 @@ for kind, each in exact.items():
 
 # %% tags=["nbval-ignore-output"]
 evidence
+
+# %% tags=["nbval-ignore-output"]
+committed.criteria(evidence)
 
 # %% [markdown]
 # Statuses that hang on a time, and F1, which small runs decide at chance level, are left out here:
