@@ -38,11 +38,12 @@
 # %% tags=["parameters"]
 experiment: str = "008"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # one model each, alike in every arm, in [0, 2147483647]
-steps: int = 120  # updates per model on 8 pairs, in [2, 1000000]
-load_steps: int = 10  # updates per model on 4 to 24 pairs, in [2, 1000000]
-update_steps: int = 10  # updates per model on keys written twice, in [2, 1000000]
-curve_steps: int = 5  # updates per model of the curve over state sizes, in [2, 1000000]
-batch: int = 12  # sequences per update on 8 pairs, in [1, 100000]
+steps: int = 5  # updates per model on 8 pairs, in [2, 1000000]
+further_steps: int = 130  # and with other bindings, or softmax attention, in [2, 1000000]
+load_steps: int = 5  # updates per model on 4 to 24 pairs, in [2, 1000000]
+update_steps: int = 5  # updates per model on keys written twice, in [2, 1000000]
+curve_steps: int = 3  # updates per model of the curve over state sizes, in [2, 1000000]
+batch: int = 16  # sequences per update on 8 pairs, in [1, 100000]
 load_batch: int = 16  # sequences per update on 4 to 24 pairs, in [1, 100000]
 update_batch: int = 16  # sequences per update on keys written twice, in [1, 100000]
 samples: int = 200  # sequences that a score is the mean over, in [50, 1000000]
@@ -369,7 +370,7 @@ reported = {
     for name, (f, settings) in REPORTED.items()
 }
 further = {
-    name: on_recall(f, settings, lr=LR.get(name, 2e-2), label=name)
+    name: on_recall(f, settings, steps=p.further_steps, lr=LR.get(name, 2e-2), label=name)
     for name, (f, settings) in FURTHER.items()
 }
 
