@@ -132,6 +132,23 @@ def parameters() -> Any:
     return check(declaration, injected, shell.user_ns)
 
 
+def at_defaults() -> bool:
+    """Whether papermill injected no parameters into the notebook that calls this.
+
+    False outside a notebook, and where no parameters cell ran.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return False
+    try:
+        _, injected = find_cells(_executed_cells(shell)[:-1])
+    except ParameterError:
+        return False
+    return not injected
+
+
 def _executed_cells(shell: Any) -> list[str]:
     """Sources of the cells executed so far, the current one last."""
     history = list(shell.user_ns["In"])

@@ -36,8 +36,8 @@ reported_steps: int = (
     250  # updates of the reported model (12,500 are its 50 epochs), in [1, 1000000]
 )
 ladder_steps: int = 100  # updates of every row of the debugging ladder, in [1, 1000000]
-corrected_steps: int = 300  # updates of the corrected models, in [10, 1000000]
-identified_steps: int = 600  # updates of the identified models, in [10, 1000000]
+corrected_steps: int = 400  # updates of the corrected models, in [10, 1000000]
+identified_steps: int = 1000  # updates of the identified models, in [10, 1000000]
 samples: int = 2000  # sequences that a score is the mean over, in [100, 1000000]
 device: str = "cpu"  # where to train, one of auto, cpu, cuda
 
@@ -694,6 +694,11 @@ for length, ratio in worst_ratio.items():
 
 # %% tags=["nbval-ignore-output"]
 evidence
+
+# %% tags=["nbval-ignore-output"]
+from lab import committed  # the full run, for the short one at the defaults
+
+committed.criteria(evidence)
 
 # %%
 print(evidence.statuses())

@@ -35,11 +35,11 @@
 experiment: str = "007"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # one model each, alike in every arm, in [0, 2147483647]
 copy_seeds: list[int] = [0, 1]  # of copying by index and of other arms, in [0, 2147483647]
-copy_steps: int = 200  # updates per model on copying by index, in [2, 1000000]
-steps: int = 200  # updates per model on selective copying, in [2, 1000000]
-shared_steps: int = 100  # updates per model of the comparison by state size, in [2, 1000000]
+copy_steps: int = 120  # updates per model on copying by index, in [2, 1000000]
+steps: int = 50  # updates per model on selective copying, in [2, 1000000]
+shared_steps: int = 3  # updates per model of the comparison by state size, in [2, 1000000]
 batch: int = 16  # sequences per update, in [1, 100000]
-samples: int = 300  # sequences that a score is the mean over, in [50, 1000000]
+samples: int = 200  # sequences that a score is the mean over, in [50, 1000000]
 
 # %%
 import lab
@@ -417,6 +417,11 @@ pd.DataFrame({
     for kind, each in correct.items() for i, seed in enumerate(SEEDS[kind])
 }).T  # fmt: skip
 
+# %% tags=["nbval-ignore-output"]
+from lab import committed  # the full run, for the short one at the defaults
+
+committed.figure("007", "Selective copying, trained on up to 64 steps")
+
 # %% [markdown]
 # ## Diagnosis: the clock that noise does not move
 #
@@ -619,6 +624,9 @@ evidence.table(recall_curve.TABLE, rows)
 figures.recall(recall_curve.by_state(rows), levels=recall_curve.TASK.ceilings,
                needed=rows[0]["bits"] / 8, title="Recall of eight pairs")  # fmt: skip
 
+# %% tags=["nbval-ignore-output"]
+committed.figure("007", "Recall of eight pairs")
+
 # %% [markdown]
 # ## Criteria and verdict
 #
@@ -714,6 +722,9 @@ for kind, each in correct.items():
 
 # %% tags=["nbval-ignore-output"]
 evidence
+
+# %% tags=["nbval-ignore-output"]
+committed.criteria(evidence)
 
 # %% [markdown]
 # Statuses that hang on a time, and those that small runs decide at chance level, are left out here.

@@ -38,15 +38,16 @@
 # %% tags=["parameters"]
 experiment: str = "008"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # one model each, alike in every arm, in [0, 2147483647]
-steps: int = 60  # updates per model on 8 pairs, in [2, 1000000]
-load_steps: int = 60  # updates per model on 4 to 24 pairs, in [2, 1000000]
-update_steps: int = 60  # updates per model on keys written twice, in [2, 1000000]
-curve_steps: int = 20  # updates per model of the curve over state sizes, in [2, 1000000]
+steps: int = 5  # updates per model on 8 pairs, in [2, 1000000]
+further_steps: int = 130  # and with other bindings, or softmax attention, in [2, 1000000]
+load_steps: int = 5  # updates per model on 4 to 24 pairs, in [2, 1000000]
+update_steps: int = 5  # updates per model on keys written twice, in [2, 1000000]
+curve_steps: int = 3  # updates per model of the curve over state sizes, in [2, 1000000]
 batch: int = 16  # sequences per update on 8 pairs, in [1, 100000]
 load_batch: int = 16  # sequences per update on 4 to 24 pairs, in [1, 100000]
 update_batch: int = 16  # sequences per update on keys written twice, in [1, 100000]
 samples: int = 200  # sequences that a score is the mean over, in [50, 1000000]
-longest: int = 256  # steps at which time and memory are measured at most, in [64, 65536]
+longest: int = 128  # steps at which time and memory are measured at most, in [64, 65536]
 
 # %%
 import lab
@@ -370,7 +371,7 @@ reported = {
     for name, (f, settings) in REPORTED.items()
 }
 further = {
-    name: on_recall(f, settings, lr=LR.get(name, 2e-2), label=name)
+    name: on_recall(f, settings, steps=p.further_steps, lr=LR.get(name, 2e-2), label=name)
     for name, (f, settings) in FURTHER.items()
 }
 
@@ -410,6 +411,11 @@ display(shown)
 plateau = {"chance": recall.chance_accuracy, "commonest value": recall.ceilings[COMMONEST]}
 figures.strips(correct, log=False, limits=plateau, y_title="accuracy", solved=0.95,
                title="8 pairs: every arm, every seed")  # fmt: skip
+
+# %% tags=["nbval-ignore-output"]
+from lab import committed  # the full run, for the short one at the defaults
+
+committed.figure("008", "8 pairs: every arm, every seed")
 
 # %% [markdown]
 # The arms fall in two groups. Those in which something binds a value to the key before it (a
@@ -530,6 +536,9 @@ by_load = {
 # %% tags=["nbval-ignore-output"]
 figures.accuracy(by_load, x=list(LOADS.values()), x_title="pairs",
                  title="Recall against load, all arms with the convolution")  # fmt: skip
+
+# %% tags=["nbval-ignore-output"]
+committed.figure("008", "Recall against load, all arms with the convolution")
 
 # %% [markdown]
 # ## Corrected: where the time scale matters
@@ -702,6 +711,9 @@ figures.recall(
     title="Recall of 8 pairs against state, Zoology's layout",
 )  # fmt: skip
 
+# %% tags=["nbval-ignore-output"]
+committed.figure("008", "Recall of 8 pairs against state, Zoology's layout")
+
 # %% [markdown]
 # ## Panels: states and gains
 #
@@ -842,6 +854,9 @@ _ = check("E", memory_share, "<", 0.1, kind="context",
 
 # %% tags=["nbval-ignore-output"]
 evidence
+
+# %% tags=["nbval-ignore-output"]
+committed.criteria(evidence)
 
 # %% [markdown]
 # Statuses that a small run decides at chance level are left out here: another machine may have

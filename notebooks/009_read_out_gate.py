@@ -35,17 +35,17 @@
 
 # %% tags=["parameters"]
 experiment: str = "009"  # the notebook these parameters belong to
-seeds: list[int] = [0, 1, 2]  # two or more, paired between arms, in [0, 2147483647]
-reported_steps: int = 60  # updates of the first attempt's models on task A, in [2, 1000000]
-second_steps: int = 60  # updates of the second attempt's, in [2, 1000000]
-softmax_steps: int = 60  # updates of softmax attention on task A, in [2, 1000000]
-bound_steps: int = 60  # updates of the models of task A with a convolution, in [2, 1000000]
-steps: int = 60  # updates per model on task B with 8 pairs, in [2, 1000000]
-full_steps: int = 60  # and with 16 pairs, in [2, 1000000]
-filler_steps: int = 60  # updates per model on task C, in [2, 1000000]
-curve_steps: int = 60  # updates per model of recall against state size, in [2, 1000000]
+seeds: list[int] = [0, 1]  # two or more, paired between arms, in [0, 2147483647]
+reported_steps: int = 20  # updates of the first attempt's models on task A, in [2, 1000000]
+second_steps: int = 80  # updates of the second attempt's, in [2, 1000000]
+softmax_steps: int = 80  # updates of softmax attention on task A, in [2, 1000000]
+bound_steps: int = 150  # updates of the models of task A with a convolution, in [2, 1000000]
+steps: int = 10  # updates per model on task B with 8 pairs, in [2, 1000000]
+full_steps: int = 10  # and with 16 pairs, in [2, 1000000]
+filler_steps: int = 10  # updates per model on task C, in [2, 1000000]
+curve_steps: int = 3  # updates per model of recall against state size, in [2, 1000000]
 batch: int = 16  # sequences per update and model, in [1, 100000]
-samples: int = 500  # sequences that a score is the mean over, in [50, 1000000]
+samples: int = 300  # sequences that a score is the mean over, in [50, 1000000]
 
 # %%
 import lab
@@ -486,6 +486,11 @@ title = "At equal parameters: every seed"
 display(figures.slopes(shown, ends=("wider MLP", "gate"), title=title))
 draw_effects(by_kind, "Gate against a wider MLP: every seed, mean and 95 % interval")
 
+# %% tags=["nbval-ignore-output"]
+from lab import committed  # the full run, for the short one at the defaults
+
+committed.figure("009", "Gate against a wider MLP: every seed, mean and 95 % interval")
+
 # %% [markdown]
 # How small an effect could have been seen? Half of the 95 % interval, and what is found four times
 # out of five, from the spread of the differences just measured.
@@ -539,6 +544,9 @@ no_op = {
 # %% tags=["nbval-ignore-output"]
 display(by_seed(score_c))
 draw_effects(no_op, "Task C: what the gate adds, with and without normaliser")
+
+# %% tags=["nbval-ignore-output"]
+committed.figure("009", "Task C: what the gate adds, with and without normaliser")
 
 # %% [markdown]
 # Does it close? Gates by what the token is, and the share of the weight that goes to the first
@@ -722,6 +730,9 @@ figures.recall(
     title="Zoology's recall, 8 pairs",
 )
 
+# %% tags=["nbval-ignore-output"]
+committed.figure("009", "Zoology's recall, 8 pairs")
+
 # %% [markdown]
 # ## Criteria and verdict
 #
@@ -796,6 +807,9 @@ for name, each in levels.items():
 
 # %% tags=["nbval-ignore-output"]
 evidence
+
+# %% tags=["nbval-ignore-output"]
+committed.criteria(evidence)
 
 # %% [markdown]
 # Statuses that hang on a time, or on a difference that small runs decide at chance level, are left

@@ -34,18 +34,18 @@
 
 # %% tags=["parameters"]
 experiment: str = "015"  # the notebook these parameters belong to
-seeds: list[int] = [0, 1]  # one model each, alike in every arm, in [0, 2147483647]
-source_steps: int = 100  # updates per model in the form proposed, in [10, 1000000]
-steps: int = 200  # updates per model on the short sequences, in [10, 1000000]
-long_steps: int = 20  # further ones on sequences of 256 steps, in [2, 1000000]
-load_steps: int = 50  # further ones for twice as many pairs, and again, in [2, 1000000]
-curve_steps: int = 100  # updates per model of the curve over state sizes, in [10, 1000000]
-long: int = 256  # steps of set B, in [32, 100000]
-longer: int = 512  # steps of B-long, in [32, 100000]
+seeds: list[int] = [1, 2]  # one model each, alike in every arm, in [0, 2147483647]
+source_steps: int = 10  # updates per model in the form proposed, in [10, 1000000]
+steps: int = 130  # updates per model on the short sequences, in [10, 1000000]
+long_steps: int = 2  # further ones on sequences of 256 steps, in [2, 1000000]
+load_steps: int = 2  # further ones for twice as many pairs, and again, in [2, 1000000]
+curve_steps: int = 10  # updates per model of the curve over state sizes, in [10, 1000000]
+long: int = 64  # steps of set B, in [32, 100000]
+longer: int = 128  # steps of B-long, in [32, 100000]
 batch: int = (
     32  # sequences per update; an eighth of it at 256 steps, half for more pairs, in [8, 100000]
 )
-samples: int = 100  # sequences that a score is the mean over, in [10, 1000000]
+samples: int = 50  # sequences that a score is the mean over, in [10, 1000000]
 
 # %%
 import lab
@@ -611,6 +611,11 @@ display(figures.accuracy(curves, x=list(LOADS), x_title="pairs", title="Recall a
 pd.DataFrame({(name, f"{pairs} pairs"): {f"seed {s}": f"{v:.3f}" for s, v in zip(p.seeds, each, strict=True)}
               for (name, pairs), each in loads.items()}).T  # fmt: skip
 
+# %% tags=["nbval-ignore-output"]
+from lab import committed  # the full run, for the short one at the defaults
+
+committed.figure("015", "Recall against load")
+
 # %% [markdown]
 # **Occupancy.** The slot that every value bids for most, per head and layer: how many different ones
 # the pairs of a sequence take, against hashing at random, $m(1 - (1 - 1/m)^P)/P$.
@@ -687,6 +692,9 @@ evidence.table(recall_curve.TABLE, sized)
 display(pd.DataFrame(sized).drop(columns=["lr", "steps"]))
 figures.recall(recall_curve.by_state(sized), title="Recall against state size",
                needed=sized[0]["bits"] / 8, levels=recall_curve.TASK.ceilings)  # fmt: skip
+
+# %% tags=["nbval-ignore-output"]
+committed.figure("015", "Recall against state size")
 
 # %% [markdown]
 # ## Panels: states and eigenvalues
@@ -805,6 +813,9 @@ _ = check(
 
 # %% tags=["nbval-ignore-output"]
 evidence
+
+# %% tags=["nbval-ignore-output"]
+committed.criteria(evidence)
 
 # %% [markdown]
 # Statuses that small runs decide by chance are left out here: another machine may have others.
