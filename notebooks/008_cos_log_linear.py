@@ -194,7 +194,7 @@ def two_forms_gap():
     q, k, v, x = draw(4, H, 64, WIDTH), draw(4, H, 64, WIDTH), draw(4, H, 64, WIDTH), draw(4, 64, D)
     apart = torch.arange(64)[:, None] - torch.arange(64)
     weights = ((q.relu() @ k.relu().mT) * (math.pi / 2 / M * apart).cos()).tril()
-    direct = weights @ v / (weights.sum(-1, keepdim=True) + 1e-6)
+    direct = weights @ v / weights.sum(-1, keepdim=True).clamp(min=1e-10)
     return (CosFormer(H, WIDTH, horizon=M)(q, k, v, x) - direct).abs().max().item()
 
 
