@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import checked
+from lab.scan.arguments import checked, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import linear as cpu
+from lab.scan.growth import Growth
 from lab.scan.operators import Scan
 
 
@@ -30,8 +31,12 @@ def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
     Never divides by `a`. Where there is no kernel, as `linear_scan_associative`.
     Source: Martin & Cundy 2018, Parallelizing linear recurrent neural nets over sequence length.
     """
-    inputs = checked(a, b, initial)
-    return _fused(*inputs) if _fused.runs_on(*inputs) else linear_scan_associative(*inputs)
+    return rounded_once(_compute, *checked(a, b, initial))
+
+
+def _compute(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    inputs = a, b, initial
+    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
 def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
@@ -45,11 +50,19 @@ def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) 
 
 
 def linear_scan_associative(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
-    """`linear_scan` in torch operations, by the monoid of affine maps: for any device."""
-    a, b, initial = checked(a, b, initial)
+    """`linear_scan` in torch operations, by the monoid of affine maps: for any device.
+
+    Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
+    """
+    return rounded_once(_associative, *checked(a, b, initial))
+
+
+def _associative(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     # Fold `initial` into step 0, so that no monoid has to know of it.
-    b = torch.cat([a[:, :1] * initial[:, None] + b[:, :1], b[:, 1:]], dim=1)
-    return associative_scan(_compose, (a, b))[1]
+    first = torch.cat([a[:, :1] * initial[:, None] + b[:, :1], b[:, 1:]], dim=1)
+    growth = Growth()
+    h = associative_scan(growth.watched(_compose, gain=0), (a, first))[1]
+    return linear_scan_sequential(a, b, initial) if growth.is_harmful else h
 
 
 def _compose(earlier: Elements, later: Elements) -> Elements:

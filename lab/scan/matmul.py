@@ -1,9 +1,18 @@
 """The scan with one gain for the whole state, by multiplication with triangular blocks."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import alike, full_precision, initial_state
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    full_precision,
+    initial_state,
+    rounded_once,
+)
+from lab.scan.growth import Growth
 from lab.scan.linear import linear_scan, linear_scan_sequential
 
 
@@ -33,27 +42,39 @@ def matmul_scan(a: Tensor, b: Tensor, initial: Tensor | None = None, *, block: i
     gains 1); Dao & Gu 2024, Transformers are SSMs, section 6 (with gains).
     """
     a, b, initial = _checked(a, b, initial)
-    if block < 2:
-        raise ValueError(f"block must be at least 2 steps, got {block}")
-    with full_precision(b):
-        return _by_blocks(a, b, initial, block)
+    if isinstance(block, bool) or not isinstance(block, int) or block < 2:
+        raise ValueError(f"block must be a whole number of steps, at least 2, got {block!r}")
+    return rounded_once(partial(_compute, block=block), a, b, initial)
 
 
-def _by_blocks(a: Tensor, b: Tensor, initial: Tensor, block: int) -> Tensor:
+def _compute(a: Tensor, b: Tensor, initial: Tensor, block: int) -> Tensor:
+    # A branch on values would break a graph.
+    if not torch.compiler.is_compiling():
+        growth = Growth()
+        with full_precision(b):
+            h = _by_blocks(a, b, initial, block, growth)
+        # Infinite and NaN sums show whatever was not finite.
+        growth.see(0 * h.sum())
+        if not growth.is_harmful:
+            return h
+    return linear_scan(a[..., None].expand_as(b), b, initial)
+
+
+def _by_blocks(a: Tensor, b: Tensor, initial: Tensor, block: int, growth: Growth) -> Tensor:
     B, T, N = b.shape
     size = min(block, T)
     blocks = -(-T // size)
     pad = (0, blocks * size - T)
     gains = torch.nn.functional.pad(a, pad, value=1.0).view(B * blocks, size)
     inputs = torch.nn.functional.pad(b, (0, 0, *pad)).view(B, blocks, size, N)
-    L = _triangular(gains).view(B, blocks, size, size)
+    L = growth.see(_triangular(gains)).view(B, blocks, size, size)
     local = L @ inputs
     # What reaches a step from before its block: its row's first entry, and the first gain as well.
     through = L[..., 0] * gains.view(B, blocks, size)[..., :1]
     before = initial[:, None]
     if blocks > 1:
         # A block's last state, from the last state of the block before it.
-        last = _by_blocks(through[:, :-1, -1], local[:, :-1, -1], initial, block)
+        last = _by_blocks(through[:, :-1, -1], local[:, :-1, -1], initial, block, growth)
         before = torch.cat([before, last], dim=1)
     return (local + through[..., None] * before[:, :, None]).flatten(1, 2)[:, :T]
 
@@ -76,6 +97,7 @@ def matmul_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) 
 
 
 def _checked(a: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    are_numbers(a=a, b=b, initial=initial)
     if b.ndim != 3 or a.shape != b.shape[:2] or b.shape[1] == 0:
         shapes = f"a {tuple(a.shape)} and b {tuple(b.shape)}"
         raise ValueError(f"{shapes} must be (B, T) and (B, T, N) with T > 0")

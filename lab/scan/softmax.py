@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import alike
+from lab.scan.arguments import alike, are_numbers, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import softmax as cpu
 from lab.scan.linear import before, reversed_scan
@@ -57,7 +57,10 @@ def softmax_scan(
     Source: Milakov & Gimelshein 2018, Online normalizer calculation for softmax; Feng et al. 2024,
     Attention as an RNN (as a scan).
     """
-    inputs = _checked(decay, score, value, initial)
+    return rounded_once(_compute, *_checked(decay, score, value, initial))
+
+
+def _compute(*inputs: Tensor) -> State:
     return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
@@ -79,7 +82,7 @@ def softmax_scan_associative(
     decay: Tensor, score: Tensor, value: Tensor, initial: State | None = None
 ) -> State:
     """`softmax_scan` in torch operations, by the monoid that merges averages: for any device."""
-    return _associative(*_checked(decay, score, value, initial))
+    return rounded_once(_associative, *_checked(decay, score, value, initial))
 
 
 def _associative(
@@ -141,9 +144,14 @@ def _checked(
     """The arguments, with the two parts of the initial state, 0 and -inf if it was None.
 
     Raises:
+        TypeError: one is no tensor, or `initial` no pair of them.
         ValueError: a shape is not as in `softmax_scan`, T is 0, dtypes or devices differ, or the
             dtype is complex.
     """
+    are_numbers(decay=decay, score=score, value=value)
+    if not (initial is None or (isinstance(initial, tuple | list) and len(initial) == 2)):
+        wanted = "None or a pair of tensors, average and log_norm"
+        raise TypeError(f"initial must be {wanted}, got a {type(initial).__name__}")
     if decay.ndim != 3 or decay.shape != score.shape or decay.shape[1] == 0:
         shapes = f"decay {tuple(decay.shape)} and score {tuple(score.shape)}"
         raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
@@ -155,6 +163,7 @@ def _checked(
     if initial is None:
         initial = value.new_zeros(B, N, V), score.new_full((B, N), -math.inf)
     average, log_norm = initial
+    are_numbers(**{"average of initial": average, "log_norm of initial": log_norm})
     if average.shape != (B, N, V) or log_norm.shape != (B, N):
         shapes = f"average {tuple(average.shape)} and log_norm {tuple(log_norm.shape)}"
         raise ValueError(f"initial must be ({B}, {N}, {V}) and ({B}, {N}), got {shapes}")
