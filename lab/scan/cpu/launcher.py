@@ -33,13 +33,13 @@ def launcher(kernel: Any) -> Any:
     thread its number and how many there are. With one thread, they do not matter.
     """
 
-    @numba.njit(nogil=True)
-    def launch(parallel, rank, size, threads, first, last, *arguments):  # type: ignore[no-untyped-def]
+    def enter(parallel, rank, size, threads, first, last, *arguments):  # type: ignore[no-untyped-def]
         if threads < 2:
             kernel(first, last, *arguments)
             return last - first
         return _on_team(kernel, parallel, rank, size, threads, first, last, arguments)
 
+    launch: Any = numba.njit(nogil=True)(enter)
     if (folder := _folder()) is not None:
         launch._cache = KernelCache(folder, kernel.py_func)
     compile_it = launch._compile_for_args
