@@ -336,6 +336,7 @@ for kind, path, most, steps in (
     figure = figures.accuracy(
         curves, x=at, x_title="update", x_log=False, levels=LEVELS, title=kind
     )
+    at = at[:: max(1, len(at) // 6)]
     sharpness = [f"{step}<br>μ = {path(step, steps, most):.1f}" for step in at]
     display(figure.update_xaxes(tickvals=at, ticktext=sharpness))
 

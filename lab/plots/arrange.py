@@ -114,8 +114,8 @@ def draw_levels(
     labels = [*ends, *((name, level, GREY) for name, level in levels.items())]
     if not labels and axes.y_range is None:
         return
-    places = _drawn(np.array([height for _, height, _ in labels], dtype=float), axes.y_log)
-    drawn = _drawn_range(axes, np.append(values if values is not None else [], places))
+    places = in_drawn_units(np.array([height for _, height, _ in labels], dtype=float), axes.y_log)
+    drawn = drawn_range(axes, np.append(values if values is not None else [], places))
     shapes = [_level(level, "") for level in levels.values()]
     figure.update_layout(shapes=[*figure.layout.shapes, *shapes], yaxis={"range": drawn})
     if labels:
@@ -202,8 +202,8 @@ def _small_multiples(
     names = {name: wrapped(f"{c.look.glyph} {name}", across - 14) for name, c in arms.items()}
     above = _LINE * max(map(lines_in, names.values())) + 8
     inner = rows * _CELL + (rows - 1) * above
-    values = _drawn(np.array(list(levels.values()), dtype=float), axes.y_log)
-    drawn = _drawn_range(axes, np.append(_values({**arms, **references}, axes), values))
+    values = in_drawn_units(np.array(list(levels.values()), dtype=float), axes.y_log)
+    drawn = drawn_range(axes, np.append(_values({**arms, **references}, axes), values))
     layout: dict[str, Any] = {"title": {"text": title}, "showlegend": False}
     notes, shapes = [], []
     for i, (name, curves) in enumerate(arms.items()):
@@ -214,7 +214,7 @@ def _small_multiples(
     ends = {**{name: each.end for name, each in references.items()}, **levels}
     if ends:  # right of the last plot of the first row
         labels = [_label(wrapped(text, 110), GREY, 0, str(_COLUMNS)) for text in ends]
-        places = _drawn(np.array(list(ends.values()), dtype=float), axes.y_log)
+        places = in_drawn_units(np.array(list(ends.values()), dtype=float), axes.y_log)
         notes += _spread_out(labels, places, drawn, _CELL)
     layout |= {"annotations": notes, "shapes": shapes}
     return fit.planned(go.Figure(_in_cells(arms, references), layout), inner + 84)
@@ -290,7 +290,7 @@ def _grouped(name: str, traces: Sequence[Trace]) -> list[Trace]:
     return [{**shared, "showlegend": i == last, **trace} for i, trace in enumerate(traces)]
 
 
-def _drawn(values: np.ndarray, log: bool) -> np.ndarray:
+def in_drawn_units(values: np.ndarray, log: bool) -> np.ndarray:
     """Values in drawn units: exponents of ten on a log axis."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log10(np.where(values > 0, values, np.nan)) if log else values
@@ -298,13 +298,13 @@ def _drawn(values: np.ndarray, log: bool) -> np.ndarray:
 
 def _values(curves: Mapping[str, Curves], axes: Axes) -> np.ndarray:
     every = [np.asarray(t["y"], dtype=float) for c in curves.values() for t in c.traces]
-    return _drawn(np.concatenate([*every, np.empty(0)]), axes.y_log)
+    return in_drawn_units(np.concatenate([*every, np.empty(0)]), axes.y_log)
 
 
-def _drawn_range(axes: Axes, values: np.ndarray | None) -> tuple[float, float]:
+def drawn_range(axes: Axes, values: np.ndarray | None) -> tuple[float, float]:
     """The range of the y axis in drawn units: the one given, or 5 % more than all that is drawn."""
     if axes.y_range is not None:
-        low, high = _drawn(np.array(axes.y_range, dtype=float), axes.y_log)
+        low, high = in_drawn_units(np.array(axes.y_range, dtype=float), axes.y_log)
         return float(low), float(high)
     finite = values[np.isfinite(values)] if values is not None else np.empty(0)
     if not len(finite):

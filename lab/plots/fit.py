@@ -42,7 +42,8 @@ def fitted(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> di
     left, right = given.get("l", _left(traces, layout)), given.get("r", _right(traces, layout))
     top = given.get("t", _top(title, layout))
     names, rows, entry = _legend(traces, layout, WIDTH - left - right)
-    bottom = given.get("b", _bottom(layout) + rows)
+    turned = _turned(traces, layout, WIDTH - left - right)
+    bottom = given.get("b", _bottom(layout) + rows + max(turned.values(), default=0))
     margin = {"l": left, "r": right, "t": top, "b": bottom}
     base, height = _height(layout, earlier, rows + top - 40)
     kept = {"base": base, "height": height} if base is not None else {}
@@ -50,6 +51,7 @@ def fitted(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> di
         "margin": margin, "height": height, "legend": {"entrywidth": entry} if names else {},
         "title": {"text": title, "pad": _title_pad(title)},
         "meta": {**_meta(layout), "fitted": {**margin, **kept}},
+        **{f"xaxis{name[1:]}": {"tickangle": 90} for name in turned},
     }  # fmt: skip
 
 
@@ -66,7 +68,8 @@ def _height(
 
 def _outlines(figure: go.Figure) -> list[dict[str, Any]]:
     """What matters of the traces of a figure: not their numbers."""
-    keys = ("type", "name", "showlegend", "visible", "coloraxis", "showscale", "yaxis", "y")
+    keys = ("type", "name", "showlegend", "visible", "coloraxis", "showscale", "xaxis", "yaxis",
+            "x", "y")  # fmt: skip
     found = [{key: trace[key] for key in keys if key in trace} for trace in figure.data]
     return [{key: value for key, value in each.items() if value is not None} for each in found]
 
@@ -170,7 +173,22 @@ def _bottom(layout: Mapping[str, Any]) -> float:
     words = [str(text) for key, axis in layout.items() if key.startswith("xaxis")
              for text in axis.get("ticktext") or ()]  # fmt: skip
     lines = max((lines_in(word) for word in words), default=1)
-    return round(44 + FONT_SIZE * _LINE * (lines - 1))
+    return round(57 + FONT_SIZE * _LINE * (lines - 1))
+
+
+def _turned(
+    traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], room: float
+) -> dict[str, float]:
+    """The x axes on which words would touch one another, and the px that they take when turned."""
+    found = {}
+    for name, axis in _axes(layout, traces, "x"):
+        words = list(dict.fromkeys(_tick_words(axis, traces, name, "x")))
+        first, last = axis.get("domain") or (0, 1)
+        wide = widest(words, _size(axis))
+        shown = axis.get("showticklabels") is not False and axis.get("visible") is not False
+        if shown and len(words) > 1 and wide + 4 > room * (last - first) / len(words):
+            found[name] = round(wide - FONT_SIZE * _LINE)
+    return found
 
 
 def _legend(

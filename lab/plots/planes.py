@@ -75,7 +75,7 @@ def transitions(spectra: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
     return fit.fit(figure.update_yaxes(scaleanchor="x"))
 
 
-def trajectories(states: Tensor, *, title: str = "", most: int = 16) -> go.Figure:
+def trajectories(states: Tensor, *, title: str = "", most: int = 8) -> go.Figure:
     """Every mode over time: real part of its state, and the sizes of state and update, log scales.
 
     Args:

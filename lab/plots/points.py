@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lab.plots import fit, looks
-from lab.plots.arrange import Axes, draw_levels
+from lab.plots.arrange import Axes, draw_levels, drawn_range, in_drawn_units
 from lab.plots.curves import SHARES, array, solvers
 from lab.plots.looks import Look
 from lab.plots.theme import COLOURS, GREY, LOG, SMALL, WIDTH, lines_in, widest, wrapped
@@ -201,8 +201,7 @@ def side_by_side(values: np.ndarray, log: bool, half: float) -> np.ndarray:
         log: whether they are compared by their logarithms.
         half: points move at most so far to each side.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        places = np.log10(values) if log else values.astype(float)
+    places = in_drawn_units(values.astype(float), log)
     shifts, finite = np.zeros(len(values)), np.isfinite(places)
     if not finite.any():
         return shifts
@@ -262,6 +261,13 @@ def _count_solvers(
         figure.add_annotation(text=text, showarrow=False, font={"size": SMALL}, **where)
 
 
+def _whiskers(figure: go.Figure) -> list[np.ndarray]:
+    """Where the error bars of the points end, on the x axis."""
+    found = [(np.asarray(trace.x), trace.error_x) for trace in figure.data
+             if trace.error_x.array is not None]  # fmt: skip
+    return [end for x, error in found for end in (x - error.arrayminus, x + error.array)]
+
+
 def _draw_limits(
     figure: go.Figure, limits: Mapping[str, float], upright: bool, log: bool, shares: bool
 ) -> None:
@@ -269,13 +275,13 @@ def _draw_limits(
     values = np.concatenate([np.asarray(trace.y if upright else trace.x, dtype=float)
                              for trace in figure.data] or [np.empty(0)])  # fmt: skip
     y_range = SHARES if shares else None
+    axes = Axes("", "", y_log=log, y_range=y_range)
     if upright:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            drawn = np.log10(np.where(values > 0, values, np.nan)) if log else values
-        draw_levels(figure, limits, Axes("", "", y_log=log, y_range=y_range), values=drawn)
+        draw_levels(figure, limits, axes, values=in_drawn_units(values, log))
         return
-    if y_range:
-        figure.update_xaxes(range=y_range)
+    bounds = np.array(list(limits.values()), dtype=float)
+    every = in_drawn_units(np.concatenate([values, *_whiskers(figure), bounds]), log)
+    figure.update_xaxes(range=drawn_range(axes, every))
     for i, (name, limit) in enumerate(limits.items()):
         dash = looks.REFERENCES[i % len(looks.REFERENCES)].dash
         line = {"color": GREY, "dash": dash, "width": 1.5}

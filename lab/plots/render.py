@@ -5,6 +5,7 @@ know pictures alone.
 """
 
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,8 +33,6 @@ def bundle(
     Raises:
         Undrawable: the figure has something that its twin cannot show.
     """
-    import json
-
     content = figure.to_plotly_json() if isinstance(figure, go.Figure) else dict(figure)
     content = {"data": content.get("data", []), "layout": content.get("layout", {})}
     content["layout"] = merged(content["layout"], fitted(content["data"], content["layout"]))
@@ -45,8 +44,9 @@ def bundle(
 
     width, height = size(content)
     encoded = base64.b64encode(png(content)).decode("ascii")
-    data = {PLOTLY: interactive, PICTURE: encoded, "text/plain": _described(content["layout"])}
-    return data, {PICTURE: {"width": width, "height": height}}
+    words = _described(content["layout"])  # for terminals, and for who cannot see pictures
+    data = {PLOTLY: interactive, PICTURE: encoded, "text/plain": words}
+    return data, {PICTURE: {"width": width, "height": height, "alt": words}}
 
 
 class Renderer(ExternalRenderer):
@@ -67,6 +67,6 @@ def install() -> None:
 
 
 def _described(layout: Mapping[str, Any]) -> str:
-    """What a front end without pictures shows, such as a terminal."""
+    """A figure in words."""
     title = (layout.get("title") or {}).get("text") or "without a title"
     return f"Figure: {title.replace('<br>', ' ')}"

@@ -21,12 +21,14 @@ class Extent:
         low, high: the outermost values.
         share: room on each side, as a part of the axis.
         pixels: further room on each side, in px.
+        grounded: whether an end at zero needs no room.
     """
 
     low: float
     high: float
     share: float = 0.05
     pixels: float = 0.0
+    grounded: bool = False
 
 
 @dataclass
@@ -220,20 +222,24 @@ def _range(axis: Axis) -> tuple[float, float]:
 
 
 def _automatic(axis: Axis, extents: list[Extent]) -> tuple[float, float]:
-    """Plotly's rule: the smallest range that leaves every extent its room on both sides."""
+    """Plotly's rule: of all pairs of ends, the one that needs the most units a px decides."""
     extents = [e for e in extents if math.isfinite(e.low) and math.isfinite(e.high)]
     if not extents:
         return (-1.0, 6.0) if axis.kind == "linear" else (0.0, 1.0)
-    low, high = min(e.low for e in extents), max(e.high for e in extents)
-    if low == high:
+    lows = {(e.low, _room(e, e.low, axis)) for e in extents}
+    highs = {(e.high, _room(e, e.high, axis)) for e in extents}
+    pairs = [((high - low) / max(1 - before - after, 0.1), low, before, high, after)
+             for low, before in lows for high, after in highs]  # fmt: skip
+    unit, low, before, high, after = max(pairs)
+    if unit <= 0:
         return low - 1, high + 1
-    before = max(_room(extent, axis) for extent in extents if extent.low == low)
-    after = max(_room(extent, axis) for extent in extents if extent.high == high)
-    unit = (high - low) / max(1 - before - after, 0.1)
     return low - before * unit, high + after * unit
 
 
-def _room(extent: Extent, axis: Axis) -> float:
+def _room(extent: Extent, end: float, axis: Axis) -> float:
+    """The room at one end, as a part of the axis."""
+    if extent.grounded and end == 0:
+        return 0.0
     return extent.share + extent.pixels / max(axis.length, 1.0)
 
 

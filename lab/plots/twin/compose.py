@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lab.plots.fit import entries
-from lab.plots.theme import merged
+from lab.plots.theme import merged, widest
 from lab.plots.twin import traces as draw
 from lab.plots.twin.axis import Axis, Extent, axes_of, set_limits
 from lab.plots.twin.plane import Box, Plane
@@ -31,12 +31,9 @@ def compose(sheet: Sheet, traces: Sequence[Dict], layout: Dict) -> None:
         sheet: empty.
         traces, layout: from `read`.
     """
-    margin = {**_MARGIN, **(layout.get("margin") or {})}
-    area = (float(margin["l"]), float(margin["t"]), sheet.width - margin["r"],
-            sheet.height - margin["b"])  # fmt: skip
-    axes = axes_of(layout, traces, (area[2] - area[0], area[3] - area[1]))
+    area = plotting_area(layout, sheet.width, sheet.height)
+    axes = laid_out(traces, layout, area)
     planes = _planes(axes, traces, area)
-    set_limits(axes, _extents(traces, layout, axes))
     _draw_grounds(sheet, planes, layout)
     _draw_shapes(sheet, planes, layout, "below")
     for plane in planes.values():
@@ -49,6 +46,19 @@ def compose(sheet: Sheet, traces: Sequence[Dict], layout: Dict) -> None:
     _draw_annotations(sheet, planes, layout)
     _draw_title(sheet, layout, area)
     _draw_legend(sheet, traces, layout, area)
+
+
+def plotting_area(layout: Dict, width: float, height: float) -> Box:
+    """What the margins leave of a sheet, in px."""
+    margin = {**_MARGIN, **(layout.get("margin") or {})}
+    return float(margin["l"]), float(margin["t"]), width - margin["r"], height - margin["b"]
+
+
+def laid_out(traces: Sequence[Dict], layout: Dict, area: Box) -> dict[str, Axis]:
+    """The axes of a figure with their limits, by name."""
+    axes = axes_of(layout, traces, (area[2] - area[0], area[3] - area[1]))
+    set_limits(axes, _extents(traces, layout, axes))
+    return axes
 
 
 # --- axes ----------------------------------------------------------------------------------------
@@ -71,14 +81,19 @@ def _extents(
     found: dict[str, list[Extent]] = {name: [] for name in axes}
     for trace in traces:
         x, y = axes[trace.get("xaxis") or "x"], axes[trace.get("yaxis") or "y"]
-        for axis, extent in zip((x, y), _EXTENTS[trace["type"]](trace, x, y), strict=True):
-            found[axis.name].append(extent)
+        for axis, extents in zip((x, y), _EXTENTS[trace["type"]](trace, x, y), strict=True):
+            found[axis.name] += extents
     for shape in layout.get("shapes") or ():
         for way in "xy":
             name = str(shape.get(f"{way}ref") or way)
             if name in axes:
                 ends = axes[name].place([shape[f"{way}0"], shape[f"{way}1"]])
                 found[name].append(Extent(float(min(ends)), float(max(ends)), 0.05))
+    for note in layout.get("annotations") or ():
+        name = str(note.get("xref") or "x")
+        if name in axes:  # half of its text has to fit, wherever it is anchored
+            place = float(note.get("x", 0.5))
+            found[name].append(Extent(place, place, 0.0, widest([str(note.get("text"))]) / 2))
     return found
 
 
@@ -130,10 +145,14 @@ def _draw_ticks_below(sheet: Sheet, plane: Plane) -> float:
     """Texts under the x axis; returns the height that they take, in px."""
     ticks, font = _tick_texts(sheet, plane.x)
     _, _, _, bottom = plane.box
-    angle = plane.x.settings.get("tickangle") or 0
+    angle = float(plane.x.settings.get("tickangle") or 0)
+    if angle not in (0, 90):
+        raise Undrawable(f"texts of ticks at {angle:g}° have no static twin: 0 and 90 do")
+    align = ("left", "middle") if angle else ("center", "top")
     for at, text in ticks:
-        sheet.text(float(plane.across(at)), bottom + 4, text, font=font, align=("center", "top"),
-                   angle=-float(angle))  # fmt: skip
+        sheet.text(float(plane.across(at)), bottom + 4, text, font=font, align=align, angle=-angle)
+    if angle:
+        return 4 + max((sheet.text_width(text, font["size"]) for _, text in ticks), default=0)
     lines = max((text.count("\n") + 1 for _, text in ticks), default=0)
     return 4 + 1.3 * font["size"] * lines
 

@@ -12,8 +12,12 @@ from lab.plots.twin.read import Undrawable, read
 
 LARGEST = 60_000  # bytes of a picture
 SCALE = 1.5  # dots of the picture a px: sharp on a dense screen, and small
-# Dots a px and colours, the best first; the last ones are for noise that fills the whole figure.
-_QUALITIES = ((SCALE, 128), (SCALE, 48), (1.0, 128), (1.0, 32), (1.0, 16), (0.8, 16), (0.6, 12))
+# Dots a px, colours and degrees of opacity, the best first. Text stays legible in all; the last
+# ones are for noise that fills the whole figure.
+_QUALITIES = (
+    (SCALE, 128, 256), (SCALE, 48, 8), (1.0, 128, 8), (1.0, 48, 4), (1.0, 24, 4), (0.8, 24, 4),
+    (0.6, 16, 4),
+)  # fmt: skip
 
 _SHARES = {"left": 0.0, "center": 0.5, "right": 1.0, "auto": 0.5}
 
@@ -171,11 +175,11 @@ class Sheet:
         self._write()
         self.canvas.draw()
         picture = Image.fromarray(np.asarray(self.canvas.buffer_rgba()))
-        for scale, colours in _QUALITIES:
+        for scale, colours, degrees in _QUALITIES:
             dots = round(scale * self.width), round(scale * self.height)
             if scale < SCALE and picture.size != dots:
                 picture = picture.resize(dots, Image.Resampling.LANCZOS)
-            content = _encoded(picture, colours)
+            content = _encoded(_coarser(picture, degrees), colours)
             if len(content) <= LARGEST:
                 return content
         raise Undrawable(
@@ -188,6 +192,8 @@ def colour(value: Any, opacity: float = 1.0) -> Any:
     """A colour of plotly or CSS for matplotlib: (red, green, blue, alpha) in 0 to 1."""
     from matplotlib.colors import to_rgba
 
+    if isinstance(value, tuple):
+        return (*value[:3], value[3] * opacity)
     text = str(value).strip()
     if text.startswith("rgb"):
         parts = [float(part) for part in text[text.index("(") + 1 : -1].split(",")]
@@ -213,6 +219,18 @@ def _alpha(color: Any, opacity: float) -> float:
 
 def _points(pixels: float) -> float:
     return 0.72 * float(pixels)
+
+
+def _coarser(image: Any, degrees: int) -> Any:
+    """With so many degrees of opacity: edges of lines are what takes most of the room."""
+    from PIL import Image
+
+    if degrees == 256:
+        return image
+    dots = np.array(image)
+    dots[..., 3] = np.round(dots[..., 3] / 255 * (degrees - 1)) * (255 / (degrees - 1))
+    dots[dots[..., 3] == 0] = 0
+    return Image.fromarray(dots)
 
 
 def _encoded(image: Any, colours: int) -> bytes:

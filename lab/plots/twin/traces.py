@@ -32,15 +32,17 @@ def mode_of(trace: Trace) -> str:
     return str(trace.get("mode") or ("lines+markers" if short else "lines"))
 
 
-def scatter_extents(trace: Trace, x: Axis, y: Axis) -> tuple[Extent, Extent]:
+def scatter_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
     """Lines end at the ends of the x axis; markers keep a distance from all of them."""
     marks = "markers" in mode_of(trace)
     sizes = np.atleast_1d(np.asarray((trace.get("marker") or {}).get("size", 6), dtype=float))
     pixels = max(float(sizes.max()) / 1.6, 3) if marks else 0.0
     padded = marks or "text" in mode_of(trace) or trace.get("error_x") or trace.get("error_y")
     xs, ys = coordinates(trace)
-    across = _extent(_with_errors(xs, trace.get("error_x"), x), 0.05 if padded else 0.0, pixels)
-    return across, _extent(_with_errors(ys, trace.get("error_y"), y), 0.05, pixels)
+    across, along = _extent(x.place(xs), 0.05 if padded else 0.0, pixels), _extent(
+        y.place(ys), 0.05, pixels)  # fmt: skip
+    return ([across, *_error_extents(xs, trace.get("error_x"), x)],
+            [along, *_error_extents(ys, trace.get("error_y"), y)])  # fmt: skip
 
 
 def draw_scatter(sheet: Sheet, plane: Plane, alike: Sequence[Trace], number: int) -> None:
@@ -177,12 +179,13 @@ def _errors(error: Trace | None, count: int) -> tuple[np.ndarray, np.ndarray] | 
     return (above if below is None else values_of(below)[:count]), above
 
 
-def _with_errors(values: Any, error: Trace | None, axis: Axis) -> np.ndarray:
+def _error_extents(values: Any, error: Trace | None, axis: Axis) -> list[Extent]:
     found = _errors(error, len(values))
     if found is None:
-        return axis.place(values)
+        return []
     numbers = values_of(values)
-    return np.concatenate([axis.place(numbers - found[0]), axis.place(numbers + found[1])])
+    ends = np.concatenate([axis.place(numbers - found[0]), axis.place(numbers + found[1])])
+    return [_extent(ends, 0.05)]
 
 
 def _draw_errors(sheet: Sheet, plane: Plane, trace: Trace, style: Trace) -> None:
@@ -216,7 +219,7 @@ def lengthwise(trace: Trace) -> str:
     return "x" if trace.get("orientation") == "h" else "y"
 
 
-def bar_extents(trace: Trace, x: Axis, y: Axis) -> tuple[Extent, Extent]:
+def bar_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
     """Bars stand on zero, or on the end of a log axis, and take half a unit beside their places."""
     value_axis, base_axis = (x, y) if lengthwise(trace) == "x" else (y, x)
     columns = dict(zip("xy", coordinates(trace), strict=True))
@@ -224,7 +227,8 @@ def bar_extents(trace: Trace, x: Axis, y: Axis) -> tuple[Extent, Extent]:
     whole = values if value_axis.kind == "log" else np.append(values, 0.0)
     places = base_axis.place(columns["y" if lengthwise(trace) == "x" else "x"])
     long, base = _extent(whole, 0.05), _extent(np.concatenate([places - 0.5, places + 0.5]), 0.0)
-    return (long, base) if lengthwise(trace) == "x" else (base, long)
+    long.grounded = value_axis.kind != "log"
+    return ([long], [base]) if lengthwise(trace) == "x" else ([base], [long])
 
 
 def draw_bar(sheet: Sheet, plane: Plane, trace: Trace, number: int, slot: tuple[int, int]) -> None:
@@ -248,10 +252,10 @@ def draw_bar(sheet: Sheet, plane: Plane, trace: Trace, number: int, slot: tuple[
     _draw_errors(sheet, plane, trace, {"marker": {"color": "#444444"}})
 
 
-def box_extents(trace: Trace, x: Axis, y: Axis) -> tuple[Extent, Extent]:
+def box_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
     """Boxes take half a unit beside their places."""
     across, along = box_places(trace, x), y.place(trace.get("y"))
-    return _extent(np.concatenate([across - 0.5, across + 0.5]), 0.0), _extent(along, 0.05)
+    return [_extent(np.concatenate([across - 0.5, across + 0.5]), 0.0)], [_extent(along, 0.05)]
 
 
 def box_places(trace: Trace, x: Axis) -> np.ndarray:
@@ -307,10 +311,10 @@ def quartiles(values: np.ndarray) -> np.ndarray:
 # --- heatmaps ------------------------------------------------------------------------------------
 
 
-def heatmap_extents(trace: Trace, x: Axis, y: Axis) -> tuple[Extent, Extent]:
+def heatmap_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
     """Cells fill the axes to their ends."""
     across, along = cell_edges(trace, x, y)
-    return _extent(across, 0.0), _extent(along, 0.0)
+    return [_extent(across, 0.0)], [_extent(along, 0.0)]
 
 
 def cell_edges(trace: Trace, x: Axis, y: Axis) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,8 @@ import plotly.graph_objects as go
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
-
 from lab.panels import Choice, Panel, Slider
+from traitlets.config import Config
 
 PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
 
