@@ -46,11 +46,13 @@ def fitted(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> di
     bottom = given.get("b", _bottom(layout) + rows + max(turned.values(), default=0))
     margin = {"l": left, "r": right, "t": top, "b": bottom}
     base, height = _height(layout, earlier, rows + top - 40)
+    # What is ours can be set anew by a later call; what was set by hand is not kept in mind.
+    ours = {side: size for side, size in margin.items() if side not in given}
     kept = {"base": base, "height": height} if base is not None else {}
     return {
         "margin": margin, "height": height, "legend": {"entrywidth": entry} if names else {},
         "title": {"text": title, "pad": _title_pad(title)},
-        "meta": {**_meta(layout), "fitted": {**margin, **kept}},
+        "meta": {**_meta(layout), "fitted": {**ours, **kept}},
         **{f"xaxis{name[1:]}": {"tickangle": 90} for name in turned},
     }  # fmt: skip
 
@@ -180,7 +182,7 @@ def _turned(
     traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], room: float
 ) -> dict[str, float]:
     """The x axes on which words would touch one another, and the px that they take when turned."""
-    found = {}
+    found: dict[str, float] = {}
     for name, axis in _axes(layout, traces, "x"):
         words = list(dict.fromkeys(_tick_words(axis, traces, name, "x")))
         first, last = axis.get("domain") or (0, 1)

@@ -112,8 +112,12 @@ def plainly(text):
     return text.replace("<br>", "\n").replace("\N{ZERO WIDTH SPACE}", "")
 
 
-@pytest.mark.parametrize("width", [700, 900])
-@pytest.mark.parametrize("name", CASES)
+LONG_TITLES = ("losses 6", "losses 14", "transitions")
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [*((name, 700) for name in CASES), *((name, 900) for name in LONG_TITLES)]
+)
 def test_nothing_is_cut_and_nothing_covers_the_title(shown, name, width):
     seen, figure = shown(name, width)
     for text, (left, top, right, bottom) in seen["texts"]:
