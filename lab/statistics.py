@@ -1,4 +1,4 @@
-"""How sure the mean of a few seeds is."""
+"""How far a few seeds lie apart, and how sure their mean is."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,3 +54,12 @@ def bootstrap_interval(
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = means.quantile(ends).tolist()
     return Interval(values.mean().item(), low, high)
+
+
+def spread(values: Tensor) -> Tensor | None:
+    """Standard deviation of the runs of an arm (n - 1 in the denominator); None for a single run.
+
+    Args:
+        values: Float["n"], one number per run, in any unit.
+    """
+    return values.std() if len(values) > 1 else None

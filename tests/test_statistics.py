@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numeric import stream
 from scipy import stats
 
-from lab.statistics import bootstrap_interval
+from lab.statistics import bootstrap_interval, spread
 
 numbers = st.lists(st.floats(-100, 100), min_size=2, max_size=20)
 
@@ -75,3 +75,8 @@ def test_it_holds_the_true_mean_about_as_often_as_it_says():
 def test_bad_input_stops_with_what_was_expected(values, changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         bootstrap_interval(values, stream(0), **changes)
+
+
+def test_spread_is_that_of_a_sample_and_a_single_run_has_none():
+    assert spread(torch.tensor([1.0, 3.0])) == pytest.approx(2**0.5)
+    assert spread(torch.tensor([0.97])) is None  # torch would warn, and give nan
