@@ -167,7 +167,7 @@ def test_memory_layout_does_not_matter(case, dtype, layout):
 
 
 @pytest.mark.parametrize("at", [0, 1, 6, 12])
-@combinations([case for case in CASES if case.causal_nan])
+@combinations(CASES)
 def test_a_nan_spoils_nothing_before_it_and_shows_at_once(case, dtype, at):
     *elements, initial = case.arguments(dtype, 2, 13, 3, seed=0)
     spoilt = tree_map(torch.clone, elements)
@@ -224,8 +224,11 @@ def test_torch_accepts_its_operators(case, dtype):
 def test_torch_compile_takes_it_whole(case):
     arguments = case.arguments(torch.float64, 2, 7, 3, seed=0)
     compiled = torch.compile(case.fast, backend="aot_eager", fullgraph=True)
-    assert largest_gap(compiled(*arguments), case.fast(*arguments)) == 0
-    assert largest_gap(gradients(compiled, arguments), gradients(case.fast, arguments)) == 0
+    # A graph holds the same operator, but no branch on values, for which `matmul_scan` has one.
+    bound = 0 if case.compiled else DOUBLE
+    assert largest_gap(compiled(*arguments), case.fast(*arguments)) <= bound
+    actual, expected = gradients(compiled, arguments), gradients(case.fast, arguments)
+    assert largest_gap(actual, expected) <= bound
 
 
 @every_scan

@@ -32,9 +32,11 @@ def block_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: as `matrix_scan` with K matrices of N/K columns, so N^2 / K multiply-adds per step.
+    Precision: as `linear_scan`.
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
     training, section 3 (the factors); the scan itself is that of `matrix_scan`.
     """

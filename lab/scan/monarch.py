@@ -32,11 +32,13 @@ def monarch_scan(L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None = None)
         ["B T n²"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: 2 n³ multiply-adds per step forwards and 5 n³ backwards, one step after another: a product
     of two Monarch matrices is none, so that no scan can join them. Where there is no kernel, as
     `monarch_scan_sequential`.
+    Precision: as `linear_scan`.
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
     training, section 3 (the matrices).
     """

@@ -26,10 +26,12 @@ def pair_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T 2 N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: 4 N multiply-adds per step forwards, 8 N backwards, with every array read or written
     once each way. Where there is no kernel, as `pair_scan_associative`.
+    Precision: as `linear_scan`.
     Source: Rusch & Rus 2025, Oscillatory state-space models, section 2 (the 2 x 2 blocks of
     diagonals); Blelloch 1990, Prefix sums and their applications, section 1.4.1 (the recurrence).
     """

@@ -32,6 +32,7 @@ def permutation_scan(source: Tensor, a: Tensor, b: Tensor, initial: Tensor | Non
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, an entry of `source` is outside [0, N), or
             dtypes or devices differ.
 
@@ -39,6 +40,7 @@ def permutation_scan(source: Tensor, a: Tensor, b: Tensor, initial: Tensor | Non
     each way. Gradients go back the way that values came: g[t] = grad[t] + P[t+1]^T conj(a[t+1])
     g[t+1], where P^T adds up what several places send. Where there is no kernel, as
     `permutation_scan_associative`.
+    Precision: as `linear_scan`.
     Source: Terzić et al. 2025, Structured sparse transition matrices to enable state tracking in
     state-space models (column one-hot matrices times diagonals; the rows are one-hot here).
     """

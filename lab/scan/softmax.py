@@ -44,6 +44,7 @@ def softmax_scan(
         log_norm: ["B T N"], dimensionless; -inf as long as every score was -inf.
 
     Raises:
+        TypeError: an argument is no tensor, or `initial` no pair of them.
         ValueError: a shape is not as above, T is 0, dtypes or devices differ, or one is complex.
 
     Cost: forwards value is read and average written, backwards these two and a gradient are read
@@ -54,6 +55,8 @@ def softmax_scan(
     grad_value = w G, grad_score = w g - q, grad_decay = p g + q. At -inf they are zero, those of
     average aside, which go to the average before. Where there is no kernel, as
     `softmax_scan_associative`.
+    Precision: log_norm as in `log_scan`; averages are carried in double precision on the CPU, and
+    the mean of a million float32 values is off by 2e-8. Half precision is computed in float32.
     Source: Milakov & Gimelshein 2018, Online normalizer calculation for softmax; Feng et al. 2024,
     Attention as an RNN (as a scan).
     """

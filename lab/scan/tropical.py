@@ -32,6 +32,7 @@ def tropical_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> tuple[
             those that are nearly equal, and then the three forms may differ.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, dtypes or devices differ, or one is complex.
 
     Cost: forwards two arrays are read and h and winner are written, backwards three are read and
@@ -39,6 +40,7 @@ def tropical_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> tuple[
     step t won, otherwise 1, g[t] = grad[t] + p[t+1] g[t+1], grad_a = p g, grad_b = (1 - p) g. The
     winner has none. NaN stays NaN, and a state that meets +inf is +inf. Where there is no kernel,
     as `tropical_scan_associative`.
+    Precision: as `linear_scan`; ties are those of states as they are stored.
     Source: Baccelli et al. 1992, Synchronization and linearity, chapter 3 (max-plus algebra).
     """
     return rounded_once(_compute, *_checked(a, b, initial))

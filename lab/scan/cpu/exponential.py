@@ -1,12 +1,12 @@
 """Addition in the log domain, and the shares of its terms, in code that becomes SIMD instructions.
 
 Compiled code calls exp and log1p of the C library, one number at a time. Here they are additions,
-products, one division and selections, without a branch, so that LLVM computes a row of a scan
-eight (float32) or four (float64) numbers at a time where the processor has 256-bit registers.
+products, at most one division and selections, without a branch, so that LLVM computes a row of a
+scan eight (float32) or four (float64) numbers at a time where the processor has 256-bit registers.
 
 Series are Taylor's, with as many terms as the type has digits for: exp over half a doubling,
-|r| <= log(2) / 2, and log1p over u in (sqrt(1/2), sqrt(2)) - 1. Largest errors found on 200,000
-draws, in units of the last place and in both types: exp 0.9, log1p 1.7, the shares 2.7.
+|r| <= log(2) / 2, and log1p of float64 over u in (sqrt(1/2), sqrt(2)) - 1. Largest errors found on
+200,000 draws, in units of the last place and in both types: exp 0.9, log1p 1.7, the shares 2.7.
 """
 
 import math
