@@ -271,35 +271,45 @@ def _draw_colour_bar(sheet: Sheet, scale: draw.ColourScale, bar: Dict, area: Box
 
 
 def _draw_shapes(sheet: Sheet, planes: Mapping[Any, Plane], layout: Dict, layer: str) -> None:
+    lines: dict[str, tuple[Dict, list[Any]]] = {}  # by their style: one artist for each is faster
     for shape in layout.get("shapes") or ():
         if (shape.get("layer") or "above") != layer:
             continue
         plane = _plane_of(shape, planes)
-        (x0, x1), (y0, y1) = (
-            [_at(shape, way, shape[f"{way}{end}"], plane) for end in "01"] for way in "xy"
+        x, y = (
+            np.array([_at(shape, way, shape[f"{way}{end}"], plane) for end in "01"]) for way in "xy"
         )
-        _draw_shape(sheet, shape, (x0, x1), (y0, y1), plane)
+        line = {"color": "#444444", "width": 2, "dash": None, **(shape.get("line") or {})}
+        line["opacity"] = float(shape.get("opacity", 1.0))
+        if shape.get("type") == "line" and _inside(x, y, plane.box):
+            lines.setdefault(repr(line), (line, []))[1].append((x, y))
+        else:
+            _draw_shape(sheet, shape, x, y, plane, line)
+    for line, pieces in lines.values():
+        sheet.line(*draw.interrupted(pieces), **line)
+
+
+def _inside(x: np.ndarray, y: np.ndarray, box: Box) -> bool:
+    left, top, right, bottom = box
+    return bool(left - 1 <= x.min() and x.max() <= right + 1
+                and top - 1 <= y.min() and y.max() <= bottom + 1)  # fmt: skip
 
 
 def _draw_shape(
-    sheet: Sheet, shape: Dict, x: tuple[float, float], y: tuple[float, float], plane: Plane
+    sheet: Sheet, shape: Dict, x: np.ndarray, y: np.ndarray, plane: Plane, line: Dict
 ) -> None:
-    line = {"color": "#444444", "width": 2, **(shape.get("line") or {})}
-    opacity, kind = float(shape.get("opacity", 1.0)), shape.get("type") or "rect"
+    kind = shape.get("type") or "rect"
     clip = plane.box if "paper" not in (shape.get("xref"), shape.get("yref")) else None
     if kind == "line":
-        sheet.line(x, y, color=line["color"], width=line["width"], dash=line.get("dash"),
-                   opacity=opacity, clip=clip)  # fmt: skip
+        sheet.line(x, y, **line, clip=clip)
         return
-    outline = _outline(kind, x, y)
-    sheet.polygons(outline[None], shape.get("fillcolor") or "none", clip, opacity=opacity)
+    outline, fill = _outline(kind, x, y), shape.get("fillcolor") or "none"
+    sheet.polygons(outline[None], fill, clip, opacity=line["opacity"])
     if line["width"]:
-        closed = np.concatenate([outline, outline[:1]])
-        sheet.line(*closed.T, color=line["color"], width=line["width"], dash=line.get("dash"),
-                   opacity=opacity, clip=clip)  # fmt: skip
+        sheet.line(*np.concatenate([outline, outline[:1]]).T, **line, clip=clip)
 
 
-def _outline(kind: str, x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
+def _outline(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if kind == "rect":
         return np.array([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])])
     if kind != "circle":

@@ -60,7 +60,7 @@ def draw_scatter(sheet: Sheet, plane: Plane, alike: Sequence[Trace], number: int
         line = style["line"]
         pieces = [_shaped(*plane.points(each), line.get("shape")) for each in alike]
         sheet.line(
-            *_interrupted(pieces), color=line["color"], width=line["width"],
+            *interrupted(pieces), color=line["color"], width=line["width"],
             dash=line.get("dash"), opacity=style["opacity"], clip=plane.box,
         )  # fmt: skip
     if "markers" in mode_of(trace):
@@ -150,7 +150,7 @@ def _shaped(x: np.ndarray, y: np.ndarray, shape: str | None) -> tuple[np.ndarray
     raise Undrawable(f"the static twin does not know the line shape {shape!r}: linear and hv")
 
 
-def _interrupted(pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def interrupted(pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Several lines as one with gaps."""
     gap = np.array([np.nan])
     x, y = (np.concatenate([part for piece in pieces for part in (piece[i], gap)]) for i in (0, 1))
