@@ -20,7 +20,7 @@ from torch import Tensor
 from lab.files import write_bytes
 from lab.identity import canonical, describe, identified
 
-__all__ = ["Checkpoint", "describe", "identified"]
+__all__ = ["Checkpoint", "as_tensor", "describe", "from_tensor", "identified"]
 
 # Where the checksum stands in the header, which is JSON without spaces. It is the SHA-256 of the
 # whole file with zeros in its place.
@@ -102,6 +102,16 @@ class Checkpoint:
         if found is None:
             return "this workspace did not write it"
         return _first_difference(json.loads(found), json.loads(json.dumps(self.identity)))
+
+
+def as_tensor(value: Any) -> Tensor:
+    """JSON values as the bytes of their text."""
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def from_tensor(text: Tensor) -> Any:
+    """What `as_tensor` was given."""
+    return json.loads(bytes(text.tolist()))
 
 
 class _DamageError(Exception):

@@ -1,6 +1,5 @@
 """Learning rates by name and step, one update of models side by side, and the optimiser's state."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.arguments import finite
+from lab.checkpoint import as_tensor, from_tensor
 from lab.side_by_side import Named, SideBySide
 
 Rates = float | Mapping[str, float]
@@ -96,21 +96,21 @@ def optimiser_state(updates: torch.optim.Optimizer) -> Named:
                     "optimiser whose state is tensors and numbers, or no checkpoint"
                 )
     groups = [{k: v for k, v in g.items() if _is_number(v)} for g in updates.param_groups]
-    text = json.dumps({"numbers": numbers, "groups": groups, "tensors": list(tensors)}).encode()
-    return tensors | {_NUMBERS: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    text = {"numbers": numbers, "groups": groups, "tensors": list(tensors)}
+    return tensors | {_NUMBERS: as_tensor(text)}
 
 
 def optimiser_names(state: Named) -> list[str]:
     """The names of all tensors that belong to the optimiser in a state."""
     if _NUMBERS not in state:
         return [_NUMBERS]
-    names: list[str] = json.loads(bytes(state[_NUMBERS].tolist()))["tensors"]
+    names: list[str] = from_tensor(state[_NUMBERS])["tensors"]
     return names
 
 
 def restore_optimiser(updates: torch.optim.Optimizer, state: Named) -> None:
     """Put back what `optimiser_state` gave."""
-    text = json.loads(bytes(state[_NUMBERS].tolist()))
+    text = from_tensor(state[_NUMBERS])
     kept: dict[int, dict[str, Any]] = {int(i): dict(named) for i, named in text["numbers"].items()}
     for kind, _, rest in (name.partition("/") for name in state):
         if kind == "optimizer":

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lab.arguments import whole
 from lab.executed import Entry
 from lab.model import SequenceModel, SwiGLU
 from lab.seeding import stream
@@ -62,10 +63,13 @@ def measure(
         mode.
 
     Raises:
-        ValueError: learning rates are given by name, for other mixers than these.
+        ValueError: learning rates are given by name, for other mixers than these; steps or samples
+            is no whole number, or too small.
 
     Source: the task and the plot are those of Arora et al. 2023, Zoology, and 2024, Based.
     """
+    whole("measure", "steps", steps, least=0)
+    whole("measure", "samples", samples, least=1)
     rates = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(mixers, float(lr))
     if set(rates) != set(mixers):  # before anything trains: an error later would lose what has
         raise ValueError(f"lr is given for {sorted(rates)}, the mixers are {sorted(mixers)}")

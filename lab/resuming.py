@@ -90,6 +90,11 @@ def functions(models: Sequence[nn.Module], **named: Any) -> dict[str, Any]:
     return {n: describe(each, n, trained=models, known=known) for n, each in named.items()}
 
 
+def attributes(models: Sequence[nn.Module]) -> dict[str, Any]:
+    """Descriptions of models, by name."""
+    return {f"model {i}": describe(model) for i, model in enumerate(models)}
+
+
 class Watchman:
     """Sees whether a training depends on anything that changes and is in no checkpoint.
 
@@ -107,7 +112,7 @@ class Watchman:
         """What can be seen now; None once there has been enough to see."""
         if not self.left:
             return None
-        found = {f"model {i}": describe(model) for i, model in enumerate(self.models)}
+        found = attributes(self.models)
         hidden = {
             "numpy's global random numbers": describe(np.random.get_state()),  # noqa: NPY002
             "Python's global random numbers": describe(random.getstate()),
@@ -132,6 +137,26 @@ class Watchman:
                 f"{where} changes with every update, and a checkpoint does not hold it: keep it in "
                 "a buffer of the model, let a task draw from the generator that it is given, or "
                 "train without a checkpoint"
+            )
+
+
+def check_attributes(before: Any, after: Any, path: Path | None) -> None:
+    """Stop unless models have the attributes again that they had when a checkpoint was written.
+
+    Args:
+        before: descriptions of the models by name, then.
+        after: the same, once `before_update` was called with the number of the last update.
+        path: of the checkpoint, for the error.
+
+    Raises:
+        ValueError: they have not, so that `before_update` depends on more than that number.
+    """
+    for name in after:
+        if canonical(before[name]) != canonical(after[name]):
+            where = _changed(name, before[name], after[name])
+            raise ValueError(
+                f"before_update gives {where} another value than it had when {path} was written: "
+                "let it set attributes by the number of the update alone, or keep them in buffers"
             )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.arguments import function, one_of, real, refuse, truth, whole
-from lab.checkpoint import Checkpoint
+from lab.checkpoint import Checkpoint, as_tensor, from_tensor
 from lab.frontend import progress
 from lab.interrupt import Interrupted, Patience
 from lab.optimiser import (
@@ -26,7 +26,16 @@ from lab.optimiser import (
     update,
 )
 from lab.optimiser import multiplier as _multiplier
-from lab.resuming import Watchman, check_content, circumstances, functions, leave, origin
+from lab.resuming import (
+    Watchman,
+    attributes,
+    check_attributes,
+    check_content,
+    circumstances,
+    functions,
+    leave,
+    origin,
+)
 from lab.seeding import own_randomness, stream
 from lab.side_by_side import Named, SideBySide, device_of, to_device
 from lab.tasks import Task
@@ -133,7 +142,9 @@ def fit_together(
         watch: functions of a model, called before the first update, every `watch_every` updates
             (0: a fiftieth of the steps), and at the end.
         before_update: called with the number of every update before it is made, such as to change
-            a temperature that is a plain attribute; it has to do so in all of the models.
+            a temperature that is a plain attribute; it has to do so in all of the models. What it
+            sets may depend on that number alone, so that it can be set again; where training is
+            resumed, it is called with the number of the last update once more.
         decay: what the weight decay of the optimiser acts on: "unmarked", all parameters but those
             that `lab.weight_decay.undecayed` lists (rates, first states, biases, norms); or "all".
         checkpoint: a safetensors file, written every `checkpoint_seconds`, at the end and on
@@ -346,7 +357,7 @@ class _Training:
         started = {str(i): each.initial for i, each in enumerate(self.origins)}
         modes = {str(i): each.evaluating for i, each in enumerate(self.origins)}
         return identity | {
-            "initial": started, "evaluating": modes, **circumstances(run.device),
+            "initial weights": started, "evaluating": modes, **circumstances(run.device),
         }  # fmt: skip
 
     def save(self) -> None:
@@ -359,19 +370,16 @@ class _Training:
         state = {f"parameter/{name}": p.detach() for name, p in run.parameters.items()}
         for name, seen in log.snapshots.items():
             state |= {f"watched/{name}/{i}": snapshot for i, snapshot in enumerate(seen)}
-        return (
-            state
-            | run.surroundings()
-            | optimiser_state(self.updates)
-            | {
-                "losses": torch.stack(log.losses)
-                if log.losses
-                else torch.empty(0, len(run.models)),
-                "skipped": log.skipped,
-                "taken_at": torch.tensor(log.taken_at, dtype=torch.int64),
-                "progress": torch.tensor([self.done, self.seconds], dtype=torch.float64),
-            }
-        )
+        if self.before_update is not None:
+            state["attributes"] = as_tensor(attributes(run.models))
+        losses = torch.stack(log.losses) if log.losses else torch.empty(0, len(run.models))
+        state |= run.surroundings() | optimiser_state(self.updates)
+        return state | {
+            "losses": losses,
+            "skipped": log.skipped,
+            "taken_at": torch.tensor(log.taken_at, dtype=torch.int64),
+            "progress": torch.tensor([self.done, self.seconds], dtype=torch.float64),
+        }
 
     @torch.no_grad()
     def _restore(self, state: Named) -> float:
@@ -391,6 +399,10 @@ class _Training:
             seen.extend(state[f"watched/{name}/{i}"] for i in range(len(log.taken_at)))
         done, seconds = state["progress"].tolist()
         self.done = int(done)
+        if self.before_update is not None and self.done:
+            self.before_update(self.done - 1)
+            now = attributes(run.models)
+            check_attributes(from_tensor(state["attributes"]), now, self.saved.path)
         return seconds
 
     def _check(self, state: Named, parameters: Mapping[str, Tensor]) -> None:
@@ -403,6 +415,7 @@ class _Training:
         # Buffers alone may have other shapes than at the start.
         like = {n: each for n, each in around.items() if not n.startswith("buffer/")}
         names = [*around, "losses", "skipped", "taken_at", "progress", *optimiser_names(state)]
+        names += [] if self.before_update is None else ["attributes"]
         snapshots = range(len(state.get("taken_at", ())))
         names += [f"watched/{name}/{i}" for name in self.log.watch for i in snapshots]
         check_content(state, names, {**parameters, **like}, self.saved.path)

@@ -195,9 +195,9 @@ def frozen(model):
 
 
 STARTS = {
-    "three times the weights": (raised("first"), "initial.0.first is "),
-    "another norm": (raised("middle.0.weight"), "initial.0.middle.0.weight is "),
-    "another buffer": (moved, "initial.0.middle.0.running_mean is "),
+    "three times the weights": (raised("first"), "initial weights.0.first is "),
+    "another norm": (raised("middle.0.weight"), "initial weights.0.middle.0.weight is "),
+    "another buffer": (moved, "initial weights.0.middle.0.running_mean is "),
     "a frozen parameter": (frozen, "parameters.first is torch.float64 (2, 6) there and "),
     "evaluation mode": (
         nn.Module.eval,
@@ -219,7 +219,7 @@ def test_another_start_is_another_training(tmp_path, change):
 def test_another_seed_of_the_weights_is_another_training(tmp_path):
     path = tmp_path / "run.safetensors"
     started(path, Steps(seed=0))
-    with pytest.raises(ValueError, match=r"initial\.0\.first is \w{16} there and \w{16} here"):
+    with pytest.raises(ValueError, match=r"initial weights\.0\.first is \w{16} there and \w{16} h"):
         started(path, Steps(seed=1))
 
 
@@ -235,11 +235,11 @@ def test_the_same_objects_go_on_only_if_nobody_has_changed_them_since(tmp_path):
     assert model.training
     assert all(map(torch.equal, [history.loss], [started(path, model)[1].loss]))  # as it is
     raised("first")(model)
-    with pytest.raises(ValueError, match=r"initial\.0\.first is"):
+    with pytest.raises(ValueError, match=r"initial weights\.0\.first is"):
         started(path, model)
     other = tmp_path / "other.safetensors"
     started(other, copy.deepcopy(model))
-    with pytest.raises(ValueError, match=r"initial\.0\.first is"):
+    with pytest.raises(ValueError, match=r"initial weights\.0\.first is"):
         started(other, Steps(nn.Dropout(0.3)))
 
 
@@ -337,6 +337,25 @@ def test_a_function_may_hold_the_models_that_it_changes(tmp_path):
         else:
             started(path, model, Killing(left), **settings)
     assert model.scale == 8.0
+
+
+def test_a_function_that_counts_on_from_what_was_there_is_refused(tmp_path):
+    def build():
+        model = Steps()
+        model.scale = 1.0
+
+        def before_update(step):
+            model.scale *= 1.1
+
+        return model, before_update
+
+    path = tmp_path / "run.safetensors"
+    model, before_update = build()
+    with pytest.raises(KilledError):
+        started(path, model, Killing(5), before_update=before_update, checkpoint_seconds=0.0)
+    model, before_update = build()
+    with pytest.raises(ValueError, match=r"^before_update gives model 0\.scale another value than"):
+        started(path, model, before_update=before_update)
 
 
 def test_a_function_that_cannot_be_told_is_refused_with_the_remedy(tmp_path):
