@@ -2,16 +2,19 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test regress lab lint known-notebook
+.PHONY: help setup run smoke test regress stale lab lint known-notebook
 
 PYTHON ?= python3
+# Those for which constraints.txt is resolved; pyproject.toml lists them.
+PYTHONS := 3.11 to 3.14
 NN ?= 004
 LAB_FLAGS ?=
 
 INSTALLED := .venv/installed
 # Read by every JupyterLab of this environment: here, that a .py opens as a notebook.
 LAB_DEFAULTS := .venv/etc/jupyter/labconfig/default_setting_overrides.json
-NOTEBOOK := $(firstword $(wildcard notebooks/$(NN)_*.py))
+NOTEBOOKS := $(wildcard notebooks/$(NN)_*.py)
+NOTEBOOK := $(firstword $(NOTEBOOKS))
 NUMBERS := $(sort $(foreach name,$(notdir $(wildcard notebooks/[0-9]*_*.py)),$(firstword $(subst _, ,$(name)))))
 
 # The commands below are those of the environment; PYTHON, which makes it, is one from outside.
@@ -29,16 +32,22 @@ help:  ## list the targets
 
 setup: $(INSTALLED)  ## install everything into .venv; PYTHON=python3.12 chooses the Python
 
+# Without its file a notebook would run at its small defaults, and be taken for a full run.
+parameters = @test -f $(1) || { echo "There is no $(1): write it (params/004.yaml is an example), \
+or run the notebook at its defaults with papermill $(NOTEBOOK) out.ipynb." >&2; exit 1; }
+
 run: known-notebook $(INSTALLED)  ## run one notebook in full and show its verdict; NN=004 chooses it
+	$(call parameters,params/$(NN).yaml)
 	@mkdir -p executed && touch $(STARTED)
-	papermill $(NOTEBOOK) executed/$(NN).ipynb $(addprefix -f ,$(wildcard params/$(NN).yaml)) \
+	papermill $(NOTEBOOK) executed/$(NN).ipynb -f params/$(NN).yaml \
 	  || $(call stopped,executed/$(NN).ipynb)
 	@python -m lab.research_log --write executed
 	@python -m lab.research_log --show executed/$(NN).ipynb
 
 smoke: known-notebook $(INSTALLED)  ## the same in seconds, at sizes that show only that it works
+	$(call parameters,params/smoke/$(NN).yaml)
 	@mkdir -p executed/smoke && touch $(STARTED)
-	papermill $(NOTEBOOK) executed/smoke/$(NN).ipynb $(addprefix -f ,$(wildcard params/smoke/$(NN).yaml)) \
+	papermill $(NOTEBOOK) executed/smoke/$(NN).ipynb -f params/smoke/$(NN).yaml \
 	  || $(call stopped,executed/smoke/$(NN).ipynb)
 	@python -m lab.research_log --show executed/smoke/$(NN).ipynb
 
@@ -53,6 +62,9 @@ regress: $(INSTALLED)  ## run the notebooks of executed/smoke again and compare 
 	  set -x; pytest --nbval executed/smoke; \
 	fi
 
+stale: $(INSTALLED)  ## list the results that are older than the code they ran
+	@python -m lab.research_log --stale executed
+
 lab: $(INSTALLED)  ## JupyterLab; a double click on notebooks/*.py opens a notebook
 	jupyter lab $(LAB_FLAGS)
 
@@ -65,20 +77,23 @@ known-notebook:
 	@if [ -z "$(NOTEBOOK)" ]; then \
 	  echo "There is no notebook $(NN): choose NN from $(NUMBERS)." >&2; exit 1; \
 	fi
+	@if [ $(words $(NOTEBOOKS)) -gt 1 ]; then \
+	  echo "Several notebooks are $(NN): rename all but one of $(sort $(NOTEBOOKS))." >&2; exit 1; \
+	fi
 
 # Touched last of all, so that an interrupted installation goes on where it was.
 $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
-	.venv/bin/python -m pip install -c constraints.txt -e .[dev]
+	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,dev]
 	@.venv/bin/jupytext-config --settings-file $(LAB_DEFAULTS) set-default-viewer python
 	@touch $@
 
 define NEW_ENVIRONMENT
   stop() { echo "$$1: name another one, as in make PYTHON=python3.12 setup." >&2; exit 1; }; \
   command -v "$(PYTHON)" >/dev/null \
-    || stop "Python 3.11 or newer is needed, and there is no $(PYTHON) here"; \
-  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-    || stop "Python 3.11 or newer is needed, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1)"; \
+    || stop "Python $(PYTHONS) is needed, and there is no $(PYTHON) here"; \
+  "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+    || stop "Python $(PYTHONS) is needed, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1)"; \
   "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
     || stop "$(PYTHON) lacks the modules venv and ensurepip (on Debian, install python3-venv)"; \
   echo "$(PYTHON) -m venv --clear .venv"; "$(PYTHON)" -m venv --clear .venv

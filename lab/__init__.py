@@ -6,4 +6,6 @@ imports torch. Take models, tasks and training from their own modules, `from lab
 
 from lab.notebook import parameters
 
+__version__ = "0.1.0"
+
 __all__ = ["parameters"]

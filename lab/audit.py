@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lab.arguments import refuse, whole
 from lab.mixers import unroll
 from lab.seeding import stream
 from lab.state_size import state_bytes
@@ -65,7 +66,10 @@ def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Re
     Raises:
         AuditError: an input or target is NaN or infinite, or the measured variance of the targets
             given the input is not what the task states as its floor.
+        ValueError: length or drawn is no whole number of at least 1, or the seed is none.
     """
+    whole("audit.task", "length", length, least=1)
+    whole("audit.task", "drawn", drawn, least=1)
     train = examined.sample(drawn, length, stream(seed, "audit of training data"))
     test = examined.sample(max(1, drawn // 10), length, stream(seed, "audit of test data"))
     for name, part in (("inputs", train.inputs), ("targets", train.targets)):
@@ -111,7 +115,14 @@ def model(
     Raises:
         AuditError: the parameter count is another one; an output depends on a later input; the step
             form differs from the parallel form; an output is not finite.
+        ValueError: length is no whole number of at least 1, parameters none of at least 0, or the
+            seed is none; or the model has no parameters.
     """
+    whole("audit.model", "length", length, least=1)
+    if parameters is not None:
+        whole("audit.model", "parameters", parameters, least=0)
+    if next(examined.parameters(), None) is None:
+        refuse("audit.model", "the model", type(examined).__name__, "one with parameters")
     generator = stream(seed, "audit of the model")
     batch = trained_on.sample(32, length, generator)
     weight = next(examined.parameters())

@@ -1,4 +1,8 @@
-"""Named tensors in a safetensors file, which holds numbers and text and cannot execute code."""
+"""Named tensors in a safetensors file, which holds numbers and text and cannot execute code.
+
+The file is one that any reader of safetensors opens. Its metadata holds the settings of the run,
+and a checksum over every byte of the file, so that no damage goes unnoticed.
+"""
 
 import hashlib
 import json
@@ -14,6 +18,14 @@ import torch
 from torch import Tensor
 
 from lab.files import write_bytes
+from lab.identity import canonical, describe, identified
+
+__all__ = ["Checkpoint", "describe", "identified"]
+
+# Where the checksum stands in the header, which is JSON without spaces. It is the SHA-256 of the
+# whole file with zeros in its place.
+_MARK = b'"sha256":"'
+_NO_DIGEST = b"0" * 64
 
 
 class Checkpoint:
@@ -49,8 +61,9 @@ class Checkpoint:
             "identity": json.dumps(self.identity, sort_keys=True),
             # The complex ones, which are kept as pairs of reals.
             "complex": json.dumps([name for name, value in state.items() if value.is_complex()]),
+            "sha256": _NO_DIGEST.decode(),
         }
-        write_bytes(self.path, safetensors.torch.save(tensors, metadata))
+        write_bytes(self.path, _sealed(safetensors.torch.save(tensors, metadata)))
         self.saved_at = time.perf_counter()
 
     def load(self) -> dict[str, Tensor]:
@@ -69,13 +82,10 @@ class Checkpoint:
             return {}
         if not self.path.is_file():
             raise ValueError(f"{self.path} is not a file: name another checkpoint")
+        content = self.path.read_bytes()
         try:
-            with safetensors.safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                # Copies: numbers in the file may lie where complex ones of torch must not, at an
-                # address that is no multiple of 16, and the first operation on them would crash.
-                tensors = {name: file.get_tensor(name).clone() for name in list(file.keys())}
-        except safetensors.SafetensorError as error:
+            metadata, tensors = _opened(content)
+        except _DamageError as error:
             raise ValueError(
                 f"{self.path} is damaged ({error}): delete it to start afresh"
             ) from None
@@ -94,39 +104,48 @@ class Checkpoint:
         return _first_difference(json.loads(found), json.loads(json.dumps(self.identity)))
 
 
+class _DamageError(Exception):
+    """The content of a file is not what was written."""
+
+
+def _sealed(content: bytes) -> bytes:
+    """The bytes of a file, with their checksum in its place."""
+    start = content.index(_MARK) + len(_MARK)
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content[:start] + digest + content[start + len(digest) :]
+
+
+def _opened(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file's bytes; no identity among those of another program's file.
+
+    Raises:
+        _DamageError: it is no such file, or its checksum is not that of its content.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size]
+    place = header.find(_MARK)
+    if place >= 0:
+        start = 8 + place + len(_MARK)
+        digest = content[start : start + len(_NO_DIGEST)]
+        blank = content[:start] + _NO_DIGEST + content[start + len(_NO_DIGEST) :]
+        if hashlib.sha256(blank).hexdigest().encode() != digest:
+            raise _DamageError("its checksum is not that of its content")
+    try:
+        found = safetensors.torch.load(content)
+        metadata = json.loads(header).get("__metadata__", {}) if place >= 0 else {}
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise _DamageError(" ".join(str(error).split())) from None
+    # Copies: numbers in the file may lie where complex ones of torch must not, at an address that
+    # is no multiple of 16, and the first operation on them would crash.
+    return metadata, {name: tensor.clone() for name, tensor in found.items()}
+
+
 def _first_difference(theirs: Any, ours: Any, name: str = "") -> str:
     """The innermost setting, by its dotted name, in which two sets of JSON values differ first."""
-    if theirs == ours:
+    if canonical(theirs) == canonical(ours):
         return ""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         return f"{name} is {theirs} there and {ours} here"
-    key = next(key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key))
+    keys = {**ours, **theirs}
+    key = next(key for key in keys if canonical(theirs.get(key)) != canonical(ours.get(key)))
     return _first_difference(theirs.get(key), ours.get(key), f"{name}.{key}".lstrip("."))
-
-
-def describe(thing: Any, depth: int = 8) -> Any:
-    """JSON values that tell a model or a task from one of another make, `depth` levels down.
-
-    Numbers and text as they are, a tensor by a digest, a function by its name, and any other object
-    by the name of its class and its public attributes. Parameters are not among those of a module.
-    """
-    if thing is None or isinstance(thing, int | float | str):
-        return thing
-    if isinstance(thing, torch.dtype | torch.device):
-        return str(thing)
-    if isinstance(thing, Tensor):
-        plain = thing.detach().cpu().resolve_conj().contiguous()
-        digest = hashlib.sha256(f"{plain.dtype} {tuple(plain.shape)}".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
-    parts = dict(getattr(thing, "__dict__", {}))
-    if isinstance(thing, torch.nn.Module):
-        parts |= dict(thing.named_children())
-        del parts["training"]
-    elif isinstance(thing, Mapping):
-        parts = {str(key): value for key, value in thing.items()}
-    elif isinstance(thing, list | tuple):
-        parts = {str(index): value for index, value in enumerate(thing)}
-    name = getattr(thing, "__qualname__", type(thing).__qualname__)
-    seen = {k: describe(v, depth - 1) for k, v in parts.items() if depth and not k.startswith("_")}
-    return {"class": name, **seen}

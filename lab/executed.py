@@ -14,7 +14,11 @@ from typing import Any
 
 from lab import evidence
 
-STATUSES = ("complete", "failed", "unreadable", "no record")
+STATUSES = ("complete", "failed", "unreadable", "no record", "misnumbered")
+
+# How the file of an experiment begins, and what a copy of the template calls itself.
+NUMBER = re.compile(r"(\d{3})(?!\d)")
+TEMPLATE = "NNN"
 
 # Room for one sentence in a table; error messages of tensor code run to pages.
 LONGEST = 300
@@ -42,17 +46,23 @@ class Entry:
 def read(folder: str | os.PathLike[str]) -> list[Entry]:
     """One entry for each notebook of a folder, by name; folders inside it are left out.
 
+    A record of the template is no result, whatever its file is called.
+
     Raises:
         NotADirectoryError: there is no such folder. Nothing inside it is ever raised.
     """
     if not Path(folder).is_dir():
         raise NotADirectoryError(f"{os.fspath(folder)!r} is not a folder of executed notebooks")
     names = sorted(path.name for path in Path(folder).iterdir() if _is_notebook(path.name))
-    return [read_notebook(Path(folder, name)) for name in names]
+    return [_numbered(read_notebook(Path(folder, name))) for name in names]
 
 
 def read_notebook(path: str | os.PathLike[str]) -> Entry:
-    """The entry of one executed notebook, whatever state the file is in."""
+    """The entry of one executed notebook, whatever state the file is in.
+
+    A record under another number than that of its file would be taken for another experiment, and
+    makes the entry misnumbered.
+    """
     name = Path(path).name
     try:
         cells = _cells(_content(path))
@@ -68,7 +78,15 @@ def read_notebook(path: str | os.PathLike[str]) -> Entry:
         return Entry(name, "unreadable", None, _sentence(reason))
     except ValueError as error:
         return Entry(name, "unreadable", None, _sentence(str(error)))
+    if (number := number_of(name)) not in (None, records[-1]["experiment"]):
+        return _misnumbered(name, records[-1]["experiment"], f"its file is that of {number}")
     return Entry(name, "complete", records[-1], evidence.verdict_line(criteria))
+
+
+def number_of(name: str) -> str | None:
+    """The number of an experiment that the name of its file begins with, if it does."""
+    match = NUMBER.match(name)
+    return match[1] if match else None
 
 
 def is_finished(content: str | bytes) -> bool:
@@ -82,6 +100,20 @@ def is_finished(content: str | bytes) -> bool:
 def previous(path: str | os.PathLike[str]) -> Path:
     """Where the last finished notebook is kept while the one at `path` is unfinished."""
     return Path(f"{os.fspath(path)}.previous")
+
+
+def _numbered(entry: Entry) -> Entry:
+    if entry.record is None or entry.record["experiment"] != TEMPLATE:
+        return entry
+    return _misnumbered(entry.path, TEMPLATE, "that is the template")
+
+
+def _misnumbered(name: str, experiment: str, reason: str) -> Entry:
+    sentence = (
+        f"its record says experiment {experiment}, and {reason}: give its own number to the first "
+        "argument of Evidence and to the parameter experiment, and run it again."
+    )
+    return Entry(name, "misnumbered", None, _sentence(sentence))
 
 
 # --- the file ------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from IPython.display import display
 from tqdm import std
 
 Item = TypeVar("Item")
@@ -41,7 +40,7 @@ class _NotebookBar(std.tqdm):
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        self.output = display({"text/plain": ""}, raw=True, display_id=True)
+        self.output = _empty_output() if "IPython" in sys.modules else None
         super().__init__(*args, file=io.StringIO(), ascii=False, ncols=80, **settings)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002
@@ -56,6 +55,14 @@ class _NotebookBar(std.tqdm):
     def _show(self, text: str) -> None:
         if self.output is not None:  # there is none outside IPython
             self.output.update({"text/plain": text}, raw=True)
+
+
+def _empty_output() -> Any:
+    """An output of this cell that can be rewritten."""
+    # Imported here: training draws such a bar, and the library has no need of IPython.
+    from IPython.display import display
+
+    return display({"text/plain": ""}, raw=True, display_id=True)
 
 
 def _in_notebook() -> bool:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from lab.mixers.guard import Guarded, Method, check_tokens
 from lab.mixers.linear import linear
 from lab.mixers.state_space import look_up
 
@@ -35,7 +36,17 @@ class SwiGLU(nn.Module):
         return y
 
 
-class SequenceModel(nn.Module):
+def _sequence(model: nn.Module, method: Method, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
+    check_tokens(model, tokens, "B T")
+    return method(model, tokens, *args, **kwargs)
+
+
+def _step(model: nn.Module, method: Method, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
+    check_tokens(model, tokens, "B")
+    return method(model, tokens, *args, **kwargs)
+
+
+class SequenceModel(Guarded):
     """Class scores at every step of a token sequence.
 
     u = embedding[token] (+ position), then for every layer u += mixer(norm(u)) and, where there is
@@ -60,6 +71,14 @@ class SequenceModel(nn.Module):
     Raises:
         ValueError: mixers and channels differ in number, or there is no such norm.
     """
+
+    guards: ClassVar = {
+        "forward": _sequence,
+        "states": _sequence,
+        "eigenvalues": _sequence,
+        "mixer_inputs": _sequence,
+        "step": _step,
+    }
 
     def __init__(
         self,

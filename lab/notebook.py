@@ -7,9 +7,11 @@ a pure function of the source of the two cells and of the values they left behin
 import ast
 import difflib
 import io
+import json
 import linecache
 import math
 import re
+import sys
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
@@ -32,6 +34,9 @@ EXPONENT = re.compile(r"([-+]?\d+)(\.\d*)?e([-+]?)(\d+)", re.IGNORECASE)
 
 # papermill --inject-paths adds these to every notebook, declared or not.
 PAPERMILL_PATHS = {"PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
+
+# What papermill writes above the values it injects.
+INJECTED = "# Parameters\n"
 
 
 class ParameterError(ValueError):
@@ -74,12 +79,13 @@ class Choices:
 
 @dataclass(frozen=True)
 class Declaration:
-    """One line of a parameters cell: its name, type, default, and the rule in its comment."""
+    """One entry of a parameters cell: name, type, default, comment, and the rule within that."""
 
     name: str
     kind: str
     default: Any
     rule: Interval | Choices | None
+    comment: str
 
 
 def parameters() -> Any:
@@ -98,9 +104,12 @@ def parameters() -> Any:
     - A comment may say `in [a, b]`, with a round bracket where the end itself is left out, and
       `inf` for no end; or it may close with `one of a, b, c`. A list obeys it in every element.
       This is the only place where a range is declared: papermill --help-notebook shows it to users.
+    - A list called `seeds` or `..._seeds` names each seed once: twice the same is one run, not two.
     - A parameter called `experiment` says whose parameters these are, and nobody may change it.
 
     papermill injects a cell of plain assignments behind the declarations, headed `# Parameters`.
+    `lab.papermill_checks` calls `check_given` before that. What such a cell did is checked once
+    more here, for a run that came another way.
 
     Returns:
         An instance of a frozen dataclass with the declared names as its fields, and lists copied.
@@ -108,12 +117,12 @@ def parameters() -> Any:
     Raises:
         ParameterError: an injected name is not declared; a value has the wrong type or is out of
             its range; the parameters are those of another experiment; a declaration is malformed,
-            or there is none; or this is not called from a notebook.
+            or there is none; the injected cell holds anything but names and plain values; or this
+            is not called from a notebook.
     """
     # IPython takes half a second to import, and where it is not imported yet, no notebook runs.
-    from IPython import get_ipython
-
-    shell = get_ipython()
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
     if shell is None:
         raise ParameterError(
             "lab.parameters() was called outside a notebook: call it in a cell, under papermill or "
@@ -158,8 +167,10 @@ def find_cells(history: Sequence[str]) -> tuple[str, list[str]]:
         ParameterError: no cell consists of annotated assignments alone, or the first injected cell
             ran before the first such cell, which then overwrote what it said.
     """
-    declared = [i for i, source in enumerate(history) if _is_declaration(source)]
     injected = [i for i, source in enumerate(history) if _is_injected(source)]
+    declared = [
+        i for i, source in enumerate(history) if i not in injected and is_declaration(source)
+    ]
     if not declared:
         raise ParameterError(
             "no parameters cell ran before lab.parameters(): write one, of lines that all read "
@@ -189,11 +200,65 @@ def check(declaration: str, injected: Iterable[str], namespace: Mapping[str, Any
     # First of all: the parameters of another notebook are wrong in many ways.
     if "experiment" in declared:
         _require_same_experiment(declared["experiment"].default, values["experiment"])
-    for name in [name for source in injected for name in _assigned(source)]:
-        if name not in declared and name not in PAPERMILL_PATHS:
-            _raise_unknown(name, list(declared))
+    for source in injected:
+        _require_known(injected_values(source), declared)
     checked = {name: _checked(declared[name], value) for name, value in values.items()}
     return _frozen(declared, checked)
+
+
+def check_given(declared: Mapping[str, Declaration], given: Mapping[Any, Any]) -> None:
+    """Check parameters before papermill makes code of them.
+
+    Args:
+        declared: what the notebook declares.
+        given: names and values, from wherever they came; nothing about them is taken for granted.
+
+    Raises:
+        ParameterError: a name is not declared (which leaves identifiers alone), or a value is not
+            plain, not of the declared type or not in its range.
+    """
+    if "experiment" in declared and "experiment" in given:
+        _require_same_experiment(declared["experiment"].default, given["experiment"])
+    _require_known(given, declared)
+    for name, value in given.items():
+        if name in declared:
+            _checked(declared[name], value)
+        elif type(value) is not str or not is_text(value):
+            _raise_wrong(name, value, "a path")
+
+
+def injected_values(source: str) -> dict[str, Any]:
+    """What an injected cell assigns, by name.
+
+    Raises:
+        ParameterError: it holds anything but assignments of plain values to names.
+    """
+    try:
+        statements = ast.parse(source).body
+        return dict(_literal_assignment(statement) for statement in statements)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        raise ParameterError(
+            f"the cell headed {INJECTED.strip()!r} holds more than plain values given to names: "
+            "its code may have run, so look at it before you run it again"
+        ) from None
+
+
+def _literal_assignment(statement: ast.stmt) -> tuple[str, Any]:
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        raise ValueError("no plain assignment")
+    target = statement.targets[0]
+    if not isinstance(target, ast.Name):
+        raise ValueError("no plain name")
+    return target.id, ast.literal_eval(_Floats().visit(statement.value))
+
+
+class _Floats(ast.NodeTransformer):
+    """Makes constants of how papermill writes nan and inf; they are refused later, by name."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if ast.unparse(node) in ("float('nan')", "float('inf')", "float('-inf')"):
+            return ast.Constant(float(ast.literal_eval(node.args[0])))
+        return node
 
 
 def declarations(source: str) -> dict[str, Declaration]:
@@ -203,15 +268,25 @@ def declarations(source: str) -> dict[str, Declaration]:
         ParameterError: the type is not supported, the value is not a literal, the comment's range
             cannot be read, two declarations share a line or a name, or a default breaks its rule.
     """
-    comments = _comments(source)
+    if source.lstrip().startswith(INJECTED):
+        raise ParameterError(
+            f"the parameters cell begins with {INJECTED.strip()!r}, as do the cells that papermill "
+            "injects: write another comment there"
+        )
+    try:
+        statements, comments = ast.parse(source).body, _comments(source)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ParameterError(f"the parameters cell is no Python: {error}") from None
     found: dict[str, Declaration] = {}
     last_line = 0
-    for statement in ast.parse(source).body:
+    for statement in statements:
         if not _is_annotated(statement):
             raise ParameterError(
                 f"the parameters cell holds {ast.unparse(statement)!r}: write NAME: TYPE = VALUE"
             )
-        entry = _declaration(statement, comments.get(statement.end_lineno or 0, ""))
+        lines = range(statement.lineno, (statement.end_lineno or 0) + 1)
+        # A long declaration may stand on several lines, with its comment on any of them.
+        entry = _declaration(statement, " ".join(comments[i] for i in lines if i in comments))
         if entry.name in found or statement.lineno == last_line:
             raise ParameterError(f"{entry.name} must be declared once, on a line of its own")
         _checked(entry, entry.default)
@@ -233,7 +308,7 @@ def _declaration(statement: ast.AnnAssign, comment: str) -> Declaration:
             f"{name} is {ast.unparse(statement.value)} in the parameters cell: write the value "
             "itself there, and derive others after lab.parameters()"
         ) from None
-    return Declaration(name, kind, default, _rule(name, kind, comment))
+    return Declaration(name, kind, default, _rule(name, kind, comment), comment)
 
 
 def _rule(name: str, kind: str, comment: str) -> Interval | Choices | None:
@@ -278,10 +353,17 @@ def _require_same_experiment(own: Any, given: Any) -> None:
         )
 
 
-def _raise_unknown(name: str, known: list[str]) -> NoReturn:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+def _require_known(names: Iterable[Any], declared: Mapping[str, Declaration]) -> None:
+    for name in names:
+        if type(name) is not str or (name not in declared and name not in PAPERMILL_PATHS):
+            _raise_unknown(name, list(declared))
+
+
+def _raise_unknown(name: Any, known: list[str]) -> NoReturn:
+    shown = called(name)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) if shown == name else []
     remedy = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-    raise ParameterError(f"this notebook has no parameter {name}: {remedy}")
+    raise ParameterError(f"this notebook has no parameter {shown}: {remedy}")
 
 
 def _checked(entry: Declaration, value: Any) -> Any:
@@ -298,7 +380,18 @@ def _checked(entry: Declaration, value: Any) -> Any:
         _raise_wrong(
             entry.name, value, expected, f"on a command line, -y '{entry.name}: {entry.default}'"
         )
-    return [_scalar(entry, f"{entry.name}[{i}]", element[0], x) for i, x in enumerate(value)]
+    checked = [_scalar(entry, f"{entry.name}[{i}]", element[0], x) for i, x in enumerate(value)]
+    if entry.name == "seeds" or entry.name.endswith("_seeds"):
+        _require_distinct(entry.name, checked)
+    return checked
+
+
+def _require_distinct(name: str, values: list[Any]) -> None:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise ParameterError(
+                f"{name} holds {value!r} twice, which counts one run as two: keep one of them"
+            )
 
 
 def _scalar(entry: Declaration, label: str, kind: type, value: Any) -> Any:
@@ -308,26 +401,61 @@ def _scalar(entry: Declaration, label: str, kind: type, value: Any) -> Any:
         _raise_wrong(label, value, kind.__name__, _hint(entry, value))
     if kind is float and not math.isfinite(value):
         _raise_wrong(label, value, "a finite float")
+    if kind is str and not is_text(value):
+        _raise_wrong(label, value, "text without halves of characters")
     if entry.rule is not None and value not in entry.rule:
         _raise_wrong(label, value, str(entry.rule))
     return kind(value)
 
 
 def _raise_wrong(label: str, value: Any, expected: str, hint: str = "") -> NoReturn:
-    found = f"{label} is {value!r} ({type(value).__name__})"
+    found = f"{label} is {shorten(value)} ({type(value).__name__})"
     raise ParameterError(f"{found}, and must be {expected}{': ' + hint if hint else ''}")
 
 
 def _hint(entry: Declaration, value: Any) -> str:
     """What to write instead, where YAML and the command line surprise people."""
-    if "str" in entry.kind:
-        return f'put it in quotes, as in {entry.name}: "{entry.default}"'
+    if entry.kind == "str":
+        return (
+            f'put it in quotes, as in {entry.name}: "{entry.default}" '
+            f"(on a command line, -r {entry.name} {entry.default})"
+        )
+    if entry.kind == "list[str]":
+        return f"put it in quotes, as in {entry.name}: {json.dumps(entry.default)}"
     if "int" in entry.kind and isinstance(value, float) and value.is_integer():
-        return f"write {int(value)}"
-    if isinstance(value, str) and (match := EXPONENT.fullmatch(value)):
+        return f"write {shorten(int(value))}"
+    if not isinstance(value, str) or len(value) > 100:
+        return ""
+    if match := EXPONENT.fullmatch(value):
         written = f"{match[1]}{match[2] or '.0'}e{match[3] or '+'}{match[4]}"
         return f"YAML 1.1 reads {value} as text, write {written}"
-    return "write it without quotes" if isinstance(value, str) else ""
+    if value.isdecimal() and value != str(int(value)):
+        return f"write {int(value)}"
+    return "write it without quotes"
+
+
+def shorten(value: object) -> str:
+    """`value` as a short text, however large it is and whatever it holds."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except Exception:  # whatever a foreign object does when it is shown, an int of 5,000 digits too
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def called(name: object) -> str:
+    """A name for a sentence: as it is where it is an identifier, otherwise in quotes."""
+    is_name = type(name) is str and name.isidentifier() and len(name) < 100
+    return str(name) if is_name else shorten(name)
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written to a file: half of a surrogate pair cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _frozen(declared: Mapping[str, Declaration], values: Mapping[str, Any]) -> Any:
@@ -343,25 +471,21 @@ def _is_annotated(statement: ast.stmt) -> TypeGuard[ast.AnnAssign]:
     )
 
 
-def _is_declaration(source: str) -> bool:
+def is_declaration(source: str) -> bool:
+    """Whether a cell consists of annotated assignments alone, as a parameters cell does."""
     body = _parsed(source)
     return bool(body) and all(map(_is_annotated, body))
 
 
 def _is_injected(source: str) -> bool:
-    is_plain = all(isinstance(statement, ast.Assign) for statement in _parsed(source))
-    return source.lstrip().startswith("# Parameters\n") and is_plain
-
-
-def _assigned(source: str) -> list[str]:
-    return [ast.unparse(t) for s in _parsed(source) if isinstance(s, ast.Assign) for t in s.targets]
+    return source.lstrip().startswith(INJECTED)
 
 
 def _parsed(source: str) -> list[ast.stmt]:
-    """The statements of a cell, none where it did not even parse when it ran."""
+    """The statements of a cell, none where it is no Python."""
     try:
         return ast.parse(source).body
-    except SyntaxError:
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return []
 
 

@@ -1,5 +1,7 @@
 """Lets the stock papermill command read py:percent notebooks and write results in one piece.
 
+What it is given as parameters is checked by `lab.papermill_checks`, which is installed here.
+
 Only papermill imports this, half-way through its own import, through the entry point `notebooks/`
 in pyproject.toml. An import before papermill's would be circular.
 
@@ -15,17 +17,24 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import click
 from papermill.iorw import LocalHandler, papermill_io
+from papermill.models import Parameter
+from papermill.translators import PythonTranslator, papermill_translators
 
-from lab.executed import is_finished, previous
+from lab import papermill_checks
+from lab.executed import TEMPLATE, is_finished, previous
 from lab.files import write_bytes, write_text
+from lab.notebook import ParameterError, declarations, is_declaration, shorten
+from lab.papermill_checks import NotebookError
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-class NotebookError(click.ClickException):
-    """A notebook cannot be read or written; papermill's command shows the message alone."""
+# How the file of an experiment begins.
+NUMBER = re.compile(rf"(\d{{3}}|{TEMPLATE})_")
+
+# What IPython would run and Python cannot read: %magic, !command, ?help, help?, x = !command.
+IPYTHON = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!]|[%\w.]+\s*\?{1,2}\s*$)")
 
 
 class PercentHandler(LocalHandler):
@@ -35,7 +44,8 @@ class PercentHandler(LocalHandler):
         """The text of a file, as notebook JSON where it is a .py.
 
         Raises:
-            NotebookError: a .py is not there, is not valid Python, or has no `# %%` cell.
+            NotebookError: a .py cannot be read, is not valid Python, has no `# %%` cell, declares
+                its parameters wrongly, or calls itself another experiment than its file does.
         """
         if not path.endswith(".py"):
             return str(super().read(path))
@@ -45,6 +55,10 @@ class PercentHandler(LocalHandler):
             source = super().read(path)
         except FileNotFoundError:
             raise NotebookError(f"there is no notebook {path}") from None
+        except UnicodeDecodeError:
+            raise NotebookError(f"{path} is not UTF-8: save it as UTF-8") from None
+        except OSError as error:
+            raise NotebookError(f"{path} cannot be read: {error.strerror or error}") from None
         return notebook_json(source, path)
 
     def write(self, buf: str, path: str) -> None:
@@ -77,27 +91,95 @@ def notebook_json(source: str, path: str) -> str:
     """The notebook that a py:percent text describes, as JSON, the same for the same text.
 
     Raises:
-        NotebookError: the text is not valid Python, or has no `# %%` cell.
+        NotebookError: as in `PercentHandler.read`.
     """
     # Slow to import, and needed by no other notebook.
     import jupytext
     import nbformat
 
-    _require_percent(source, path)
+    source = source.removeprefix("\ufeff")  # a byte-order mark, as some editors write
+    tree = _parsed(source, path)
     notebook = jupytext.reads(source, fmt="py:percent")
+    _require_sound(notebook.cells, tree, path)
     notebook.metadata["kernelspec"] = {**KERNEL, **notebook.metadata.get("kernelspec", {})}
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i}"
     return str(nbformat.writes(notebook))
 
 
-def _require_percent(source: str, path: str) -> None:
+def _parsed(source: str, path: str) -> ast.AST:
     if not re.search(r"^# ?%%", source, re.MULTILINE):
         raise NotebookError(f"{path} is not a py:percent notebook: no line starts a cell with # %%")
     try:
-        compile(source, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+        return compile(source, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
     except SyntaxError as error:
-        raise NotebookError(f"{path}, line {error.lineno}: {error.msg}") from None
+        raise NotebookError(_syntax_error(source, path, error)) from None
+    except ValueError as error:  # older Pythons say so of a null byte
+        raise NotebookError(f"{path}: {error}") from None
+    except (MemoryError, RecursionError):
+        raise NotebookError(f"{path} nests brackets too deeply for Python") from None
+
+
+def _syntax_error(source: str, path: str, error: SyntaxError) -> str:
+    place = f"{path}, line {error.lineno}"
+    lines = source.splitlines()
+    line = lines[error.lineno - 1] if error.lineno and error.lineno <= len(lines) else ""
+    if not IPYTHON.match(line):
+        return f"{place}: {error.msg}"
+    written = line.strip()
+    return (
+        f"{place}: {shorten(written)} is IPython and no Python, which a .py must be: write it as a "
+        f"comment, {shorten(f'# {written}')}, and it runs in the notebook"
+    )
+
+
+def _require_sound(cells: list[Any], tree: ast.AST, path: str) -> None:
+    """Refuse what would stop or mislead the run later."""
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    for cell in code:
+        # `lab.parameters` sees sources and no tags.
+        if tagged and cell not in tagged[:1] and is_declaration(cell.source):
+            line = shorten(cell.source.strip().splitlines()[0])
+            raise NotebookError(
+                f"{path}: the cell that begins with {line} would be taken for the parameters cell, "
+                "because it holds annotated assignments alone: drop an annotation"
+            )
+    if tagged and is_declaration(tagged[0].source):
+        try:
+            entries = declarations(tagged[0].source)
+        except ParameterError as error:
+            raise NotebookError(f"{path}: {error}") from None
+        experiment = entries["experiment"].default if "experiment" in entries else None
+        _require_own_number(path, experiment, tree)
+
+
+def _require_own_number(path: str, experiment: str | None, tree: ast.AST) -> None:
+    """An experiment has one number: in the name of its file, as a parameter, and in its record."""
+    name = Path(path).name
+    if name.startswith("_") or experiment is None:
+        return
+    remedy = "give its number to the file, to the parameter experiment and to Evidence alike"
+    match = NUMBER.match(name)
+    recorded = [f"Evidence({each!r})" for each in _recorded(tree) if each != experiment]
+    if TEMPLATE in (experiment, *_recorded(tree)):
+        raise NotebookError(f"{path} is a copy of the template and still says {TEMPLATE}: {remedy}")
+    if match and match[1] != experiment:
+        raise NotebookError(f"{path} says that it is experiment {experiment}: {remedy}")
+    if recorded:
+        raise NotebookError(f"{path} is experiment {experiment} and has {recorded[0]}: {remedy}")
+
+
+def _recorded(tree: ast.AST) -> list[str]:
+    """The numbers under which a notebook makes records, where they are written out."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    first = [
+        call.args[0]
+        for call in calls
+        if ast.unparse(call.func).split(".")[-1] in ("Evidence", "Experiment")
+    ]
+    values = [each.value for each in first if isinstance(each, ast.Constant)]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _replace(target: Path, buf: str) -> None:
@@ -120,6 +202,26 @@ def _metadata(buf: str) -> dict[str, Any]:
         return {}
 
 
+class DeclarationTranslator(PythonTranslator):
+    """papermill's translator for Python, which understands every declaration of `lab.notebook`.
+
+    papermill's own goes by lines and signs, and overlooks a parameter whose value or comment holds
+    = or #.
+    """
+
+    @classmethod
+    def inspect(cls, parameters_cell: Any) -> list[Parameter]:
+        """Parameters of a cell: name, type, default and comment, for --help-notebook."""
+        try:
+            entries = declarations(parameters_cell["source"])
+        except ParameterError:
+            return list(super().inspect(parameters_cell))
+        return [
+            Parameter(entry.name, entry.kind, repr(entry.default), entry.comment)
+            for entry in entries.values()
+        ]
+
+
 # papermill warns of every extension but .ipynb and .json, elsewhere rightly so.
 warnings.filterwarnings(
     "ignore", r"The specified file \((?!\w+://).*\.py\) does not end in one of", UserWarning
@@ -129,3 +231,6 @@ handler = papermill_io.get_handler("local")
 # papermill falls back on the handler that was registered first, which cannot be replaced; and it
 # sets the working directory on that very object.
 handler.__class__ = PercentHandler
+
+papermill_translators.register("python", DeclarationTranslator)
+papermill_checks.install()

@@ -130,7 +130,8 @@ def _train(
     models = [build_model(mixer, seed) for seed in seeds]
     train(
         models, [TASK] * len(seeds), seeds=seeds, steps=steps, batch=32, length=TASK.length, lr=lr,
-        schedule="warmup-cosine", optimizer=torch.optim.AdamW, clip=1.0, label=f"{name}, {size}",
+        schedule="warmup-cosine", optimizer=torch.optim.AdamW, decay="all", clip=1.0,
+        label=f"{name}, {size}",
     )  # fmt: skip
     example = TASK.sample(1, TASK.length, stream(0, "state size")).inputs
     shared = {

@@ -4,6 +4,7 @@ From a shell:
 
     python -m lab.research_log --write executed
     python -m lab.research_log --show executed/004.ipynb
+    python -m lab.research_log --stale executed
 """
 
 import argparse
@@ -15,21 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
-from lab import evidence, files
-from lab.executed import STATUSES, Entry, previous, read, read_notebook
+from lab import doubts, evidence, files, stale
+from lab.executed import STATUSES, Entry, number_of, previous, read, read_notebook
 
 if TYPE_CHECKING:
     import pandas
 
 
-def markdown(entries: Iterable[Entry]) -> str:
-    """The research log as Markdown; the same entries give the same text."""
-    entries = list(entries)
+def markdown(entries: Iterable[Entry], doubted: doubts.Doubts | None = None) -> str:
+    """The research log as Markdown; the same entries and doubts give the same text."""
+    entries, doubted = list(entries), doubted or {}
     results = [(entry.path, entry.record) for entry in entries if entry.record is not None]
     others = [entry for entry in entries if entry.record is None]
-    parts = [_INTRODUCTION, _rule(), _summary(results)]
+    parts = [_INTRODUCTION, _rule(), _summary(results, doubted)]
     parts += [_unfinished(others)] if others else []
-    parts += [_details(path, record) for path, record in results]
+    parts += [_details(path, record, doubted) for path, record in results]
     return "\n\n".join(parts) + "\n"
 
 
@@ -38,9 +39,11 @@ def write(folder: str | os.PathLike[str]) -> list[Entry]:
 
     Raises:
         NotADirectoryError: there is no such folder.
+        DoubtError: its doubts.yaml cannot be used, as in `lab.doubts.read`.
     """
     entries = read(folder)
-    files.write_text(Path(folder, "README.md"), markdown(entries))
+    doubted = doubts.read(folder, _numbers(entries))
+    files.write_text(Path(folder, "README.md"), markdown(entries, doubted))
     return entries
 
 
@@ -72,7 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument(
         "--show", metavar="NOTEBOOK", help="print the criteria and the verdict of one notebook"
     )
+    what.add_argument(
+        "--stale", metavar="FOLDER", help="list the results that are older than the code they ran"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.stale is not None:
+        return _stale(chosen.stale)
     return _write(chosen.write) if chosen.write is not None else _show(chosen.show)
 
 
@@ -84,7 +92,8 @@ _INTRODUCTION = """\
 Generated from the executed notebooks of this folder; do not edit it. After a run, regenerate it
 with `python -m lab.research_log --write FOLDER`, where FOLDER is this folder. Each notebook carries
 its record as an output of type `application/vnd.lab.evidence+json`, and every number below comes
-from these records."""
+from these records. A result is in doubt where `doubts.yaml`, which is written by hand, says what
+has changed since."""
 
 _VERDICTS = """\
 ## How a verdict follows from its criteria
@@ -98,7 +107,14 @@ def _rule() -> str:
     return f"{_VERDICTS}\n\n{_table(('among the other criteria', 'verdict'), rows)}"
 
 
-def _summary(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def _numbers(entries: Iterable[Entry]) -> set[str]:
+    """The experiments that have a notebook, with a result or without."""
+    entries = list(entries)
+    named = {number for entry in entries if (number := number_of(entry.path)) is not None}
+    return named | {entry.record["experiment"] for entry in entries if entry.record is not None}
+
+
+def _summary(results: Sequence[tuple[str, Mapping[str, Any]]], doubted: doubts.Doubts) -> str:
     head = (
         "experiment",
         "title",
@@ -109,16 +125,17 @@ def _summary(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         "code",
         "notebook",
     )
-    rows = [_summary_row(path, record) for path, record in results]
+    rows = [_summary_row(path, record, doubted) for path, record in results]
     return "## Verdicts\n\n" + (_table(head, rows) if rows else "No notebook has a result yet.")
 
 
-def _summary_row(path: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+def _summary_row(path: str, record: Mapping[str, Any], doubted: doubts.Doubts) -> tuple[str, ...]:
     judged = [each for each in evidence.validate(record) if each.decides]
+    is_doubted = record["experiment"] in doubted
     return (
         _escape(record["experiment"]),
         _escape(record["title"]),
-        record["verdict"],
+        f"{record['verdict']}, in doubt" if is_doubted else record["verdict"],
         f"{sum(each.as_wanted for each in judged)} / {len(judged)}",
         _duration(record["runtime_s"]),
         ", ".join(map(str, record["seeds"])) or "-",
@@ -132,12 +149,13 @@ def _unfinished(entries: Iterable[Entry]) -> str:
     return "## Without a result\n\n" + _table(("notebook", "status", "what happened"), rows)
 
 
-def _details(path: str, record: Mapping[str, Any]) -> str:
+def _details(path: str, record: Mapping[str, Any], doubted: doubts.Doubts) -> str:
     criteria = evidence.validate(record)
     rows = [tuple(map(_escape, each.row())) for each in criteria]
     parts = [
         f"## {_escape(record['experiment'])} {_escape(record['title'])}",
         f"{_escape(evidence.verdict_line(criteria))} ({_link(path)})",
+        *(_escape(str(doubt)) for doubt in doubted.get(record["experiment"], ())),
         _table(evidence.COLUMNS, rows) if rows else "It has no criteria.",
         *_reported(record["reported"]),
     ]
@@ -177,7 +195,7 @@ def _duration(seconds: float) -> str:
 def _write(folder: str) -> int:
     try:
         statuses = [entry.status for entry in write(folder)]
-    except OSError as error:
+    except (OSError, doubts.DoubtError) as error:
         _say(str(error), sys.stderr)
         return 1
     counts = [f"{statuses.count(status)} {status}" for status in STATUSES if status in statuses]
@@ -192,7 +210,33 @@ def _show(path: str) -> int:
         where = f" The last finished result is kept in {kept}." if kept.exists() else ""
         _say(f"{path}, {entry.status}: {entry.detail}{where}", sys.stderr)
         return 1
-    _say(f"{evidence.as_text(entry.record)}\n\nThe notebook is {Path(path).resolve()}", sys.stdout)
+    try:
+        doubted, fault = _doubts_beside(Path(path), entry), ""
+    except (OSError, doubts.DoubtError) as error:
+        doubted, fault = [], str(error)
+    parts = [evidence.as_text(entry.record), *map(str, doubted)]
+    _say("\n\n".join([*parts, f"The notebook is {Path(path).resolve()}"]), sys.stdout)
+    if fault:
+        _say(fault, sys.stderr)
+    return int(bool(fault))
+
+
+def _doubts_beside(path: Path, entry: Entry) -> list[doubts.Doubt]:
+    """The doubts about the result of a notebook, from the folder that it is in."""
+    assert entry.record is not None  # `_show` has sent others away
+    experiment = entry.record["experiment"]
+    names = {number for each in path.parent.iterdir() if (number := number_of(each.name))}
+    return list(doubts.read(path.parent, {*names, experiment}).get(experiment, ()))
+
+
+def _stale(folder: str) -> int:
+    """List, and do not fail: that code has moved on is no error."""
+    try:
+        found = stale.results(folder)
+    except (OSError, stale.StaleError) as error:
+        _say(str(error), sys.stderr)
+        return 1
+    _say("\n".join([*map(str, found), stale.summary(found)]), sys.stdout)
     return 0
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+
+from lab.scan.torch_private import tree_leaves
 
 
 @torch.no_grad()

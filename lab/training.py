@@ -3,25 +3,55 @@
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lab.checkpoint import Checkpoint, describe
+from lab.arguments import function, one_of, real, refuse, truth, whole
+from lab.checkpoint import Checkpoint
 from lab.frontend import progress
-from lab.seeding import stream
-from lab.tasks import Batch, Task
+from lab.interrupt import Interrupted, Patience
+from lab.optimiser import (
+    Rates,
+    Schedule,
+    optimiser_names,
+    optimiser_state,
+    rates_by_name,
+    restore_optimiser,
+    update,
+)
+from lab.optimiser import multiplier as _multiplier
+from lab.resuming import Watchman, check_content, circumstances, functions, leave, origin
+from lab.seeding import own_randomness, stream
+from lab.side_by_side import Named, SideBySide, device_of, to_device
+from lab.tasks import Task
+from lab.weight_decay import spare, undecayed
 
-Named = dict[str, Tensor]
+__all__ = [
+    "Decay",
+    "History",
+    "Interrupted",
+    "Length",
+    "Rates",
+    "Schedule",
+    "Watcher",
+    "accuracy",
+    "evaluate",
+    "fit",
+    "fit_together",
+    "pick_device",
+    "scored_accuracy",
+]
+
 _CHUNK = 1000  # examples drawn at once for a score; another number would draw others
-Rates = float | Mapping[str, float]
-Schedule = Literal["constant", "one-cycle", "warmup-cosine"]
 Length = int | Sequence[int] | Callable[[int], int]
 Watcher = Callable[[nn.Module], Tensor]
+Decay = Literal["unmarked", "all"]
 
 
 @dataclass
@@ -65,6 +95,7 @@ def fit_together(
     watch: Mapping[str, Watcher] | None = None,
     watch_every: int = 0,
     before_update: Callable[[int], None] | None = None,
+    decay: Decay = "unmarked",
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
     label: str = "training",
@@ -75,6 +106,13 @@ def fit_together(
     models are bound by the number of operations, and five cost little more than one. The optimiser
     must work elementwise (all of Adam's family do); each model then gets the updates that it would
     get alone, up to rounding.
+
+    torch's global random numbers, from which Dropout draws, come from the first seed while this
+    runs, and are afterwards what they were before.
+
+    Ctrl-C takes effect once the update that is being made is complete: the models hold its weights,
+    and the checkpoint, if one is asked for, is written. A second Ctrl-C acts at once, and writes
+    nothing.
 
     Args:
         models: trained in place, on their own device afterwards.
@@ -96,63 +134,306 @@ def fit_together(
             (0: a fiftieth of the steps), and at the end.
         before_update: called with the number of every update before it is made, such as to change
             a temperature that is a plain attribute; it has to do so in all of the models.
-        checkpoint: a safetensors file, written every `checkpoint_seconds` and at the end; where it
-            exists already, training resumes from it and ends with the same numbers. It must be of
-            the same settings, and of models and tasks with the same public attributes.
+        decay: what the weight decay of the optimiser acts on: "unmarked", all parameters but those
+            that `lab.weight_decay.undecayed` lists (rates, first states, biases, norms); or "all".
+        checkpoint: a safetensors file, written every `checkpoint_seconds`, at the end and on
+            Ctrl-C; where it exists already, training resumes from it and ends with the same
+            numbers, on the same kind of machine. It must be of the same settings, models with the
+            same weights at the start, and functions and tasks that do the same, down to their code
+            (`lab.identity` says how they are compared, and what to do where they cannot be).
+        checkpoint_seconds: as above; 0 for every update, inf for the end alone.
+        label: of the progress bar.
 
     Raises:
-        ValueError: a checkpoint of another model or other settings; an lr for no parameter.
+        ValueError: an argument is out of its range; a checkpoint is damaged, or of another model or
+            other settings; one is asked for and something in the training cannot be compared or
+            saved, which is named.
         FloatingPointError: a loss is not finite, which says which seed and update (unless
             `skip_nonfinite`); or parameters of a model have run away so far that a linear system
             cannot be solved, which stops all.
+        Interrupted: Ctrl-C; has the `histories` so far.
     """
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip is {clip}; it must be above 0, or None for no clipping")
-    run = _Run(models, tasks, seeds, pick_device(device))
-    rates = _rates(run.parameters, lr)
-    updates = optimizer([{"params": [p], "lr": rates[n]} for n, p in run.parameters.items()])
-    lengths = _lengths(length, steps)
-    log = _Log(run, seeds, watch or {}, watch_every or max(1, steps // 50), skip_nonfinite)
-    identity = {
-        "seeds": list(seeds), "steps": steps, "batch": batch, "lengths": lengths, "rates": rates,
-        "schedule": schedule, "optimizer": getattr(optimizer, "__name__", str(optimizer)),
-        "watch": sorted(log.watch), "watch_every": log.every, "clip": clip, "skip": skip_nonfinite,
-        "parameters": {n: f"{p.dtype} {tuple(p.shape)}" for n, p in run.parameters.items()},
-        "models": describe(models), "tasks": describe(tasks),
-    }  # fmt: skip
-    saved = Checkpoint(checkpoint, identity, checkpoint_seconds)
-    done, before = _resume(saved.load(), run, updates, log)
-    started = time.perf_counter() - before
-
-    turns = islice(cycle(lengths), done, steps)
-    for step, steps_long in enumerate(progress(turns, label, steps - done), start=done):
-        log.snapshot(step)
-        if before_update is not None:
-            before_update(step)
-        for group, rate in zip(updates.param_groups, rates.values(), strict=True):
-            group["lr"] = rate * _multiplier(schedule, step, steps)
+    seeds = [whole("fit", "a seed", seed) for seed in seeds]
+    settings = _Settings(
+        steps=whole("fit", "steps", steps, least=0),
+        batch=whole("fit", "batch", batch, least=1),
+        lengths=_lengths(length, steps),
+        schedule=schedule,
+        clip=None if clip is None else real("fit", "clip", clip, above=0),
+        skip=truth("fit", "skip_nonfinite", skip_nonfinite),
+        watch_every=whole("fit", "watch_every", watch_every, least=0) or max(1, steps // 50),
+        decay=decay,
+    )
+    one_of("fit", "schedule", schedule, get_args(Schedule))
+    one_of("fit", "decay", decay, get_args(Decay))
+    watch = {n: function("fit", f"watch[{n!r}]", each) for n, each in (watch or {}).items()}
+    if before_update is not None:
+        function("fit", "before_update", before_update)
+    run = SideBySide(models, tasks, seeds, pick_device(device))
+    rates = rates_by_name(list(run.parameters), lr)
+    groups = [{"params": [p], "lr": rates[n]} for n, p in run.parameters.items()]
+    updates = function("fit", "optimizer", optimizer)(groups)
+    if decay == "unmarked":
+        spare(updates, list(rates), undecayed(run.models[0]))
+    log = _Log(run, seeds, watch, settings.watch_every, settings.skip)
+    training = _Training(settings, run, updates, optimizer, rates, log, before_update)
+    with own_randomness(seeds[0], run.device), Patience() as patience:
         try:
-            losses = run.losses(batch, steps_long)
+            training.open(checkpoint, checkpoint_seconds)
+            training.go(label, patience)
+        except KeyboardInterrupt:
+            raise training.interrupted(patience) from None
+        finally:
+            run.write_back()
+            run.bring_back()
+            training.leave()
+    return log.histories(training.seconds)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The plain arguments of `fit_together`, checked."""
+
+    steps: int
+    batch: int
+    lengths: list[int]
+    schedule: Schedule
+    clip: float | None
+    skip: bool
+    watch_every: int
+    decay: Decay
+
+
+class _Training:
+    """One call of `fit_together`: its parts, how far it is, and its checkpoint."""
+
+    def __init__(
+        self,
+        settings: _Settings,
+        run: SideBySide,
+        updates: torch.optim.Optimizer,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        rates: Mapping[str, float],
+        log: "_Log",
+        before_update: Callable[[int], None] | None,
+    ) -> None:
+        self.settings, self.run, self.updates, self.log = settings, run, updates, log
+        self.optimizer, self.rates, self.before_update = optimizer, rates, before_update
+        self.saved = Checkpoint(None, {}, math.inf)
+        self.origins: list[Any] = []
+        self.done, self.started = 0, time.perf_counter()
+        # What the losses of the update that is being made were computed from; None between updates.
+        self.mark: Named | None = None
+        self.stepping = False  # whether the optimiser is changing the parameters
+
+    @property
+    def seconds(self) -> float:
+        """Of training, resumed parts included."""
+        return time.perf_counter() - self.started
+
+    # --- the loop --------------------------------------------------------------------------------
+
+    def go(self, label: str, patience: Patience) -> None:
+        """Make all updates that are not made yet."""
+        steps = self.settings.steps
+        turns = islice(cycle(self.settings.lengths), self.done, steps)
+        bar = progress(turns, label, steps - self.done)
+        watchman = Watchman(self.run.models, self._others)
+        try:
+            for length in bar:
+                patience.check()
+                self.log.snapshot(self.done)
+                patience.check()
+                self._advance(length, watchman)
+                patience.check()
+                if self.saved.due(last=self.done == steps):
+                    self.save()
+            self.log.snapshot(steps, last=True)
+            patience.check()
+        finally:
+            getattr(bar, "close", list)()
+
+    def _others(self) -> dict[str, Any]:
+        """What takes part in an update beside the models, without what a checkpoint holds of it."""
+        saved = ("state", "param_groups")
+        optimizer = {name: v for name, v in vars(self.updates).items() if name not in saved}
+        parts = {"tasks": self.run.tasks, "optimizer": optimizer}
+        return parts | {"before_update": self.before_update}
+
+    def _advance(self, length: int, watchman: Watchman) -> None:
+        """One update."""
+        step, settings = self.done, self.settings
+        saving = self.saved.path is not None
+        if self.before_update is not None:
+            self.before_update(step)
+        before = watchman.look() if saving else None
+        for group, rate in zip(self.updates.param_groups, self.rates.values(), strict=True):
+            group["lr"] = rate * _multiplier(settings.schedule, step, settings.steps)
+        if saving or (settings.skip and self.run.buffers):
+            self.mark = self.run.surroundings()
+        try:
+            losses = self.run.losses(settings.batch, length)
         except torch.linalg.LinAlgError as error:  # parameters that have run away
             problem = f"the model cannot be evaluated at update {step} ({error})"
             raise FloatingPointError(f"{problem}: try a smaller lr") from error
-        log.add(losses, step)
-        updates.zero_grad()
+        self.log.add(losses, step)
+        self.updates.zero_grad()
         losses.sum().backward()
-        log.skip(_update(run, updates, losses.detach(), clip, skip_nonfinite))
-        if saved.due(last=step + 1 == steps):
-            saved.save(_state(step + 1, time.perf_counter() - started, run, updates, log))
-    log.snapshot(steps, last=True)
-    run.write_back()
-    run.bring_back()
-    return log.histories(time.perf_counter() - started)
+        self.stepping = True
+        skipped = update(self.run, self.updates, losses.detach(), settings.clip, settings.skip)
+        if self.mark is not None and bool(skipped.any()):
+            self.run.keep_buffers(self.mark, ~skipped)
+        self.log.skip(skipped)
+        self.done, self.mark, self.stepping = step + 1, None, False
+        watchman.compare(before)
+
+    def interrupted(self, patience: Patience) -> Interrupted:
+        """Save what is whole, and say so."""
+        steps, path = self.settings.steps, self.saved.path
+        self.log.cut(self.done)
+        if patience.impatient or self.stepping:
+            sentence = (
+                f"training was stopped at once, within update {self.done + 1} of {steps}: that one "
+                "may be half made, and was not saved"
+            )
+            return Interrupted(sentence, self.log.histories(self.seconds))
+        if self.mark is not None:  # by an exception in the middle: back to the last update
+            self.run.put_back(self.mark)
+        sentence = f"training was stopped after {self.done} of {steps} updates"
+        if path is None:
+            sentence += ", and no checkpoint was asked for: what was learned is in the models alone"
+        else:
+            self.save()
+            sentence += f", which {path} holds: the same call goes on from there"
+        return Interrupted(sentence, self.log.histories(self.seconds))
+
+    # --- the checkpoint --------------------------------------------------------------------------
+
+    def open(self, path: str | os.PathLike[str] | None, every: float) -> None:
+        """Go on from a checkpoint, if there is one.
+
+        Raises:
+            ValueError: it is of something else, or what is to be saved cannot be compared.
+        """
+        every = real("fit", "checkpoint_seconds", every, least=0)
+        if path is None:
+            return
+        if not isinstance(path, str | os.PathLike) or not str(path):
+            refuse("fit", "checkpoint", path, "the path of a file")
+        resolved = Path(path).resolve()
+        self.origins = [origin(model, resolved) for model in self.run.models]
+        self.saved = Checkpoint(path, self._identity(), every)
+        before = self._restore(self.saved.load())
+        self.started = time.perf_counter() - before
+
+    def _identity(self) -> dict[str, Any]:
+        """All that decides what comes out of this training."""
+        run, log, settings = self.run, self.log, self.settings
+        identity = {
+            "seeds": log.seeds, "steps": settings.steps, "batch": settings.batch,
+            "lengths": settings.lengths, "rates": self.rates, "schedule": settings.schedule,
+            "optimizer": getattr(self.optimizer, "__name__", type(self.optimizer).__name__),
+            "watch": sorted(log.watch), "watch_every": log.every, "clip": settings.clip,
+            "skip": settings.skip, "decay": settings.decay,
+            "parameters": {n: _kind(p) for n, p in run.models[0].named_parameters()},
+            "models": {str(i): each.make for i, each in enumerate(self.origins)},
+        }  # fmt: skip
+        described = functions(
+            run.models, tasks=list(run.tasks), optimizer=self.optimizer,
+            before_update=self.before_update, **{f"watch.{n}": w for n, w in log.watch.items()},
+        )  # fmt: skip
+        identity |= {"tasks": described.pop("tasks"), "functions": described}
+        started = {str(i): each.initial for i, each in enumerate(self.origins)}
+        modes = {str(i): each.evaluating for i, each in enumerate(self.origins)}
+        return identity | {
+            "initial": started, "evaluating": modes, **circumstances(run.device),
+        }  # fmt: skip
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self.saved.save(self._state())
+
+    def _state(self) -> Named:
+        """Everything that the rest of the training depends on, as named tensors."""
+        run, log = self.run, self.log
+        state = {f"parameter/{name}": p.detach() for name, p in run.parameters.items()}
+        for name, seen in log.snapshots.items():
+            state |= {f"watched/{name}/{i}": snapshot for i, snapshot in enumerate(seen)}
+        return (
+            state
+            | run.surroundings()
+            | optimiser_state(self.updates)
+            | {
+                "losses": torch.stack(log.losses)
+                if log.losses
+                else torch.empty(0, len(run.models)),
+                "skipped": log.skipped,
+                "taken_at": torch.tensor(log.taken_at, dtype=torch.int64),
+                "progress": torch.tensor([self.done, self.seconds], dtype=torch.float64),
+            }
+        )
+
+    @torch.no_grad()
+    def _restore(self, state: Named) -> float:
+        """Put a saved state back; returns the seconds that it has behind it."""
+        if not state:
+            return 0.0
+        run, log = self.run, self.log
+        parameters = {f"parameter/{name}": p for name, p in run.parameters.items()}
+        self._check(state, parameters)
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])
+        restore_optimiser(self.updates, state)
+        run.put_back(state)
+        log.losses, log.skipped = list(state["losses"]), state["skipped"]
+        log.taken_at = state["taken_at"].tolist()
+        for name, seen in log.snapshots.items():
+            seen.extend(state[f"watched/{name}/{i}"] for i in range(len(log.taken_at)))
+        done, seconds = state["progress"].tolist()
+        self.done = int(done)
+        return seconds
+
+    def _check(self, state: Named, parameters: Mapping[str, Tensor]) -> None:
+        """Stop before anything is changed if something is not there.
+
+        Raises:
+            ValueError: it is not; says what.
+        """
+        around = self.run.surroundings()
+        # Buffers alone may have other shapes than at the start.
+        like = {n: each for n, each in around.items() if not n.startswith("buffer/")}
+        names = [*around, "losses", "skipped", "taken_at", "progress", *optimiser_names(state)]
+        snapshots = range(len(state.get("taken_at", ())))
+        names += [f"watched/{name}/{i}" for name in self.log.watch for i in snapshots]
+        check_content(state, names, {**parameters, **like}, self.saved.path)
+
+    def leave(self) -> None:
+        """Remember how the models are left, so that the same call can go on with them."""
+        if self.saved.path is not None:
+            leave(self.run.models, self.saved.path.resolve(), self.origins)
+
+
+def _kind(parameter: nn.Parameter) -> str:
+    frozen = "" if parameter.requires_grad else " frozen"
+    return f"{parameter.dtype} {tuple(parameter.shape)}{frozen}"
 
 
 def _lengths(length: Length, steps: int) -> list[int]:
-    """Time steps of the first updates, after which they repeat."""
+    """Time steps of the first updates, after which they repeat.
+
+    Raises:
+        ValueError: one is no whole number of at least 1, or there are none; says for which update.
+    """
     if callable(length):
-        return [length(step) for step in range(steps)]
-    return [length] if isinstance(length, int) else list(length)
+        steps = whole("fit", "steps", steps, least=0)
+        return [whole("fit", f"length({i})", length(i), least=1) for i in range(steps)]
+    if isinstance(length, str | bytes | Mapping) or not isinstance(length, Iterable):
+        return [whole("fit", "length", length, least=1)]
+    if getattr(length, "ndim", 1) == 0:  # an array or a tensor of one number
+        return [whole("fit", "length", length, least=1)]
+    if not (several := list(length)):
+        refuse("fit", "length", length, "a number of time steps, several, or a function")
+    return [whole("fit", f"length[{i}]", each, least=1) for i, each in enumerate(several)]
 
 
 @torch.no_grad()
@@ -169,6 +450,9 @@ def accuracy(
 
     The examples are those of `evaluate`, drawn and shown in chunks that fit into memory, on the
     device of the model if it is a module. Other chunks draw other examples.
+
+    Raises:
+        ValueError: length, samples or chunk is no whole number of at least 1, or the seed is none.
     """
     right, scored = _counts(model, task, length, samples, seed, chunk)
     return right / scored
@@ -193,11 +477,15 @@ def _counts(
     model: Callable[[Tensor], Tensor], task: Task, length: int, samples: int, seed: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """["T"] each: right answers of a classifier, and how many counted."""
-    device = next(model.parameters()).device if isinstance(model, nn.Module) else "cpu"
+    _check_scoring("accuracy", length, samples)
+    whole("accuracy", "chunk", chunk, least=1)
+    device = torch.device("cpu")
+    if isinstance(model, nn.Module):
+        device = device_of(model, "accuracy")
     generator, right, scored = stream(seed, "scoring"), torch.zeros(()), torch.zeros(())
     for begin in range(0, samples, chunk):
         examples = task.sample(min(chunk, samples - begin), length, generator)
-        inputs, targets, mask = _to_device(examples, torch.device(device))
+        inputs, targets, mask = to_device(examples, device)
         found = model(inputs).argmax(-1) == targets
         right, scored = right + (found & mask).sum(0).cpu(), scored + mask.sum(0).cpu()
     return right, scored
@@ -211,155 +499,43 @@ def evaluate(
 
     Returns:
         loss: the mean over `samples` examples of `length` steps; floor and chance: the task's own.
+
+    Raises:
+        ValueError: length or samples is no whole number of at least 1, the seed is none, or the
+            model has no parameters.
     """
-    device = next(model.parameters()).device
+    _check_scoring("evaluate", length, samples)
+    device = device_of(model, "evaluate")
     generator, scored, total = stream(seed, "scoring"), 0, 0.0
     for begin in range(0, samples, _CHUNK):
         size = min(_CHUNK, samples - begin)
-        examples = _to_device(task.sample(size, length, generator), device)
+        examples = to_device(task.sample(size, length, generator), device)
         steps = int(examples.mask.sum())
         scored, total = scored + steps, total + task.loss(model, examples).item() * steps
     return {"loss": total / scored, "floor": task.floor(length), "chance": task.chance(length)}
 
 
 def pick_device(device: str) -> torch.device:
-    """The device by that name; "auto" is cuda where there is one, else cpu."""
+    """The device by that name; "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    has_cuda = torch.cuda.is_available()
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+        return torch.device("cuda" if has_cuda else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        refuse("fit", "device", device, "auto, cpu, cuda or another device of torch")
+    if found.type == "cuda" and not has_cuda:
+        refuse("fit", "device", str(device), "auto or cpu on this machine, which has no cuda")
+    return found
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return Batch(*(part.to(device) for part in batch))
-
-
-def _rates(parameters: Mapping[str, Tensor], lr: Rates) -> dict[str, float]:
-    """One step size per parameter name."""
-    named = {"": lr} if isinstance(lr, float | int) else dict(lr)
-    if unknown := set(named) - set(parameters) - {""}:
-        raise ValueError(f"lr names {sorted(unknown)}, the model has {sorted(parameters)}")
-    if missing := [name for name in parameters if name not in named and "" not in named]:
-        raise ValueError(f'lr leaves out {missing}; give it, or "" for all that are not named')
-    return {name: float(named.get(name, named.get("", math.nan))) for name in parameters}
-
-
-def _multiplier(schedule: Schedule, step: int, steps: int) -> float:
-    """What the peak step size is multiplied by at an update."""
-    if schedule == "constant":
-        return 1.0
-    if schedule not in get_args(Schedule):
-        raise ValueError(f"schedule is {schedule!r}; it must be one of {get_args(Schedule)}")
-    rise = (0.3 if schedule == "one-cycle" else 0.05) * steps
-    if schedule == "warmup-cosine" and step < rise:
-        return (step + 1) / (rise + 1)
-    done = step / rise if step < rise else 1 + (step - rise) / max(steps - rise, 1)
-    return 0.5 - 0.5 * math.cos(math.pi * max(done, 0.04))  # never a step size of zero at the start
-
-
-class _Run:
-    """Models, tasks and data streams behind one `parameters` and one `losses`."""
-
-    def __init__(
-        self,
-        models: Sequence[nn.Module],
-        tasks: Sequence[Task],
-        seeds: Sequence[int],
-        device: torch.device,
-    ) -> None:
-        if not len(models) == len(tasks) == len(seeds) > 0:
-            counts = f"{len(models)} models, {len(tasks)} tasks and {len(seeds)} seeds"
-            raise ValueError(f"{counts}: there must be one of each, and at least one")
-        self.homes = [next(model.parameters()).device for model in models]
-        self.models, self.tasks, self.device = [m.to(device) for m in models], tasks, device
-        self.generators = [stream(seed, "data") for seed in seeds]
-        if len(models) == 1:
-            self.parameters: Named = dict(models[0].named_parameters())
-        else:
-            self.parameters, self.buffers = torch.func.stack_module_state(list(self.models))
-
-    def losses(self, batch: int, length: int) -> Tensor:
-        """Float["models"]: the loss of each on a batch of its own."""
-        batches = [
-            _to_device(task.sample(batch, length, generator), self.device)
-            for task, generator in zip(self.tasks, self.generators, strict=True)
-        ]
-        loss = self.tasks[0].loss
-        if len(self.models) == 1:
-            return loss(self.models[0], batches[0])[None]
-
-        def one(parameters: Named, buffers: Named, examples: Batch) -> Tensor:
-            def model(*args: Any) -> Tensor:
-                return torch.func.functional_call(self.models[0], (parameters, buffers), args)
-
-            return loss(model, examples)
-
-        stacked = Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
-        return torch.vmap(one)(self.parameters, self.buffers, stacked)
-
-    def gradient_norms(self) -> Tensor:
-        """Float["models"]: of all gradients of a model together."""
-        found = [p.grad for p in self.parameters.values() if p.grad is not None]
-        rows = [grad.reshape(len(self.models), -1).abs().square().sum(1) for grad in found]
-        return torch.stack(rows).sum(0).sqrt()
-
-    def shrink_gradients(self, longest: float, norms: Tensor) -> None:
-        """Multiply the gradients of each model so that together they are not above `longest`."""
-        factors = (longest / norms).clamp(max=1.0)
-        for parameter in self.parameters.values():
-            if parameter.grad is not None:
-                parameter.grad *= self._by_model(factors, parameter)
-
-    def keep(self, tensors: Sequence[Tensor], before: Sequence[Tensor], good: Tensor) -> None:
-        """Put back what the models that are not `good` had before."""
-        for tensor, old in zip(tensors, before, strict=True):
-            tensor.copy_(torch.where(self._by_model(good, tensor), tensor, old))
-
-    def _by_model(self, values: Tensor, like: Tensor) -> Tensor:
-        """One value per model, of the shape that broadcasts over its part of a stacked tensor."""
-        return values[0] if len(self.models) == 1 else values.view(-1, *[1] * (like.ndim - 1))
-
-    def bring_back(self) -> None:
-        """Move the models to where they were before."""
-        for model, home in zip(self.models, self.homes, strict=True):
-            model.to(home)
-
-    @torch.no_grad()
-    def write_back(self) -> None:
-        """Copy the stacked parameters into their models."""
-        if len(self.models) > 1:
-            for i, model in enumerate(self.models):
-                for name, parameter in model.named_parameters():
-                    parameter.copy_(self.parameters[name][i])
-
-
-@torch.no_grad()
-def _update(
-    run: _Run, updates: torch.optim.Optimizer, losses: Tensor, clip: float | None, skip: bool
-) -> Tensor:
-    """One update, of the good models alone if others are to be skipped; Bool["models"]: which."""
-    good = torch.ones_like(losses, dtype=torch.bool)
-    if clip is not None or skip:  # nobody else has to know how long the gradients are
-        norms = run.gradient_norms()
-        good = (losses + norms).isfinite()
-        if clip is not None:
-            run.shrink_gradients(clip, norms)
-    if not skip or bool(good.all()):
-        updates.step()
-        return torch.zeros_like(good)
-    parameters = list(run.parameters.values())
-    before = [tensor.clone() for tensor in (*parameters, *_moments(updates))]
-    updates.step()
-    after = [*parameters, *_moments(updates)]
-    # Before the first update there are no moments: they start at zero.
-    before += [torch.zeros_like(tensor) for tensor in after[len(before) :]]
-    run.keep(after, before, good)
-    return ~good
-
-
-def _moments(updates: torch.optim.Optimizer) -> list[Tensor]:
-    """What the optimiser keeps for every entry of a parameter; counts of updates go on."""
-    pairs = ((p, value) for p, kept in updates.state.items() for value in kept.values())
-    return [v for p, v in pairs if isinstance(v, Tensor) and v.shape == p.shape and v.ndim]
+def _check_scoring(where: str, length: int, samples: int) -> None:
+    whole(where, "length", length, least=1)
+    whole(where, "samples", samples, least=1)
 
 
 class _Log:
@@ -367,7 +543,7 @@ class _Log:
 
     def __init__(
         self,
-        run: _Run,
+        run: SideBySide,
         seeds: Sequence[int],
         watch: Mapping[str, Watcher],
         every: int,
@@ -399,61 +575,26 @@ class _Log:
         if not self.watch or (step % self.every and not last) or step in self.taken_at:
             return
         self.run.write_back()
+        seen = {
+            name: torch.stack([look(model).detach().cpu() for model in self.run.models])
+            for name, look in self.watch.items()
+        }
+        # Together, after all of them: an interrupt in between must not leave half of a snapshot.
         self.taken_at.append(step)
-        for name, function in self.watch.items():
-            seen = torch.stack([function(model).detach().cpu() for model in self.run.models])
-            self.snapshots[name].append(seen)
+        for name, each in seen.items():
+            self.snapshots[name].append(each)
+
+    def cut(self, done: int) -> None:
+        """Forget the loss of an update that was not made."""
+        del self.losses[done:]
 
     def histories(self, seconds: float) -> list[History]:
         """One for every model."""
         losses = torch.stack(self.losses).mT if self.losses else torch.empty(len(self.seeds), 0)
-        watched = {name: torch.stack(seen, dim=1) for name, seen in self.snapshots.items()}
+        watched = {n: torch.stack(seen, dim=1) for n, seen in self.snapshots.items() if seen}
         return [
             History(
                 losses[i], {n: w[i] for n, w in watched.items()}, self.taken_at, seconds, skipped
             )
             for i, skipped in enumerate(self.skipped.tolist())
         ]
-
-
-def _state(
-    done: int, seconds: float, run: _Run, updates: torch.optim.Optimizer, log: _Log
-) -> Named:
-    """Everything that the rest of a run depends on, as named tensors."""
-    state = {f"parameter/{name}": p.detach() for name, p in run.parameters.items()}
-    for index, moments in updates.state_dict()["state"].items():
-        state |= {f"optimizer/{index}/{key}": value for key, value in moments.items()}
-    state |= {f"generator/{i}": g.get_state() for i, g in enumerate(run.generators)}
-    for name, seen in log.snapshots.items():
-        state |= {f"watched/{name}/{i}": snapshot for i, snapshot in enumerate(seen)}
-    return state | {
-        "losses": torch.stack(log.losses),
-        "skipped": log.skipped,
-        "taken_at": torch.tensor(log.taken_at, dtype=torch.int64),
-        "progress": torch.tensor([done, seconds], dtype=torch.float64),
-    }
-
-
-@torch.no_grad()
-def _resume(
-    state: Named, run: _Run, updates: torch.optim.Optimizer, log: _Log
-) -> tuple[int, float]:
-    """Put a saved state back; returns the updates and seconds that it has behind it."""
-    if not state:
-        return 0, 0.0
-    for name, parameter in run.parameters.items():
-        parameter.copy_(state[f"parameter/{name}"])
-    moments: dict[int, Named] = {}
-    for kind, _, rest in (name.partition("/") for name in state):
-        if kind == "optimizer":
-            index, _, key = rest.partition("/")
-            moments.setdefault(int(index), {})[key] = state[f"optimizer/{rest}"]
-    updates.load_state_dict({**updates.state_dict(), "state": moments})
-    for i, generator in enumerate(run.generators):
-        generator.set_state(state[f"generator/{i}"])
-    log.losses, log.skipped = list(state["losses"]), state["skipped"]
-    log.taken_at = state["taken_at"].tolist()
-    for name, seen in log.snapshots.items():
-        seen.extend(state[f"watched/{name}/{i}"] for i in range(len(log.taken_at)))
-    done, seconds = state["progress"].tolist()
-    return int(done), seconds

@@ -58,13 +58,14 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import display
 
-from lab import audit, figures
+from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
 from lab.linalg import delta_rule, delta_rule_sequential, routed_reflection
 from lab.mixers import DeltaNet, linear
 from lab.model import SequenceModel, SwiGLU
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures, looks
+from lab.plots.panels import Choice, Panel, Slider
 from lab.prescribed import plane, representation, signs, simplex, word_problem_solver
 from lab.seeding import stream
 from lab.statistics import spread
@@ -139,9 +140,9 @@ display(
 def draw_word(alphabet, word):
     inputs, targets, _ = TASKS[alphabet].sample(20, TRAIN, stream(0, "panel"))
     letters = torch.tensor(TASKS[alphabet].alphabet)[inputs[int(word)]]
-    return figures.lines(
-        {"letter": letters, "product so far": targets[int(word)]}, dashed=["letter"],
-        title="A word and its products, by element number", y_title="element",
+    return figures.tokens(
+        {"letter": letters, "product so far": targets[int(word)]}, symbols=NAMES,
+        title="A word and its products",
     )  # fmt: skip
 
 
@@ -312,7 +313,8 @@ def train(task, arms, *, steps, data=None, shortest=2, **sizes):
         histories = fit_together(
             models, data or [task] * len(models), seeds=p.seeds, steps=steps, batch=p.batch,
             length=longer(steps, shortest), lr=3e-3, schedule="warmup-cosine", clip=1.0,
-            optimizer=partial(torch.optim.AdamW, weight_decay=0.01, fused=True), device="cpu", label=arm,
+            optimizer=partial(torch.optim.AdamW, weight_decay=0.01, fused=True), decay="all",
+            device="cpu", label=arm,
         )  # fmt: skip
         trained[arm] = Trained(task, models, torch.stack([h.loss for h in histories]))
     return trained
@@ -432,7 +434,7 @@ def confusion(arm, sorted_by=(0, 2, 1, 3, 4, 6, 5, 7)):
 def draw_confusion(arm):
     share, names = confusion(arm)
     figure = go.Figure(go.Heatmap(z=share, x=names, y=names, zmin=0, zmax=1, colorscale="Blues"))
-    figure.update_layout(title=f"{arm}: answers at length 160", height=440, template="plotly_white")
+    figure.update_layout(title=f"{arm}: answers at length 160", height=440)
     return figure.update_xaxes(title="answer").update_yaxes(title="target", autorange="reversed")
 
 
@@ -573,20 +575,22 @@ def draw_orbit(arm, head, t):
     )
     with torch.no_grad():
         S = model.states(inputs)[:, :, int(head)].flatten(2)[..., :2]
-    figure = go.Figure()
+    figure, found = go.Figure(), looks.of(NAMES)
     for element, name in enumerate(NAMES):
         x, y = S[:, :40][targets[:, :40] == element].T
-        figure.add_scatter(x=x, y=y, mode="markers", name=name, marker={"size": 4, "opacity": 0.5})
+        marker = found[name].points(4, opacity=0.5)
+        figure.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker)
     path = S[0, : int(t)]
     figure.add_scatter(
         x=path[-3:, 0],
         y=path[-3:, 1],
         mode="lines+markers",
         name="last steps",
-        line={"color": "black"},
+        line={"color": figures.GREY},
     )
     title = f"{arm}, head {int(head)}: first row of S, after {int(t)} letters"
-    return figure.update_layout(title=title, height=480, template="plotly_white")
+    figure.update_xaxes(title="S[0, 0]").update_yaxes(title="S[0, 1]")
+    return figure.update_layout(title=title, height=480)
 
 
 Panel(

@@ -57,7 +57,7 @@ from IPython.display import display
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import pad
 
-from lab import audit, figures
+from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
 from lab.linalg import (
@@ -66,7 +66,8 @@ from lab.linalg import (
     oscillator_parameters,
 )
 from lab.mixers import OscDPLR, unroll
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import matrix_scan_associative, matrix_scan_sequential
 from lab.seeding import stream
 from lab.tasks import AnonymousOscillations, KnownOscillators, Stored, oscillation
@@ -130,7 +131,11 @@ def draw_target(omega, zeta, amplitude, phase, dt):
     turned = omega * math.sqrt(1 - zeta**2) * (TRAIN - 1) * dt
     title = f"The phase turns by {turned:.3f} rad in {TRAIN} steps of {dt:g} s"
     return figures.lines(
-        {"target": y, "straight line": straight[:, 0]}, title=title, dashed=["straight line"]
+        {"target": y, "straight line": straight[:, 0]},
+        title=title,
+        dashed=["straight line"],
+        x_title="step",
+        y_title="y",
     )
 
 
@@ -211,7 +216,7 @@ histories = fit_together(
     originals,
     [Stored(anonymous, 8000, TRAIN, stream(seed, "training set")) for seed in p.seeds],
     seeds=p.seeds, steps=p.reported_steps, batch=32, length=TRAIN, lr=1e-3,
-    optimizer=torch.optim.AdamW, device=p.device, label="as reported",
+    optimizer=torch.optim.AdamW, decay="all", device=p.device, label="as reported",
     watch={"log omega": lambda model: model.log_omega.clone()},
 )  # fmt: skip
 figures.losses(
@@ -340,7 +345,8 @@ model_report = audit.model(
 display(task_report, model_report)
 batch = eight.sample(4, TEST, stream(0, "examples"))
 examples = {f"sequence {i}": y for i, y in enumerate(batch.targets[..., 0])}
-figures.lines(examples, title="Four targets of the repaired task, to 512 steps")
+figures.lines(examples, x_title="step", y_title="y",
+              title="Four targets of the repaired task, to 512 steps")  # fmt: skip
 
 # %% [markdown]
 # ### Three forms of one layer

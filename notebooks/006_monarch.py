@@ -63,7 +63,7 @@ from IPython.display import display
 from torch.nn.functional import pad
 from torch.utils._pytree import tree_map
 
-from lab import audit, figures
+from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
 from lab.linalg import monarch, spin
@@ -78,7 +78,8 @@ from lab.mixers.monarch import (
     MonarchID,
 )
 from lab.model import SequenceModel, SwiGLU
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.tasks import Batch, WordProblem, groups
 from lab.training import accuracy, fit_together
@@ -133,9 +134,11 @@ pd.DataFrame({"best guess knowing the step": after, "knowing the parity": known}
 def draw_target(sequence):
     batch = task.sample(20, LENGTH, stream(0, "panel"))
     tokens, elements = (part[int(sequence)] for part in batch[:2])
-    title = " ".join(NAMES[token] for token in tokens[1:13].tolist()) + " ..."
-    series = {"arrangement": elements, "swap": tokens}
-    return figures.lines(series, title=title, y_title="number", dashed=["swap"])
+    arrangements = ["".join(map(str, order)) for order in S5.elements]
+    return figures.tokens(
+        {"swap": tokens, "arrangement": elements}, title="A word and its arrangements",
+        symbols={"swap": [*(f"{i}{j}" for i, j in SWAPS), "start"], "arrangement": arrangements},
+    )  # fmt: skip
 
 
 Panel(draw_target, sequence=Slider("word", 0, 0, 19, 1))
@@ -252,8 +255,8 @@ def train(kind, problem, steps, *, lr=3e-3, watch=None, **settings):
     models = [build(kind, seed, **settings) for seed in p.seeds]
     histories = fit_together(
         models, [problem] * len(models), seeds=p.seeds, steps=steps, batch=64, length=LENGTH, lr=lr,
-        schedule="warmup-cosine", optimizer=torch.optim.AdamW, clip=1.0, skip_nonfinite=True,
-        watch=watch, watch_every=max(1, steps // 15), device=p.device, label=kind.__name__,
+        schedule="warmup-cosine", optimizer=torch.optim.AdamW, decay="all", clip=1.0,
+        skip_nonfinite=True, watch=watch, watch_every=max(1, steps // 15), device=p.device, label=kind.__name__,
     )  # fmt: skip
     return models, histories
 
@@ -480,11 +483,13 @@ right = {name: along(models) for name, (models, _) in arms.items()}
 
 # %% tags=["nbval-ignore-output"]
 def table(scores, lengths):
-    """Mean and spread in per cent, and every seed at the first of the lengths."""
+    """Median in per cent and how many seeds reach 95, and every seed at the first length."""
     rows = {}
     for name, values in scores.items():
         at = {n: 100 * values[:, n - 1] for n in lengths}
-        rows[name] = {f"{n} swaps": f"{v.mean():.1f} ± {v.std():.1f}" for n, v in at.items()}
+        rows[name] = {
+            f"{n} swaps": f"{v.median():.1f} ({(v >= 95).sum()} of {len(v)})" for n, v in at.items()
+        }
         rows[name]["every seed"] = ", ".join(f"{v:.1f}" for v in at[lengths[0]].tolist())
     return pd.DataFrame(rows).T
 

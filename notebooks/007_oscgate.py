@@ -56,7 +56,7 @@ import torch
 from IPython.display import display
 from scipy import stats
 
-from lab import audit, figures, recall_curve
+from lab import audit, recall_curve
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
 from lab.mixers import (
@@ -72,7 +72,8 @@ from lab.mixers import (
 )
 from lab.mixers.linoss import Oscillators, implicit_norm, implicit_norm_bound
 from lab.model import SequenceModel, SwiGLU
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.tasks import IndexedCopying, SelectiveCopying, Stored
 from lab.training import fit_together, scored_accuracy
@@ -115,8 +116,13 @@ display(*reports)
 def draw_target(task, word):
     shown, length = {"by index": (indexed, COPY), "selective": (selective, LENGTH)}[task]
     batch = shown.sample(20, length, stream(0, "panel"))
-    series = {"token": batch.inputs[int(word)], "target": batch.targets[int(word)]}
-    return figures.lines(series, title=f"Copying, {task}: a sequence and its targets")
+    asked = torch.where(batch.mask, batch.targets, -1)
+    symbols = {"by index": ["·", "|", *(f"?{i}" for i in range(8)), *"abcdefghijklmnop"],
+               "selective": ["?", *"abcdefgh", "·"]}  # fmt: skip
+    return figures.tokens(
+        {"token": batch.inputs[int(word)], "target": asked[int(word)]}, symbols=symbols[task],
+        title=f"Copying, {task}: a sequence and its targets",
+    )  # fmt: skip
 
 
 Panel(draw_target, task=Choice("task", ["selective", "by index"]),
@@ -146,9 +152,8 @@ print("norm below the bound proved:", bool((norms <= implicit_norm_bound()).all(
 
 # %% tags=["nbval-ignore-output"]
 series = {"norm of M": norms, "spectral radius of M": radii, "polar form": torch.ones_like(a)}
-figure = figures.lines(series, x=a, title="A step without damping, dt = 1", x_title="a")
-figure.add_hline(y=implicit_norm_bound(), line={"dash": "dash", "color": figures.GREY})
-figure.update_xaxes(type="log")
+figures.lines(series, x=a, title="A step without damping, dt = 1", x_title="a", x_log=True,
+              y_title="norm or radius", levels={"bound": implicit_norm_bound()})  # fmt: skip
 
 # %% [markdown]
 # **An adversary.** Four steps with $\omega \to 0$, which shear, and one with $\omega \to \infty$, which
@@ -295,7 +300,8 @@ def train(kind, task, seeds, *, sets=None, **settings):
     models = [build(kind, task, seed, **large) for seed in seeds]
     histories = fit_together(
         models, sets or [task] * len(seeds), seeds=seeds, schedule="warmup-cosine", clip=1.0,
-        optimizer=partial(torch.optim.AdamW, weight_decay=0.01), device="cpu", label=kind, **settings,
+        optimizer=partial(torch.optim.AdamW, weight_decay=0.01), decay="all", device="cpu",
+        label=kind, **settings,
     )  # fmt: skip
     return models, histories
 
@@ -350,8 +356,8 @@ display(pd.DataFrame({
 curves = {f"{kind}, test": torch.stack([h.watched["test"] for h in runs[1]])
           for kind, runs in reported.items()}  # fmt: skip
 at = reported["LinOSS"][1][0].watched_at
-figures.accuracy(curves, x=at, x_title="updates", levels={"a guess": 1 / 16},
-                 title="Copying by index, 5,000 sequences: test").update_xaxes(type="linear")  # fmt: skip
+figures.accuracy(curves, x=at, x_title="updates", x_log=False, levels={"a guess": 1 / 16},
+                 title="Copying by index, 5,000 sequences: test")  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
 losses = {f"{kind}, training": torch.stack([h.loss for h in runs[1]])
@@ -369,9 +375,9 @@ def per_index(model):
 
 figures.accuracy(
     {kind: torch.stack([per_index(m) for m in models]) for kind, (models, _) in reported.items()},
-    x=list(range(8)), x_title="index asked for", levels={"a guess": 1 / 16},
+    x=list(range(8)), x_title="index asked for", x_log=False, levels={"a guess": 1 / 16},
     title="By index: what came last is remembered best",
-).update_xaxes(type="linear")  # fmt: skip
+)  # fmt: skip
 
 # %% [markdown]
 # ## Corrected: selective copying
@@ -484,7 +490,8 @@ def draw_energy(seed, sequence):
         series = {kind: arms[kind][0][int(seed)].states(tokens)[0].norm(dim=-1)
                   for kind in ("OscGate", "OscGate, implicit", "damping only", "LinOSS")}  # fmt: skip
     series["content"] = 1.0 * ((tokens[0] >= 1) & (tokens[0] <= 8))
-    return figures.lines(series, title="Size of the state of the first layer; 1 marks content")
+    return figures.lines(series, x_title="step", y_title="norm of the state", dashed=["content"],
+                         title="Size of the state of the first layer; 1 marks content")  # fmt: skip
 
 
 Panel(draw_energy, seed=Slider("seed", 0, 0, len(p.copy_seeds) - 1, 1),

@@ -65,7 +65,7 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import display
 
-from lab import audit, figures, paired_figures, read_out, recall_curve
+from lab import audit, read_out, recall_curve
 from lab.benchmark.kept import kept_bytes
 from lab.benchmark.timing import growth, take_turns
 from lab.evidence import Evidence
@@ -73,7 +73,8 @@ from lab.factorial import contrast, contrasts
 from lab.linalg.fenwick import fenwick_product, level_count, level_map, split
 from lab.mixers import CosFormer, FenwickAttention, LinearAttention, MultiHead, SoftmaxAttention
 from lab.model import SequenceModel, SwiGLU
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.state_size import state_bytes
 from lab.statistics import bootstrap_interval
@@ -111,10 +112,10 @@ print(f"chance {recall.chance_accuracy:.1%};", "; ".join(
 def draw_target(sequence):
     shown = recall.sample(20, T, stream(0, "panel"))
     tokens, targets, mask = (part[int(sequence)] for part in shown)
-    asked = torch.where(mask, targets.float(), torch.nan)
-    figure = figures.lines({"input token": tokens, "target": asked}, y_title="token",
-                           title="Pairs, separator (token 1), queries")  # fmt: skip
-    return figure.update_traces(mode="lines+markers")
+    return figures.tokens(
+        {"input": tokens, "target": torch.where(mask, targets, -1)},
+        symbols=["·", "SEP", *map(str, range(62))], title="Pairs, separator, queries",
+    )  # fmt: skip
 
 
 display(report)
@@ -193,7 +194,7 @@ def two_forms_gap():
     q, k, v, x = draw(4, H, 64, WIDTH), draw(4, H, 64, WIDTH), draw(4, H, 64, WIDTH), draw(4, 64, D)
     apart = torch.arange(64)[:, None] - torch.arange(64)
     weights = ((q.relu() @ k.relu().mT) * (math.pi / 2 / M * apart).cos()).tril()
-    direct = weights @ v / (weights.sum(-1, keepdim=True) + 1e-6)
+    direct = weights @ v / weights.sum(-1, keepdim=True).clamp(min=1e-10)
     return (CosFormer(H, WIDTH, horizon=M)(q, k, v, x) - direct).abs().max().item()
 
 
@@ -356,7 +357,7 @@ def train(task, factors, settings, *, steps, batch, lr, lengths, watch=None, lab
     histories = fit_together(
         models, [task] * len(models), seeds=p.seeds, steps=steps, batch=batch, length=lengths,
         lr=lr, schedule="warmup-cosine", optimizer=partial(torch.optim.AdamW, weight_decay=0.01),
-        clip=1.0, skip_nonfinite=True, device="cpu", watch=watch, label=label,
+        decay="all", clip=1.0, skip_nonfinite=True, device="cpu", watch=watch, label=label,
         watch_every=max(5, steps // 12),
     )  # fmt: skip
     return models, histories
@@ -408,9 +409,8 @@ shown = table(correct)
 shown["updates to 50 %"] = [updates_to(0.5, histories) for _, histories in trained.values()]
 display(shown)
 plateau = {"chance": recall.chance_accuracy, "commonest value": recall.ceilings[COMMONEST]}
-figure = figures.strips(correct, log=False, limits=plateau, y_title="accuracy",
-                        title="8 pairs: every arm, every seed")  # fmt: skip
-figure.update_layout(height=560, margin={"b": 200})
+figures.strips(correct, log=False, limits=plateau, y_title="accuracy", solved=0.95,
+               title="8 pairs: every arm, every seed")  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
 from lab import committed  # the full run, for the short one at the defaults
@@ -431,7 +431,7 @@ def draw_effects(values, factors, title):
     """Effects and interactions of two, every difference a dot, with bootstrap intervals."""
     differences, generator = contrasts(values, factors), stream(0, "bootstrap")
     found = {name: bootstrap_interval(each, generator) for name, each in differences.items()}
-    return paired_figures.intervals(differences, found, title=title, x_title="change of accuracy")
+    return figures.intervals(differences, found, title=title, x_title="change of accuracy")
 
 
 # %% tags=["nbval-ignore-output"]
@@ -681,7 +681,7 @@ display(figures.scaling(held, x_title="steps T", y_title="bytes of state",
                         title="The state of the step form, at its largest"))  # fmt: skip
 display(figures.lines({"live states": live[:256], "ceil(log2(t+1)) + 1":
                        torch.arange(1, 257).log2().ceil()[: len(live)] + 1},
-                      dashed=["ceil(log2(t+1)) + 1"], y_title="states",
+                      dashed=["ceil(log2(t+1)) + 1"], x_title="step t", y_title="states",
                       title="States that the step form holds after step t"))  # fmt: skip
 pd.DataFrame({name: {"time grows with T to the power": growth(SIZES, list(seconds[name].values())),
                      "memory": growth(SIZES, list(kept[name].values()))}

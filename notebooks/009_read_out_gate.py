@@ -60,12 +60,11 @@ from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from IPython.display import display
 from plotly.subplots import make_subplots
 
-from lab import audit, figures, paired_figures, recall_curve
+from lab import audit, recall_curve
 from lab.benchmark.flops import counted_flops
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
@@ -80,7 +79,8 @@ from lab.mixers import (
     linear,
 )  # fmt: skip
 from lab.model import SequenceModel, SwiGLU
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures, looks
+from lab.plots.panels import Choice, Panel, Slider
 from lab.read_out import attention, gated
 from lab.seeding import stream
 from lab.statistics import bootstrap_interval
@@ -137,10 +137,11 @@ NAMES = {"A": A, "B, 8 pairs": B[8], "B, 16 pairs": B[16], "C, with filler": C}
 def draw_target(task, example):
     shown = NAMES[task].sample(20, LENGTH[NAMES[task]], stream(0, "panel"))
     tokens, mask = shown.inputs[int(example)], shown.mask[int(example)]
-    target = torch.where(mask, shown.targets[int(example)], torch.nan)
-    figure = figures.lines({"input": tokens, "target": target}, title="A sequence and its targets",
-                           y_title="token: 0 filler, 1 SEP, 2 and above symbols")  # fmt: skip
-    return figure.update_traces(mode="markers+lines", marker={"size": 9})
+    target = torch.where(mask, shown.targets[int(example)], -1)
+    of = NAMES[task]
+    symbols = ["·", "SEP", *map(str, range(of.symbols)), "_", *(f"n{i}" for i in range(of.noise))]
+    return figures.tokens({"input": tokens, "target": target}, symbols=symbols,
+                          title="A sequence and its targets")  # fmt: skip
 
 
 Panel(draw_target, task=Choice("task", list(NAMES)), example=Slider("example", 0, 0, 19, 1))
@@ -274,7 +275,7 @@ def train(task, *, steps, seeds=p.seeds, lr=1e-2, batch=p.batch, data=None, watc
         models, [data or task] * len(seeds), seeds=seeds, steps=steps, batch=batch,
         length=length or LENGTH[task], lr=lr, schedule=schedule, clip=1.0, device="cpu",
         watch=watch, watch_every=max(1, steps // 20), skip_nonfinite=True, label=label,
-        optimizer=partial(torch.optim.AdamW, weight_decay=0.01),
+        optimizer=partial(torch.optim.AdamW, weight_decay=0.01), decay="all",
     )  # fmt: skip
 
 
@@ -307,20 +308,11 @@ score_a = {name: scored(models, A, three) for name, (models, _) in on_a.items()}
 LEVELS = {"chance": 1 / 16} | {name.removesuffix(" of the sequence"): level
                                for name, level in A.ceilings.items()}  # fmt: skip
 for names in (list(ON_A)[:2], list(ON_A)[2:]):
-    figure = go.Figure()
-    for i, name in enumerate(names):
-        for j, history in enumerate(on_a[name][1]):
-            figure.add_scatter(
-                x=history.watched_at, y=history.watched["accuracy"].numpy(), name=name,
-                legendgroup=name, showlegend=j == 0,
-                line={"color": figures.COLOURS[i], "width": 1.5},
-            )  # fmt: skip
-    for name, level in LEVELS.items():
-        figure.add_hline(
-            y=level, line={"color": figures.GREY, "dash": "dash"}, annotation_text=name
-        )
-    figure.update_layout(template="plotly_white", height=380, title="Task A: right answers")
-    display(figure.update_xaxes(title="update").update_yaxes(title="accuracy"))
+    display(figures.accuracy(
+        {name: torch.stack([h.watched["accuracy"] for h in on_a[name][1]]) for name in names},
+        x=on_a[names[0]][1][0].watched_at, x_title="update", x_log=False, levels=LEVELS,
+        title="Task A: right answers",
+    ))  # fmt: skip
 
 # %% [markdown]
 # ## Diagnosis: a bag of values
@@ -455,7 +447,7 @@ def effect(one, other, name):
 def draw_effects(found, title):
     differences = {name: difference for name, (difference, _) in found.items()}
     bounds = {name: interval for name, (_, interval) in found.items()}
-    return paired_figures.intervals(differences, bounds, title=title, x_title="points")
+    return figures.intervals(differences, bounds, title=title, x_title="points")
 
 
 effects = {f"8 pairs: {name}": effect(score_b["ungated"], each, name)
@@ -475,7 +467,7 @@ shown = {"8 pairs": (score_b["ungated"], score_b["elementwise gate"]),
          "8 pairs, wider MLP": (score_b["wider MLP"], score_b["elementwise gate"]),
          "16 pairs": (full["ungated"], full["elementwise gate"])}  # fmt: skip
 title = "Task B, cosFormer: every seed, without and with the gate"
-display(paired_figures.slopes(shown, ends=("without", "gate"), title=title))
+display(figures.slopes(shown, ends=("without", "gate"), title=title))
 draw_effects(effects, "cosFormer on task B: differences from ungated, mean and 95 % interval")
 
 # %% [markdown]
@@ -491,7 +483,7 @@ by_kind = {kind: effect(*pair, kind) for kind, pair in equal.items()}
 # %% tags=["nbval-ignore-output"]
 shown = {f"{kind}, {task_of(kind).pairs} pairs": pair for kind, pair in equal.items()}
 title = "At equal parameters: every seed"
-display(paired_figures.slopes(shown, ends=("wider MLP", "gate"), title=title))
+display(figures.slopes(shown, ends=("wider MLP", "gate"), title=title))
 draw_effects(by_kind, "Gate against a wider MLP: every seed, mean and 95 % interval")
 
 # %% tags=["nbval-ignore-output"]
@@ -598,33 +590,31 @@ closed = {f"seed {seed}": {f"layer {i + 1}": f"{(g < 0.1).double().mean():.1%}"
           for seed, (_, layers) in gates.items()}  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-figure = go.Figure()
-for i, seed in enumerate(three):
-    step, layers = gates[seed]
-    for layer, (_, g) in enumerate(layers, start=1):
-        for index, name in enumerate(NAMES_OF_STEPS):
-            picked = g.mean((-1, -2))[step == index][:80]
-            where = [f"layer {layer}, {name}"] * len(picked)
-            marker = {"color": figures.COLOURS[i], "size": 2}
-            figure.add_box(y=picked.numpy(), x=where, name=f"seed {seed}", marker=marker)
+picked = {
+    f"layer {layer + 1}, {name}": {
+        f"seed {seed}": gates[seed][1][layer][1].mean((-1, -2))[gates[seed][0] == index][:80]
+        for seed in three
+    }
+    for layer in (0, 1) for index, name in enumerate(NAMES_OF_STEPS)
+}  # fmt: skip
 title = "Task C: mean gate of a step, by kind of token; three seeds"
-figure.update_layout(template="plotly_white", height=420, boxmode="group", title=title)
-display(figure.update_yaxes(title="gate", range=[0, 1]).update_layout(showlegend=False))
+display(figures.strips(picked, title=title, y_title="gate", log=False))
 display(pd.DataFrame(closed).T.add_suffix(": gates below 0.1"))
-figures.strips(mass, title="Task C: weight on the first token, every seed", log=False)
+figures.strips(mass, title="Task C: weight on the first token, every seed", log=False,
+               y_title="weight")  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
 figure = make_subplots(cols=2, subplot_titles=["layer 1", "layer 2"])
 step, layers = gates[p.seeds[0]]
 for col, (o, g) in enumerate(layers, start=1):
     for index, name in enumerate(NAMES_OF_STEPS):
-        at, marker = step == index, {"size": 4, "color": figures.COLOURS[index]}
+        at, marker = step == index, looks.of(NAMES_OF_STEPS)[name].points(5)
         x, y = o.norm(dim=-1).mean(-1)[at][:150].numpy(), g.mean((-1, -2))[at][:150].numpy()
         figure.add_scatter(x=x, y=y, mode="markers", name=name, showlegend=col == 1,
                            marker=marker, row=1, col=col)  # fmt: skip
 figure.update_xaxes(title="norm of what was read").update_yaxes(title="mean gate")
 title = "Gate against what there was to let through"
-figure.update_layout(template="plotly_white", height=400, title=title)
+figure.update_layout(height=400, title=title)
 
 # %% [markdown]
 # ## What the gate costs
@@ -691,7 +681,8 @@ def draw_state(kind, layer, step):
     norms = flat.norm(dim=1)[: int(step) + 1].numpy()
     figure.add_scatter(y=norms, row=1, col=2, mode="lines+markers")
     figure.update_xaxes(title="step t").update_yaxes(title="norm", row=1, col=2)
-    return figure.update_layout(height=420, title=f"{kind}, layer {layer}", template="plotly_white")
+    figure.update_yaxes(title="entry of the state", row=1, col=1)
+    return figure.update_layout(height=420, title=f"{kind}, layer {layer}")
 
 
 Panel(draw_state, kind=Choice("mixer", list(models_of)), layer=Slider("layer", 1, 1, 2, 1),

@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 experiment: str = "013"  # the notebook these parameters belong to
 seeds: list[int] = [0, 3]  # one model each, alike in every arm, in [0, 2147483647]
-steps: int = 200  # updates per model, in [2, 1000000]
+steps: int = 150  # updates per model, in [2, 1000000]
 s3_steps: int = 10  # updates per model on the smaller group, in [2, 1000000]
 a5_steps: int = 10  # updates per model on the largest group, in [2, 1000000]
 batch: int = 16  # words per update, in [1, 100000]
@@ -55,14 +55,15 @@ from IPython.display import display
 from plotly.subplots import make_subplots
 from scipy import stats
 
-from lab import audit, figures
+from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
 from lab.linalg.circulant import fourier, real_fourier
 from lab.mixers import BlockCirculant, Circulant, PolarDiagonal, RealDiagonal, StateSpace
 from lab.mixers.circulant import as_diagonal
 from lab.model import SequenceModel, SwiGLU
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import matrix_scan_sequential
 from lab.seeding import stream
 from lab.tasks import WordProblem, groups
@@ -94,8 +95,8 @@ display(report)
 
 def draw_target(word):
     shown = z8.sample(20, TRAIN, stream(0, "panel"))
-    series = {"token": shown.inputs[int(word)], "sum modulo 8": shown.targets[int(word)]}
-    return figures.lines(series, title="A word and its target", y_title="element of Z8")
+    rows = {"token": shown.inputs[int(word)], "sum modulo 8": shown.targets[int(word)]}
+    return figures.tokens(rows, title="A word and its target, elements of Z8")
 
 
 Panel(draw_target, word=Slider("word", 0, 0, 19, 1))
@@ -231,7 +232,7 @@ def train(kind, task, *, steps=p.steps, curriculum=True, watch=None, **settings)
         models, [task] * len(models), seeds=p.seeds, steps=steps, batch=p.batch, lr=1e-2,
         length=lambda update: min(TRAIN, 2 + 60 * update // steps) if curriculum else TRAIN,
         optimizer=partial(torch.optim.AdamW, weight_decay=0.1), schedule="warmup-cosine",
-        clip=1.0, device="cpu", watch=watch, label=kind,
+        decay="all", clip=1.0, device="cpu", watch=watch, label=kind,
     )  # fmt: skip
     return models, histories
 
@@ -519,12 +520,14 @@ def draw_states(seed, word):
     tokens = z8.sample(20, TRAIN, stream(0, "panel")).inputs[[int(word)]]
     with torch.no_grad():
         h = model.states(tokens)[0]
-    figure = make_subplots(cols=2, subplot_titles=["h, in space", "|F h|, by frequency"])
+    titles = ["h, in space", "|F h|, by frequency"]
+    figure = make_subplots(cols=2, subplot_titles=titles, horizontal_spacing=0.24)
     for col, values in enumerate((h, fourier(h).abs()), start=1):
         figure.add_heatmap(z=values.mT.numpy(), coloraxis=f"coloraxis{col}", row=1, col=col)
         figure.update_xaxes(title="step t", row=1, col=col)
+        figure.update_yaxes(title=("position", "frequency")[col - 1], row=1, col=col)
     bars = {f"coloraxis{i}": {"colorscale": scale, "colorbar": {"x": x, "thickness": 10}}
-            for i, scale, x in ((1, "RdBu", 0.46), (2, "Viridis", 1.01))}  # fmt: skip
+            for i, scale, x in ((1, "RdBu", 0.38), (2, "Viridis", 1.01))}  # fmt: skip
     return figure.update_layout(height=420, title="State of the first circulant layer", **bars)
 
 

@@ -60,7 +60,7 @@ from IPython.display import display
 from plotly.subplots import make_subplots
 from torch import nn
 
-from lab import audit, figures, recall_curve
+from lab import audit, recall_curve
 from lab.evidence import Evidence
 from lab.linalg.softmax_average import (
     attention,
@@ -83,7 +83,8 @@ from lab.mixers import (
     linear,
 )
 from lab.model import SequenceModel
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures, looks
+from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import softmax_scan, softmax_scan_associative, softmax_scan_sequential
 from lab.seeding import stream
 from lab.state_size import state_bytes
@@ -120,8 +121,12 @@ display(report)
 
 def draw_target(word):
     shown = copying.sample(20, 32, stream(0, "panel"))
-    series = {"token": shown.inputs[int(word)], "target": shown.targets[int(word)]}
-    return figures.lines(series, title="A sequence and its one target", y_title="token")
+    asked = torch.where(shown.mask, shown.targets, -1)
+    return figures.tokens(
+        {"token": shown.inputs[int(word)], "target": asked[int(word)]},
+        symbols=["·", "_", *(f"?{i}" for i in range(8)), *"abcdefghijklmnop"],
+        title="A sequence and its one target",
+    )  # fmt: skip
 
 
 Panel(draw_target, word=Slider("sequence", 0, 0, 19, 1))
@@ -287,7 +292,7 @@ print({kind: torch.linalg.matrix_rank(matrix).item() for kind, matrix in matrice
 # %% tags=["nbval-ignore-output"]
 figures.lines(
     {kind: torch.linalg.svdvals(matrix).clamp_min(1e-16) for kind, matrix in matrices.items()},
-    title="What slots leave out", x_title="number", y_title="singular value", log=True,
+    title="What slots leave out", x_title="number of the singular value", y_title="singular value", log=True,
 )  # fmt: skip
 
 # %% [markdown]
@@ -404,8 +409,8 @@ def train(kind, task, steps, *, data=None, lr=3e-3, batch=p.batch, **settings):
     histories = fit_together(
         models, [data or task] * len(models), seeds=p.seeds, steps=steps, batch=batch,
         length=task.length, lr=lr, schedule="warmup-cosine", clip=1.0, skip_nonfinite=True,
-        optimizer=partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.999)), device="cpu",
-        watch={"validation": validation(task)}, watch_every=20, label=f"{kind}, {task.length}",
+        optimizer=partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.999)), decay="all",
+        device="cpu", watch={"validation": validation(task)}, watch_every=20, label=f"{kind}, {task.length}",
     )  # fmt: skip
     return models, histories
 
@@ -521,7 +526,7 @@ for col, shares_seen in enumerate(seen.values(), start=1):
     z = shares_seen[0, 0].numpy()
     figure.add_heatmap(z=z, row=1, col=col, colorscale="Viridis", showscale=False)
 figure.update_yaxes(title="t", autorange="reversed").update_xaxes(title="step j")
-display(figure.update_layout(height=380, template="plotly_white"))
+display(figure.update_layout(height=380))
 last = {f"{kind}, query {(1, 6)[i]}": shares_seen[i, :, -1].mean(0)
         for kind, shares_seen in seen.items() for i in range(2)}  # fmt: skip
 figures.lines(last, x_title="step j", y_title="share at the query, mean over heads",
@@ -606,7 +611,11 @@ figure = figures.accuracy(curves, x=p.loads, x_title="content tokens",
                           levels={"90 %": 0.9, "chance": 1 / 16}, title="Capacity at equal state")  # fmt: skip
 top = capacity["softmax attention", max(p.loads)]
 figure.add_scatter(
-    x=[max(p.loads)] * len(top), y=top.numpy(), mode="markers", name="softmax attention"
+    x=[max(p.loads)] * len(top),
+    y=top.numpy(),
+    mode="markers",
+    name="softmax attention",
+    marker=looks.of(["softmax attention"])["softmax attention"].points(8),
 )
 
 # %% tags=["nbval-ignore-output"]
@@ -664,13 +673,15 @@ def draw_slots(seed, word, head):
         held = model.states(tokens)[0, :, int(head)]
         keep = model.eigenvalues(tokens)[0].real.unflatten(-1, (4, 16))[:, int(head)]
     figure = make_subplots(
-        cols=2, subplot_titles=["size of the averages", "kept by the step, 1 - z"]
+        cols=2,
+        subplot_titles=["size of the averages", "kept by the step, 1 - z"],
+        horizontal_spacing=0.24,
     )
     for col, z in enumerate((held[..., :-1].norm(dim=-1), keep), start=1):
         figure.add_heatmap(z=z.mT.numpy(), coloraxis=f"coloraxis{col}", row=1, col=col)
     bars = {f"coloraxis{i}": {"colorscale": s, "colorbar": {"x": x, "thickness": 10}}
-            for i, s, x in ((1, "Viridis", 0.46), (2, "Cividis", 1.01))}  # fmt: skip
-    figure.update_xaxes(title="step t").update_yaxes(title="slot", col=1)
+            for i, s, x in ((1, "Viridis", 0.38), (2, "Cividis", 1.01))}  # fmt: skip
+    figure.update_xaxes(title="step t").update_yaxes(title="slot")
     return figure.update_layout(height=420, title="Slots of the first layer", **bars)
 
 
@@ -685,7 +696,8 @@ def draw_gains(arm, word):
     with torch.no_grad():
         found = arms[arm][0][0].eigenvalues(words[[int(word)]])[0].real
     series = {f"{i}": found[:, i] for i in range(0, found.shape[-1], max(1, found.shape[-1] // 4))}
-    return figures.lines(series, title=f"{arm}: what a step keeps of the past", y_title="gain")
+    return figures.lines(series, x_title="step", y_title="gain",
+                         title=f"{arm}: what a step keeps of the past")  # fmt: skip
 
 
 Panel(draw_gains, arm=Choice("arm", [*COUNTS]), word=Slider("sequence", 0, 0, 19, 1))

@@ -64,13 +64,14 @@ import torch
 from IPython.display import display
 from torch import nn
 
-from lab import audit, figures, recall_curve
+from lab import audit, recall_curve
 from lab.evidence import Evidence
 from lab.mixers import DeltaRule, LinearAttention, MultiHead, SoftmaxAttention, SoftSlots, linear
 from lab.mixers.invariance import certify_mixer
 from lab.mixers.tropical import TropicalGated, TropicalSlots, geometric, sharpen, straight
 from lab.model import SequenceModel, SwiGLU
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import tropical_scan, tropical_scan_associative, tropical_scan_sequential
 from lab.seeding import stream
 from lab.tasks import Recall
@@ -106,11 +107,11 @@ display(report)
 
 def draw_target(sequence):
     shown = task.sample(20, 40, stream(0, "panel"))
-    tokens, targets = shown.inputs[int(sequence)], shown.targets[int(sequence)].double()
-    asked = torch.where(shown.mask[int(sequence)], targets, math.nan)
-    series = {"token": tokens, "wanted": asked}
-    figure = figures.lines(series, title="A sequence of 40 steps", y_title="token")
-    return figure.update_traces(mode="markers+lines", selector={"name": "wanted"})
+    asked = torch.where(shown.mask, shown.targets, -1)
+    return figures.tokens(
+        {"token": shown.inputs[int(sequence)], "wanted": asked[int(sequence)]},
+        symbols=["·", "SEP", *map(str, range(task.symbols)), "·"], title="A sequence of 40 steps",
+    )  # fmt: skip
 
 
 Panel(draw_target, sequence=Slider("sequence", 0, 0, 19, 1))
@@ -238,7 +239,8 @@ def fit_on(models, task, steps, length, lr, *, path=None, most=MOST, **settings)
     return fit_together(
         models, [task] * len(models), seeds=p.seeds, steps=steps, length=length, lr=lr,
         optimizer=partial(torch.optim.AdamW, weight_decay=0.01), schedule="warmup-cosine",
-        clip=1.0, device="cpu", watch_every=max(1, steps // 10), before_update=raise_mu, **settings,
+        decay="all", clip=1.0, device="cpu", watch_every=max(1, steps // 10),
+        before_update=raise_mu, **settings,
     )  # fmt: skip
 
 
@@ -331,9 +333,12 @@ for kind, path, most, steps in (
     histories = arms[kind][1]
     at = histories[0].watched_at
     curves = {how: torch.stack([h.watched[how] for h in histories]) for how in WATCH}
-    figure = figures.accuracy(curves, x=at, x_title="update", levels=LEVELS, title=kind)
+    figure = figures.accuracy(
+        curves, x=at, x_title="update", x_log=False, levels=LEVELS, title=kind
+    )
+    at = at[:: max(1, len(at) // 6)]
     sharpness = [f"{step}<br>μ = {path(step, steps, most):.1f}" for step in at]
-    display(figure.update_xaxes(type="linear", tickvals=at, ticktext=sharpness))
+    display(figure.update_xaxes(tickvals=at, ticktext=sharpness))
 
 # %% [markdown]
 # ## Diagnosis
@@ -645,8 +650,9 @@ display(figures.accuracy(
     {"slots": torch.cat([torch.stack([share for _, share in slots_taken[pairs]]).flatten()[:, None]
                          for pairs in LOADS], dim=1),
      "hashing at random": torch.tensor([[by_chance[pairs] for pairs in LOADS]])},
-    x=list(LOADS), x_title="pairs", title="Pairs that have a favourite slot of their own, each head",
-).update_yaxes(title="share"))  # fmt: skip
+    x=list(LOADS), x_title="pairs", y_title="share",
+    title="Pairs that have a favourite slot of their own, each head",
+))  # fmt: skip
 favourites = slots_taken[LOADS[0]][0][0].double()
 figures.lines({f"layer {1 + i // 4}, head {1 + i % 4}": each / each.sum() for i, each in enumerate(favourites)},
               title="How often each slot is the favourite, eight pairs", x_title="slot",
@@ -707,7 +713,7 @@ def draw_states(form, layer, sequence):
     values = states[..., :-1].norm(dim=-1)
     return figures.lines({f"slot {i + 1}": each for i, each in enumerate(values.mT)},
                          title=f"Sizes of the values in the slots of head 1, {form}",
-                         y_title="|Y_i|").update_traces(line_shape="hv")  # fmt: skip
+                         x_title="step t", y_title="|Y_i|").update_traces(line_shape="hv")  # fmt: skip
 
 
 Panel(draw_states, form=Choice("form", ["hard", "soft"]), layer=Slider("layer", 2, 1, 2, 1),

@@ -60,10 +60,11 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from lab import benchmark, figures
+from lab import benchmark
 from lab.benchmark import ON_GPU, OURS, SCANS, tables
 from lab.evidence import Evidence
-from lab.panels import Choice, Panel
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel
 
 # %%
 SHAPES = [benchmark.parse(text) for text in p.shapes]
@@ -185,7 +186,7 @@ def draw_bars(scan, shape):
         name: tuple(1e3 * t for t in (timing.low, timing.median, timing.high))
         for name, timing in comparison.timings.items()
     }
-    return figures.bars(
+    return figures.ranges(
         times, limits={name: 1e3 * bound for name, bound in comparison.bounds.items()},
         title=f"{scan} scan, (B, T, N) = {comparison.shape}", x_title="value and gradients, ms",
     )  # fmt: skip

@@ -47,11 +47,13 @@ from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
+import torch
 from IPython.display import display
 
-from lab import audit, executed, figures
+from lab import audit, executed
 from lab.evidence import Evidence
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
 from lab.recall_curve import TASK, by_state, rows_of
 from lab.seeding import stream
 from lab.tasks.retrieval import RANDOM
@@ -67,8 +69,12 @@ display(audit.task(TASK, length=TASK.length))
 
 def draw_example(example):
     batch = TASK.sample(20, TASK.length, stream(0, "panel"))
-    shown = {"token": batch.inputs[int(example)], "target": batch.targets[int(example)]}
-    return figures.lines(shown, title="Keys are below 32, values from 32 on; 0 is empty")
+    asked = torch.where(batch.mask, batch.targets, -1)
+    return figures.tokens(
+        {"token": batch.inputs[int(example)], "target": asked[int(example)]},
+        symbols=["·", *map(str, range(1, TASK.vocabulary))],
+        title="Keys are below 32, values from 32 on",
+    )  # fmt: skip
 
 
 Panel(draw_example, example=Slider("example", 0, 0, 19, 1))

@@ -40,10 +40,11 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from lab import audit, figures
+from lab import audit
 from lab.evidence import Evidence
 from lab.mixers import OscDPLR
-from lab.panels import Panel, Slider
+from lab.plots import figures
+from lab.plots.panels import Panel, Slider
 from lab.seeding import stream
 from lab.tasks import KnownOscillators
 from lab.training import evaluate, fit_together
@@ -62,7 +63,9 @@ display(audit.task(tasks[0], length=p.length))
 
 def draw_target(sequence):
     targets = tasks[0].sample(20, p.length, stream(0, "panel")).targets
-    return figures.lines({"target": targets[int(sequence), :, 0]}, title="A target")
+    return figures.lines(
+        {"target": targets[int(sequence), :, 0]}, x_title="step", y_title="y", title="A target"
+    )
 
 
 Panel(draw_target, sequence=Slider("sequence", 0, 0, 19, 1))

@@ -56,7 +56,6 @@ class Case:
         dtypes: in double precision.
         smooth: whether the draw keeps clear of places without a derivative, such as -inf.
         compiled: whether it is an operator with kernels of its own, torch.ops.lab.NAME.
-        causal_nan: whether a NaN spoils no step before it.
     """
 
     draw: Callable[[Random, int, int, int], tuple[Tensor, ...]]
@@ -64,7 +63,6 @@ class Case:
     dtypes: tuple[torch.dtype, ...] = FIELDS
     smooth: bool = True
     compiled: bool = True
-    causal_nan: bool = True
 
     @property
     def fast(self) -> Callable[..., Any]:
@@ -218,7 +216,7 @@ MATRIX = [
     Case(draw, "matrix_scan")
     for draw in (matrix, matrix_with_zeros, matrix_of_all_steps, matrix_of_the_batch, one_matrix)
 ]
-MATMUL = [Case(one_gain, "matmul_scan", compiled=False, causal_nan=False)]
+MATMUL = [Case(one_gain, "matmul_scan", compiled=False)]
 STRUCTURED = [
     *[Case(draw, "block_scan") for draw in (blocks, blocks_of_all_steps, blocks_of_the_batch)],
     *[

@@ -502,7 +502,14 @@ def test_a_package_that_is_missing_is_null(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
     assert lab_evidence.environment()["numba"] is None
+
+
+def test_the_version_is_that_of_the_build_in_use(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.13.0")
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    assert lab_evidence.environment()["torch"] == "2.13.0+cu130"
 
 
 def test_reading_records_does_not_import_torch():

@@ -4,9 +4,9 @@ import io
 import sys
 import types
 
+import IPython.display
 import pytest
 
-from lab import frontend
 from lab.frontend import live, progress
 
 
@@ -103,7 +103,7 @@ class Output:
 def test_a_bar_in_a_notebook_is_one_output_that_ends_empty(environment, monkeypatch):
     environment(session="analysis.ipynb")
     output = Output()
-    monkeypatch.setattr(frontend, "display", lambda *args, **settings: output)
+    monkeypatch.setattr(IPython.display, "display", lambda *args, **settings: output)
     assert list(progress(range(3), "training")) == [0, 1, 2]
     assert output.shown[0].startswith("training:")
     assert output.shown[-1] == ""

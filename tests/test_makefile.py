@@ -20,7 +20,7 @@ case "$*" in
   "-m pip install"*) test ! -e {folder}/offline ;;
 esac
 """
-OLD_PYTHON = '#!/bin/sh\ntest "$1" = --version && echo "Python 3.9.2" && exit 0\nexit 1\n'
+OTHER_PYTHON = '#!/bin/sh\ntest "$1" = --version && echo "Python {}" && exit 0\nexit 1\n'
 BARE_PYTHON = '#!/bin/sh\ncase "$*" in *venv*) exit 1 ;; esac\n'
 
 
@@ -45,8 +45,9 @@ def folder(tmp_path):
     """A checkout with two notebooks and nothing installed."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("notebooks/004_osc_dplr.py", "notebooks/022_other.py", "params/004.yaml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    notebooks = ("notebooks/004_osc_dplr.py", "notebooks/022_other.py")
+    for name in (*notebooks, "params/004.yaml", "params/022.yaml", "params/smoke/004.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     return tmp_path
 
@@ -54,8 +55,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "Python 3.11 or newer is needed, and there is no {} here"),
-        (OLD_PYTHON, "Python 3.11 or newer is needed, and {} is Python 3.9.2"),
+        (None, "Python 3.11 to 3.14 is needed, and there is no {} here"),
+        (OTHER_PYTHON.format("3.9.2"), "Python 3.11 to 3.14 is needed, and {} is Python 3.9.2"),
         (BARE_PYTHON, "{} lacks the modules venv and ensurepip (on Debian, install python3-venv)"),
     ],
 )
@@ -76,7 +77,7 @@ def test_setup_is_resumed_after_an_interruption_and_done_once(folder):
     (folder / "offline").unlink()
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
-    install = "-m pip install -c constraints.txt -e .[dev]"
+    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,dev]"
     assert calls.read_text().splitlines() == ["-m pip --version", install]  # no second environment
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
@@ -97,13 +98,53 @@ def test_an_unknown_notebook_is_told_those_that_exist(folder):
     ("arguments", "command"),
     [
         (["run"], "papermill notebooks/004_osc_dplr.py executed/004.ipynb -f params/004.yaml"),
-        (["run", "NN=022"], "papermill notebooks/022_other.py executed/022.ipynb"),
-        (["smoke"], "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb"),
+        (
+            ["run", "NN=022"],
+            "papermill notebooks/022_other.py executed/022.ipynb -f params/022.yaml",
+        ),
+        (
+            ["smoke"],
+            "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb -f params/smoke/004.yaml",
+        ),
+        (["stale"], "python -m lab.research_log --stale executed"),
     ],
 )
 def test_run_is_one_papermill_command(folder, arguments, command):
     done = make(folder, "-n", *arguments)
     assert command in [line.strip(" \\") for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def installed(folder):
+    """The same checkout after `make setup`, with a papermill that only says that it was called."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "installed").touch()
+    script(folder / ".venv/bin/papermill", "#!/bin/sh\necho called\nexit 1\n")
+    return folder
+
+
+@pytest.mark.parametrize(("target", "name"), [("run", "022.yaml"), ("smoke", "smoke/022.yaml")])
+def test_a_run_without_its_parameters_is_one_sentence(installed, target, name):
+    (installed / "params" / name).unlink(missing_ok=True)
+    done = make(installed, target, "NN=022")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == (
+        f"There is no params/{name}: write it (params/004.yaml is an example), or run the notebook "
+        "at its defaults with papermill notebooks/022_other.py out.ipynb."
+    )
+    assert "called" not in done.stdout
+    assert not (installed / "executed").exists()
+
+
+def test_two_notebooks_of_one_number_are_named(installed):
+    (installed / "notebooks" / "004_again.py").touch()
+    done = make(installed, "run")
+    assert done.returncode != 0
+    names = "notebooks/004_again.py notebooks/004_osc_dplr.py"
+    assert done.stderr.splitlines()[0] == (
+        f"Several notebooks are 004: rename all but one of {names}."
+    )
+    assert "called" not in done.stdout
 
 
 @pytest.mark.parametrize("target", ["run", "smoke"])
@@ -128,4 +169,19 @@ def test_a_run_that_stops_ends_in_one_sentence_about_itself(folder, target):
 
 def test_help_lists_every_target(folder):
     shown = [line.split()[1] for line in make(folder).stdout.splitlines()]
-    assert shown == ["help", "setup", "run", "smoke", "test", "regress", "lab", "lint"]
+    assert shown == ["help", "setup", "run", "smoke", "test", "regress", "stale", "lab", "lint"]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_taken"),
+    [((3, 10, 13), False), ((3, 11, 0), True), ((3, 14, 9), True), ((3, 15, 0), False)],
+)
+def test_setup_takes_the_pythons_that_the_metadata_name(folder, version, is_taken):
+    # This Python, which says that it is another one, asked for what decides and no more.
+    answer = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+    text = f'#!/bin/sh\ntest "$1" = -c && exec {sys.executable} -c "{answer}" "$2"\nexit 1\n'
+    done = make(folder, "setup", f"PYTHON={script(folder / 'python9', text)}")
+    assert done.returncode != 0
+    assert ("Python 3.11 to 3.14 is needed" not in done.stderr) is is_taken
+    named = (folder / "pyproject.toml").read_text(encoding="utf-8")
+    assert (f"Python :: {version[0]}.{version[1]}" in named) is is_taken

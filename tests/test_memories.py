@@ -12,6 +12,7 @@ from torch.nn.functional import conv1d, elu, pad
 from lab.mixers import (
     CosFormer,
     DeltaRule,
+    FenwickAttention,
     GatedLinearAttention,
     LinearAttention,
     Memory,
@@ -20,7 +21,7 @@ from lab.mixers import (
     ShortConvolution,
     SoftmaxAttention,
 )
-from lab.mixers.memory import EPSILON
+from lab.mixers.memory import EPSILON, normalised
 
 D, H, K, M = 5, 2, 4, 3
 DOUBLE = torch.float64
@@ -41,7 +42,7 @@ def distances(T):
 def averages(weights, v):
     """Of the values, with weights ["B H T T"] that are masked here."""
     weights = weights * (distances(v.shape[2]) >= 0)
-    return weights @ v / (weights.sum(-1, keepdim=True) + EPSILON)
+    return weights @ v / weights.sum(-1, keepdim=True).clamp(min=EPSILON)
 
 
 def softmax(memory, q, k, v, x):
@@ -75,7 +76,7 @@ def retention(memory, q, k, v, x):
     gap_ = distances(v.shape[2])
     decay = (1 - 2.0 ** -(5 + torch.arange(H, dtype=DOUBLE)))[:, None, None] ** gap_.clamp(min=0)
     one, two = (torch.complex(*part.chunk(2, -1)) for part in (q, k))
-    turned = torch.exp(-1j * memory.angles * gap_[..., None])  # T T K/2
+    turned = torch.exp(-1j * memory.angles(q.device) * gap_[..., None])  # T T K/2
     scores = torch.einsum("bhtk,tsk,bhsk->bhts", one.conj(), turned, two).real
     return (scores * decay * (gap_ >= 0) / math.sqrt(K)) @ v
 
@@ -162,6 +163,86 @@ def test_a_closed_memory_reads_zero_and_not_nan():
     assert torch.equal(memory(-q.abs(), k, v, x), torch.zeros(1, H, 4, M))
 
 
+def exactly_averaged(memory, q, k, v):
+    """The definition of what is read, from weights in double precision; 0 where all are zero."""
+    T = v.shape[2]
+    angle = math.pi / 2 / getattr(memory, "horizon", math.inf) * distances(T).double()
+    weights = torch.relu(q) @ torch.relu(k).mT * angle.cos() * (distances(T) >= 0)
+    sums = weights.sum(-1, keepdim=True)
+    return weights @ v / torch.where(sums == 0, 1, sums)
+
+
+RELU = {
+    "linear": lambda: LinearAttention(H, K, M, feature="relu"),
+    "cosFormer": lambda: CosFormer(H, K, M, horizon=1000),
+    "log-linear": lambda: FenwickAttention(
+        D, LinearAttention(H, K, M, feature="relu"), levels=6, generator=stream(0)
+    ),
+}
+
+
+def few_bids(seed):
+    """q, k, v and x of which many weights are zero, and many early sums small."""
+    q, k, v, x = problem(3, 12, seed)
+    return q - 0.5, k - 0.5, v, x
+
+
+# Averages are exact, to rounding, whatever their weights add up to: with 1e-6 added to the sums
+# they were off by up to 6e-4 here, and gradients by 7e-2.
+@pytest.mark.parametrize("name", RELU)
+@pytest.mark.parametrize("seed", range(8))
+def test_averages_are_normalised_exactly(name, seed):
+    memory, inputs = RELU[name](), few_bids(seed)
+    if name == "log-linear":  # all levels alike
+        torch.nn.init.zeros_(memory.weigh.weight)
+        torch.nn.init.zeros_(memory.weigh.bias)
+    leaves = [part.requires_grad_() for part in inputs[:3]]
+    expected = exactly_averaged(memory, *leaves)
+    weights = torch.randn(expected.shape, dtype=DOUBLE, generator=stream(9))
+    slopes = torch.autograd.grad((weights * expected).sum(), leaves)
+    narrow = [part.detach().float().requires_grad_() for part in inputs]
+    for form in (memory, lambda *parts: unrolled(memory, *parts)):
+        actual = form(*narrow)
+        found = torch.autograd.grad((weights.float() * actual).sum(), narrow[:3])
+        assert gap(actual.double(), expected) < 1e-5
+        for slope, exact in zip(found, slopes, strict=True):
+            assert gap(slope.double(), exact) < 1e-5
+
+
+def unrolled(memory, q, k, v, x):
+    """The step form over a sequence."""
+    state, reads = None, []
+    for t in range(v.shape[2]):
+        read, state = memory.step(q[:, :, t], k[:, :, t], v[:, :, t], x[:, t], state)
+        reads.append(read)
+    return torch.stack(reads, dim=2)
+
+
+@pytest.mark.parametrize("name", RELU)
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-12, 1e-9, 1e-3])
+def test_sums_that_are_next_to_nothing_give_finite_numbers(name, size):
+    memory = RELU[name]()
+    q, k, v, x = problem(2, 9, seed=0, dtype=torch.float32)
+    parts = [part.requires_grad_() for part in (q.abs(), size * k.abs(), v, x)]
+    for form in (memory, lambda *parts: unrolled(memory, *parts)):
+        read = form(*parts)
+        read.sum().backward()
+        assert all(part.grad is None or part.grad.isfinite().all() for part in parts)
+        assert (read.abs() <= v.abs().max() * (1 + 1e-5)).all()
+        if size == 0:
+            assert (read == 0).all()
+        elif size >= 1e-9:  # the sums are above what is divided by at least
+            expected = memory.double()(*(part.double() for part in (parts[0], k.abs(), v, x)))
+            assert gap(read.double(), expected) < 1e-4
+            memory.float()
+
+
+def test_the_smallest_sum_is_where_averages_begin_to_fall():
+    sums = torch.tensor([[0.0], [EPSILON / 4], [EPSILON], [4 * EPSILON], [1.0]], dtype=DOUBLE)
+    expected = torch.tensor([[0.0], [0.25], [1.0], [1.0], [1.0]], dtype=DOUBLE)
+    assert gap(normalised(3 * sums, sums), 3 * expected) < 1e-15
+
+
 def test_cosformer_does_not_depend_on_how_long_the_sequence_will_be():
     memory = CosFormer(H, K, M, horizon=64).double()
     inputs = problem(1, 64, seed=0)
@@ -205,7 +286,7 @@ def test_cosformer_stops_at_its_horizon():
 
 def test_an_unfinished_memory_says_so():
     with pytest.raises(NotImplementedError):
-        Memory(1, 2)(*problem(1, 2, seed=0))
+        Memory(H, K)(*problem(1, 2, seed=0))
 
 
 # --- the short convolution -----------------------------------------------------------------------

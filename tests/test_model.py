@@ -123,3 +123,17 @@ def test_what_does_not_fit_is_named():
         SequenceModel(2, 2, D, [nn.Identity()], channels=[SwiGLU(D, 2), SwiGLU(D, 2)])
     with pytest.raises(ValueError, match="drive and learn_initial are both False"):
         StateSpace(D, Dense(D, 3, stream(0)), drive=False)
+
+
+def test_tokens_that_are_none_are_named():
+    examined = model()
+    for method in ("forward", "states", "eigenvalues", "mixer_inputs"):
+        call = getattr(examined, method)
+        with pytest.raises(ValueError, match=r"^SequenceModel: tokens has shape \(3, 0\); it"):
+            call(tokens(T=0))
+        with pytest.raises(ValueError, match=r"^SequenceModel: tokens are torch.float32; they"):
+            call(tokens().float())
+    with pytest.raises(ValueError, match=r"tokens has shape \(3, 9\); it must be \(B\)"):
+        examined.step(tokens())
+    with pytest.raises(TypeError, match="tokens must be a tensor"):
+        examined([[1, 2]])

@@ -7,9 +7,17 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from papermill.translators import PythonTranslator
 
 import lab
-from lab.notebook import ParameterError, check, declarations, find_cells
+from lab.notebook import (
+    ParameterError,
+    check,
+    check_given,
+    declarations,
+    find_cells,
+    injected_values,
+)
 
 CELL = """\
 experiment: str = "004"  # the notebook these parameters belong to
@@ -27,9 +35,9 @@ label: str = "# in [0"  # what stands in a string is no comment
 
 def run(declaration=CELL, **injected):
     """What `parameters()` gives after papermill has injected these values."""
-    source = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in injected.items())
+    source = PythonTranslator.codify(injected)
     namespace: dict[str, object] = {}
-    exec(declaration + source, {"nan": math.nan, "inf": math.inf}, namespace)
+    exec(declaration + source, {}, namespace)
     return check(declaration, [source], namespace)
 
 
@@ -117,11 +125,13 @@ def test_round_brackets_leave_the_end_out(bounds, admitted):
         ),
         (
             {"device": False},
-            'device is False (bool), and must be str: put it in quotes, as in device: "auto"',
+            'device is False (bool), and must be str: put it in quotes, as in device: "auto" '
+            "(on a command line, -r device auto)",
         ),
         (
             {"experiment": 4},
-            'experiment is 4 (int), and must be str: put it in quotes, as in experiment: "004"',
+            'experiment is 4 (int), and must be str: put it in quotes, as in experiment: "004" '
+            "(on a command line, -r experiment 004)",
         ),
         (
             {"seeds": "[0, 1]"},
@@ -227,3 +237,127 @@ def test_importing_lab_imports_nothing_slow():
     code = "import sys, lab; print({'torch', 'IPython', 'numpy', 'jupytext'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# --- before and after papermill ------------------------------------------------------------------
+
+# What papermill wrote of keys and values that are more than names and plain values.
+HOSTILE = [
+    {"lr = 0.5\nopen('x', 'w')\nlength": 5},
+    {"!touch x; echo x": 7},
+    {"%time x": 1},
+    {"lr: float": 0.5},
+    {"lr, length": 5},
+    {"lr.real": 5},
+    {"os.environ['A']": 5},
+    {"lr = length": 5},
+    {"lr": b'"; open("x", "w"); "'},
+    {"lr": (b'"+str(open("x", "w"))+"',)},
+    {"lr": {b'": open("x", "w"), "': 1}},
+]
+
+
+@pytest.mark.parametrize("given", HOSTILE, ids=repr)
+def test_hostile_parameters_are_refused_before_and_after_the_injection(given):
+    declared = declarations(CELL)
+    with pytest.raises(ParameterError) as error:
+        check_given(declared, given)
+    assert "\n" not in str(error.value)
+    cell = PythonTranslator.codify(given)
+    declaration, injected = find_cells([CELL, cell])
+    assert declaration == CELL
+    with pytest.raises(ParameterError):
+        check(declaration, injected, {})
+
+
+def test_a_key_that_looks_like_a_declaration_does_not_become_the_parameters_cell():
+    cell = PythonTranslator.codify({"lr: float": 50.0})
+    declaration, injected = find_cells([CELL, cell])
+    with pytest.raises(ParameterError, match="more than plain values"):
+        check(declaration, injected, {"lr": 50.0})
+
+
+@pytest.mark.parametrize(
+    "cell", ["# Parameters\n%cd x\n", "# Parameters\na = (\n", "# Parameters\nimport os"]
+)
+def test_an_injected_cell_that_is_no_list_of_values_stops_the_notebook(cell):
+    with pytest.raises(ParameterError, match="more than plain values"):
+        check("a: int = 1", find_cells(["a: int = 1", cell])[1], {})
+
+
+class Name(str):
+    """A name that compares like one, and is more."""
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({Name("lr"): 0.5}, "no parameter 'lr'"),
+        ({1: 0.5}, "this notebook has no parameter 1: it has experiment, length"),
+        ({"print": 1}, "this notebook has no parameter print"),
+        ({"class": 1}, "this notebook has no parameter class"),
+        ({"device": Name("cpu")}, "device is 'cpu' (Name), and must be str"),
+        ({"device": "\ud83d"}, r"device is '\ud83d' (str), and must be text without halves"),
+        ({"seeds": (1, 2)}, "seeds is (1, 2) (tuple), and must be list[int]"),
+        ({"seeds": [[1]]}, "seeds[0] is [1] (list), and must be int"),
+        ({"seeds": [4, 2, 4]}, "seeds holds 4 twice, which counts one run as two"),
+        ({"length": {"a": 1}}, "length is {'a': 1} (dict), and must be int"),
+        ({"length": 10**5000}, "length is <int> (int), and must be in [2, 4096]"),
+        ({"length": "x" * 10**6}, "…"),
+        ({"length": "09"}, "length is '09' (str), and must be int: write 9"),
+        ({"x" * 10**6: 1}, "…"),
+        ({"PAPERMILL_INPUT_PATH": 1}, "PAPERMILL_INPUT_PATH is 1 (int), and must be a path"),
+        ({"experiment": "007", "print": 1}, "these parameters are for experiment 007"),
+    ],
+)
+def test_what_is_given_is_checked_before_papermill_sees_it(given, words):
+    with pytest.raises(ParameterError) as error:
+        check_given(declarations(CELL), given)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_plain_values_of_the_declared_kind_pass():
+    given = {"length": 64, "lr": 1, "seeds": [3], "label": 'a "b" \\ \n#', "arms": ["plain"]}
+    check_given(declarations(CELL), {**given, "PAPERMILL_OUTPUT_PATH": "a.ipynb"})
+    assert injected_values(PythonTranslator.codify(given)) == given
+
+
+@pytest.mark.parametrize("name", ["seeds", "tuning_seeds"])
+def test_a_seed_counts_once(name):
+    with pytest.raises(ParameterError, match=f"{name} holds 1 twice"):
+        declarations(f"{name}: list[int] = [1, 1]")
+    assert declarations("widths: list[int] = [1, 1]")["widths"].default == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "steps: int = (\n    250  # updates, in [1, 1000]\n)\n",
+        "steps: int = (  # updates, in [1, 1000]\n    250\n)\n",
+        "steps: int = (\n    250\n)  # updates, in [1, 1000]\n",
+    ],
+)
+def test_a_range_counts_on_whichever_line_of_its_declaration_it_stands(cell):
+    assert run(cell, steps=2).steps == 2
+    assert "must be in [1, 1000]" in refusal(cell, steps=0)
+
+
+def test_a_list_on_several_lines_has_one_range():
+    cell = "rates: list[float] = [\n    0.1,  # slow, in (0, 1]\n    0.5,  # fast\n]\n"
+    assert declarations(cell)["rates"].comment == "slow, in (0, 1] fast"
+    with pytest.raises(ParameterError, match="two ranges"):
+        declarations(cell.replace("fast", "fast, in (0, 1]"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("# Parameters\na: int = 1\n", "begins with '# Parameters'"),
+        ("%time\na: int = 1\n", "the parameters cell is no Python"),
+    ],
+)
+def test_a_parameters_cell_that_cannot_be_told_from_others_is_refused(cell, words):
+    with pytest.raises(ParameterError, match=re.escape(words)):
+        declarations(cell)

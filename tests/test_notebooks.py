@@ -7,10 +7,15 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import papermill  # noqa: F401  (which loads the handler; it cannot be imported first)
 import pytest
 import yaml
 
+from lab import plain_yaml, research_log
 from lab.evidence import reproducible
+from lab.notebook import check_given
+from lab.papermill_checks import declared
+from lab.papermill_handler import PercentHandler
 from lab.research_log import read_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +48,27 @@ def test_committed_results_came_from_the_committed_code(notebook, folder):
     injected = [source for source in ran if source.startswith("# Parameters\n")]
     assert len(injected) == 1
     assert [source for source in ran if source not in injected] == code_of(jupytext.read(notebook))
+
+
+def test_the_committed_log_is_what_the_committed_notebooks_say(tmp_path):
+    for path in (ROOT / "executed").iterdir():
+        if path.suffix in (".ipynb", ".yaml"):
+            (tmp_path / path.name).symlink_to(path)
+    research_log.write(tmp_path)
+    written = (tmp_path / "README.md").read_text()
+    assert (ROOT / "executed" / "README.md").read_text() == written, (
+        "regenerate it with python -m lab.research_log --write executed"
+    )
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("folder", ["", "smoke"])
+def test_every_parameters_file_passes_the_checks_of_its_notebook(notebook, folder, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    name = f"{notebook.stem.split('_')[0]}.yaml"
+    given = plain_yaml.load_map((ROOT / "params" / folder / name).read_text(), name)
+    check_given(declared(jupytext.read(notebook)), given)
+    assert PercentHandler().read(str(notebook))
 
 
 def code_of(notebook):

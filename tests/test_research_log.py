@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lab import evidence, research_log
+from lab import evidence, research_log, stale
 from lab.evidence import MIME, Evidence
 from lab.executed import LONGEST
 
@@ -455,6 +455,156 @@ def test_the_frame_has_a_row_for_every_criterion(executed):
     assert research_log.frame([]).columns.tolist() == frame.columns.tolist()
 
 
+# --- numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "experiment", "reason"),
+    [
+        ("005.ipynb", "004", "its record says experiment 004, and its file is that of 005: give"),
+        ("005_slug.ipynb", "004", "its record says experiment 004, and its file is that of 005"),
+        ("005.ipynb", "NNN", "its record says experiment NNN, and its file is that of 005"),
+    ],
+)
+def test_a_record_under_another_number_than_its_file_is_no_result(
+    tmp_path, name, experiment, reason
+):
+    complete(tmp_path / name, make_record(experiment))
+    entry = research_log.read_notebook(tmp_path / name)
+    assert (entry.status, entry.record) == ("misnumbered", None)
+    assert entry.detail.startswith(reason)
+    research_log.write(tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "PROCEED |" not in page.split("## Verdicts")[1]
+    assert "| misnumbered | its record says experiment" in page
+
+
+def test_the_template_is_shown_and_never_enters_the_log(tmp_path):
+    for name in ("out.ipynb", "NNN.ipynb"):
+        complete(tmp_path / name, make_record("NNN"))
+        assert research_log.read_notebook(tmp_path / name).status == "complete"
+    details = [(entry.status, entry.detail) for entry in research_log.read(tmp_path)]
+    assert [status for status, _ in details] == ["misnumbered"] * 2
+    assert details[0][1].startswith("its record says experiment NNN, and that is the template")
+
+
+@pytest.mark.parametrize("name", ["2024.ipynb", "a004.ipynb", "004.ipynb", "004-again.ipynb"])
+def test_a_name_without_another_number_is_no_contradiction(tmp_path, name):
+    assert research_log.read_notebook(complete(tmp_path / name)).status == "complete"
+
+
+# --- doubts --------------------------------------------------------------------------------------
+
+DOUBTS = """\
+"004":
+  - since: 1a2b3c4
+    doubt: the normaliser | changed
+  - since: 2025-12-31
+    doubt: A seed was *reused*.
+"""
+
+
+def test_a_doubt_stands_beside_the_verdict_and_in_the_section(executed, capsys):
+    without = research_log.markdown(research_log.read(executed))
+    (executed / "doubts.yaml").write_text(DOUBTS)
+    research_log.write(executed)
+    page = (executed / "README.md").read_text()
+    rows = tables(page)[1]
+    assert (rows["004"][2], rows["014"][2]) == ("PROCEED, in doubt", "DEBUG")
+    section = page.split("## 004 ")[1].split("## 014 ")[0].split("\n\n")
+    assert section[2:4] == [
+        r"In doubt since 1a2b3c4: the normaliser \| changed.",
+        r"In doubt since 2025-12-31: A seed was \*reused\*.",
+    ]
+    assert research_log.main(["--show", str(executed / "004.ipynb")]) == 0
+    out = capsys.readouterr().out
+    assert "\n\nIn doubt since 1a2b3c4: the normaliser | changed.\n\nIn doubt since 2025" in out
+    assert research_log.main(["--show", str(executed / "014.ipynb")]) == 0
+    assert "In doubt" not in capsys.readouterr().out
+    # A later run does not remove it: only a hand does.
+    complete(executed / "004.ipynb", make_record(value=0))
+    research_log.write(executed)
+    assert "PROCEED, in doubt" in (executed / "README.md").read_text()
+    complete(executed / "004.ipynb")
+    (executed / "doubts.yaml").write_text("# none\n")
+    research_log.write(executed)
+    assert (executed / "README.md").read_text() == without
+
+
+def test_an_experiment_without_a_result_may_be_doubted(executed):
+    (executed / "doubts.yaml").write_text("'022':\n- {since: 1a2b3c4, doubt: the task changed}\n")
+    research_log.write(executed)
+    assert "In doubt since" not in (executed / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("'005': [{since: 1a2b3c4, doubt: x}]", "doubts experiment 005, which has no notebook in"),
+        (
+            "004: [{since: 1a2b3c4, doubt: x}]",
+            "line 1: YAML 1.1 reads 004 as 4: write a finite decimal number, or put it in quotes",
+        ),
+        ("'004': []", "experiment 004: write a list, of since and doubt each"),
+        ("'004': {since: 1a2b3c4, doubt: x}", "experiment 004: write a list"),
+        ("'004': [{since: 1a2b3c4}]", "a doubt has the entries since and doubt, and no others"),
+        ("'004': [{since: 1a2b3c4, doubt: x, by: y}]", "the entries since and doubt, and no other"),
+        ("'004': [{since: 1a2b3c4, doubt: ' '}]", "the doubt is ' ', and must be a sentence"),
+        ("'004': [{since: 1a2b3c4, doubt: }]", "the doubt is None, and must be a sentence"),
+        ("'004': [{since: 1a2b3c4, doubt: |-\n  x\n  y\n}]", "doubts.yaml, line 1: "),
+        ('"004": [{since: 1a2b3c4, doubt: "x\\ny"}]', "must be a sentence on one line"),
+        ("'004': [{since: 1234567, doubt: x}]", "since is 1234567, and must be a commit in quotes"),
+        ("'004': [{since: yesterday, doubt: x}]", "since is 'yesterday', and must be a commit"),
+        ("'004': [{since: 2025-02-30, doubt: x}]", "since is '2025-02-30', and must be a commit"),
+        ("'004': [{since: 1a2b3c4, doubt: " + "x" * 301 + "}]", "a doubt of 301 characters is no"),
+        ("'004': !!python/name:os.system ''", "is not allowed"),
+        ("'004': &a [*a]", "refers to another place"),
+        ("[1]", "must be a map"),
+    ],
+)
+def test_doubts_that_cannot_be_are_told_and_leave_the_log_as_it_was(executed, capsys, text, words):
+    research_log.write(executed)
+    before = (executed / "README.md").read_bytes()
+    (executed / "doubts.yaml").write_text(text)
+    assert research_log.main(["--write", str(executed)]) == 1
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert (executed / "README.md").read_bytes() == before
+    # The result itself is still shown.
+    assert research_log.main(["--show", str(executed / "004.ipynb")]) == 1
+    captured = capsys.readouterr()
+    assert evidence.as_text(RECORD) in captured.out
+    assert words in captured.err
+
+
+@pytest.mark.parametrize("content", [b"\xff", None])
+def test_doubts_that_cannot_be_read_are_told(executed, capsys, content):
+    path = executed / "doubts.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert research_log.main(["--write", str(executed)]) == 1
+    assert "doubts.yaml" in capsys.readouterr().err
+
+
+# --- what is older than its code -----------------------------------------------------------------
+
+
+def test_stale_lists_and_does_not_fail(executed, capsys, monkeypatch):
+    found = [stale.Result("004.ipynb", "1a2b3c4", 3, ("lab/a.py",)), stale.Result("5", "b", 2)]
+    monkeypatch.setattr(stale, "results", lambda folder: found)
+    assert research_log.main(["--stale", str(executed)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "004.ipynb, of 1a2b3c4: 1 of its 3 files have changed: lab/a.py",
+        "5, of b: none of its 2 files has changed",
+        "1 of 2 results are older than the code they ran.",
+    ]
+
+
+def test_stale_without_a_folder_is_one_sentence(tmp_path, capsys):
+    assert research_log.main(["--stale", str(tmp_path / "nowhere")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 # --- the command line ----------------------------------------------------------------------------
 
 
@@ -505,7 +655,7 @@ def test_show_says_where_the_result_before_a_failed_run_is_kept(executed, monkey
 def test_the_command_line_wants_one_task(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         research_log.main(arguments)
-    assert "--write FOLDER | --show NOTEBOOK" in capsys.readouterr().err
+    assert "--write FOLDER | --show NOTEBOOK | --stale FOLDER" in capsys.readouterr().err
 
 
 def test_a_terminal_that_knows_only_ascii_still_gets_the_table(executed):

@@ -1,8 +1,10 @@
 """One suite for all scans: each must equal its plain loop. Its cases are in scan_cases.py."""
 
+import inspect
 import re
 from operator import itemgetter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -165,7 +167,7 @@ def test_memory_layout_does_not_matter(case, dtype, layout):
 
 
 @pytest.mark.parametrize("at", [0, 1, 6, 12])
-@combinations([case for case in CASES if case.causal_nan])
+@combinations(CASES)
 def test_a_nan_spoils_nothing_before_it_and_shows_at_once(case, dtype, at):
     *elements, initial = case.arguments(dtype, 2, 13, 3, seed=0)
     spoilt = tree_map(torch.clone, elements)
@@ -222,8 +224,11 @@ def test_torch_accepts_its_operators(case, dtype):
 def test_torch_compile_takes_it_whole(case):
     arguments = case.arguments(torch.float64, 2, 7, 3, seed=0)
     compiled = torch.compile(case.fast, backend="aot_eager", fullgraph=True)
-    assert largest_gap(compiled(*arguments), case.fast(*arguments)) == 0
-    assert largest_gap(gradients(compiled, arguments), gradients(case.fast, arguments)) == 0
+    # A graph holds the same operator, but no branch on values, for which `matmul_scan` has one.
+    bound = 0 if case.compiled else DOUBLE
+    assert largest_gap(compiled(*arguments), case.fast(*arguments)) <= bound
+    actual, expected = gradients(compiled, arguments), gradients(case.fast, arguments)
+    assert largest_gap(actual, expected) <= bound
 
 
 @every_scan
@@ -420,3 +425,81 @@ MISFITS = [
 def test_arguments_that_do_not_fit_are_named(scan, arguments, sentence, form):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         scan[form](*arguments)
+
+
+def flat_with_names(case):
+    """The arguments of a case as they are passed, and the names that messages give them."""
+    names = list(inspect.signature(case.sequential).parameters)
+    return dict(zip(names, case.arguments(torch.float64, 2, 3, 2, seed=0), strict=True))
+
+
+NO_TENSORS = {
+    "a list": [[1.0]],
+    "a numpy.ndarray": np.ones((2, 3, 2)),
+    "a float": 2.0,
+    "a str": "a",
+    "None": None,
+}
+
+
+@pytest.mark.parametrize("what", NO_TENSORS)
+@every_scan
+def test_what_is_no_tensor_is_named(case, what):
+    given = flat_with_names(case)
+    for name in given:
+        if name == "initial" and (what == "None" or case.name == "softmax_scan"):
+            continue
+        sentence = rf"^{name} must be a torch\.Tensor, got {re.escape(what)}"
+        for form in [*case.forms, case.sequential]:
+            with pytest.raises(TypeError, match=sentence):
+                form(*(given | {name: NO_TENSORS[what]}).values())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool, torch.float8_e4m3fn])
+@every_scan
+def test_numbers_that_are_not_computed_with_are_named(case, dtype):
+    given = flat_with_names(case)
+    for name, value in given.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            continue
+        for form in [*case.forms, case.sequential]:
+            with pytest.raises(ValueError, match=rf"^{name} must .*, got {dtype}; \.float\(\)"):
+                form(*(given | {name: torch.ones(value.shape).to(dtype)}).values())
+
+
+@pytest.mark.parametrize(
+    "initial", [3.0, "ab c", torch.ones(2, 2, 3), (torch.ones(2, 2, 3),), np.ones(2)]
+)
+@pytest.mark.parametrize("suffix", ["", "_sequential", "_associative"])
+def test_the_state_of_softmax_is_a_pair(initial, suffix):
+    gates, value = torch.zeros(2, 3, 2), torch.zeros(2, 3, 2, 3)
+    with pytest.raises(
+        TypeError, match="initial must be None or a pair of tensors, average and lo"
+    ):
+        getattr(scan, f"softmax_scan{suffix}")(gates, gates, value, initial)
+    with pytest.raises(TypeError, match=r"log_norm of initial must be a torch\.Tensor, got a list"):
+        getattr(scan, f"softmax_scan{suffix}")(gates, gates, value, (value[:, 0], [0.0]))
+
+
+@pytest.mark.parametrize("block", [1, 0, -3, 2.5, "4", None, True])
+def test_a_block_is_a_number_of_steps(block):
+    with pytest.raises(ValueError, match=rf"block must be .* at least 2, got {block!r}$"):
+        scan.matmul_scan(torch.ones(1, 3), torch.ones(1, 3, 2), block=block)
+
+
+@pytest.mark.parametrize(
+    ("elements", "error", "sentence"),
+    [
+        (None, TypeError, "elements must be a tuple of tensors, got None"),
+        (torch.ones(1, 3), TypeError, "elements must be a tuple of tensors, got a Tensor"),
+        ((torch.ones(1, 3), [1.0]), TypeError, "elements[1] must be a torch.Tensor, got a list"),
+        ((torch.ones(1, 3), None), TypeError, "elements[1] must be a torch.Tensor, got None"),
+        ((), ValueError, "must be tensors (B, T, ...) with the same T > 0"),
+        ((torch.ones(3),), ValueError, "elements [(3,)] must be tensors (B, T, ...)"),
+        ((torch.ones(2, 0),), ValueError, "elements [(2, 0)] must be tensors (B, T, ...)"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", "_sequential"])
+def test_elements_that_do_not_fit_are_named(suffix, elements, error, sentence):
+    with pytest.raises(error, match=re.escape(sentence)):
+        getattr(scan, f"associative_scan{suffix}")(lambda x, y: (x[0] + y[0],), elements)

@@ -130,6 +130,29 @@ def test_nan_spoils_nothing_before_it(case, chunks):
     assert states[:, 4].isnan().all()
 
 
+# Time cut into chunks multiplies gains that no state has met. NumPy, in place of a GPU, warns.
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+@pytest.mark.parametrize("name", ["linear_scan", "matrix_scan", "pair_scan"])
+def test_gains_of_any_size(name, chunks):
+    case = next(case for case in COMPILED if case.name == name)
+    gains, b, initial = arguments(case, 1, 40, 2, dtype=torch.float32)
+    b[:, :-1], initial[:] = 0, 0
+    drawn = [1e3 * gains, b, initial]
+    for tensor in drawn:
+        tensor.requires_grad_()
+    h = case.sequential(*drawn)
+    grad = torch.zeros_like(h)
+    grad[:, 0] = 1
+    wanted = torch.autograd.grad(h, drawn, grad)
+    kernels, inputs = KERNELS[name], detached(drawn)
+    with groups_of(3):
+        outputs = kernels.forward(inputs, [h], chunks)
+        gradients = kernels.backward([grad], inputs, outputs, chunks)
+    for actual, right in zip([*outputs, *gradients], [h, *wanted], strict=True):
+        assert gap(actual, right.detach()) <= BOUND[torch.float32]
+
+
 def test_matrices_too_wide_for_the_registers():
     N = matrix.WIDEST + 1
     case = Case(one_matrix, "matrix_scan")

@@ -123,3 +123,49 @@ def test_a_nan_wins_and_takes_the_gradient(form):
     assert h.flatten().isnan().tolist() == [False, True, True, True]
     assert winner.flatten().tolist() == [0, 1, 1, 1]
     assert torch.autograd.grad(h.sum(), b)[0].flatten().tolist() == [1, 3, 0, 0]
+
+
+def every_sequence(T):
+    """a and b ["1 T N"]: all sequences of numbers, infinities and NaN, one a column."""
+    values = torch.tensor([0.0, 1.5, -INF, INF, NAN], dtype=torch.float64)
+    columns = torch.cartesian_prod(*[values] * (2 * T)).T[None]
+    return columns[:, :T].contiguous(), columns[:, T:].contiguous()
+
+
+def sent_back(form, inputs, weights):
+    """The outputs, and the gradients of their sums by these weights."""
+    inputs = [tensor.clone().requires_grad_() for tensor in inputs]
+    outputs = form(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    smooth = [output for output in outputs if output.requires_grad]
+    gradients = torch.autograd.grad(smooth, inputs, weights)
+    return [*(output.detach() for output in smooth), *gradients]
+
+
+def softmax_of(form):
+    return lambda decay, score, value, average, norm: form(decay, score, value, (average, norm))
+
+
+# A NaN shows from its step on, and spoils no gradient of a step that it did not come from: through
+# a state that is twice the same infinity nothing flows back.
+@pytest.mark.parametrize("T", [1, 2, 3])
+@pytest.mark.parametrize("start", [-INF, 0.25, INF, NAN])
+@pytest.mark.parametrize("name", ["log_scan", "tropical_scan", "softmax_scan"])
+def test_all_infinities_and_nans_have_the_gradients_of_the_definition(name, start, T):
+    a, b = every_sequence(T)
+    initial = torch.full_like(a[:, 0], start)
+    inputs, adapt = [a, b, initial], lambda form: form
+    if name == "softmax_scan":
+        value, average = normal(*a.shape, 1, seed=8), normal(*initial.shape, 1, seed=9)
+        inputs, adapt = [a, b, value, average, initial], softmax_of
+    definition, *others = (
+        adapt(getattr(scan, name + suffix)) for suffix in ("_sequential", "", "_associative")
+    )
+    for step in range(T):
+        weight = torch.zeros_like(a)
+        weight[:, step] = 1
+        weights = [weight[..., None], weight] if name == "softmax_scan" else [weight]
+        expected = sent_back(definition, inputs, weights)
+        for form in others:
+            for actual, right in zip(sent_back(form, inputs, weights), expected, strict=True):
+                torch.testing.assert_close(actual, right, rtol=0, atol=1e-12, equal_nan=True)

@@ -23,6 +23,7 @@ from lab.mixers import (
     LogEMA,
     LogSSM,
     MultiHead,
+    OscDPLR,
     OscGate,
     OscillatorBank,
     PolarDiagonal,
@@ -39,6 +40,7 @@ from lab.mixers import (
     linear,
     monarch,
 )
+from lab.mixers.linear import precise
 
 D_MODEL = 6
 
@@ -52,7 +54,7 @@ class Dense(Transition):
         self.weights = linear(d_model, d_state**2, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        return 0.5 * self.weights(x).unflatten(-1, (self.d_state, self.d_state))
+        return 0.5 * precise(self.weights, x).unflatten(-1, (self.d_state, self.d_state))
 
     def dense(self, parameters: Tensor) -> Tensor:
         return parameters
@@ -254,13 +256,13 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
         lambda _: LinearAttention(2, 3, feature="none", normalise=False),
         {"norm": True, "gate": "read"},
     ),
-    "cosFormer": (lambda _: CosFormer(2, 3, horizon=64), {"gate": "elementwise"}),
+    "cosFormer": (lambda _: CosFormer(2, 3, horizon=1024), {"gate": "elementwise"}),
     "cosFormer, elu": (
-        lambda _: CosFormer(2, 3, horizon=40, feature="elu"),
+        lambda _: CosFormer(2, 3, horizon=1024, feature="elu"),
         {"convolution": 3, "gate": "constant"},
     ),
     "cosFormer, unnormalised": (
-        lambda _: CosFormer(2, 3, horizon=40, normalise=False),
+        lambda _: CosFormer(2, 3, horizon=1024, normalise=False),
         {"norm": True, "gate": "headwise", "gate_start": None},
     ),
     "retention": (lambda _: Retention(2, 4, 3), {"norm": True, "gate": "silu"}),
@@ -271,19 +273,19 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     ),
     "log-linear attention": (
         lambda generator: FenwickAttention(
-            D_MODEL, LinearAttention(2, 3, 4), levels=7, favoured=1, generator=generator
+            D_MODEL, LinearAttention(2, 3, 4), levels=11, favoured=1, generator=generator
         ),
         {"bias": True},
     ),
     "log-linear cosFormer, inclusive": (
         lambda generator: FenwickAttention(
-            D_MODEL, CosFormer(2, 3, horizon=64), levels=6, inclusive=True, generator=generator
+            D_MODEL, CosFormer(2, 3, horizon=1024), levels=11, inclusive=True, generator=generator
         ),
         {"convolution": 3},
     ),
     "log-linear attention, unnormalised": (
         lambda generator: FenwickAttention(
-            D_MODEL, LinearAttention(2, 3, feature="none", normalise=False), levels=7,
+            D_MODEL, LinearAttention(2, 3, feature="none", normalise=False), levels=11,
             generator=generator,
         ),
         {"norm": True},
@@ -321,6 +323,17 @@ MIXERS = [
             ),
         )
         for width, gate in ((0, "silu"), (3, None), (2, "elementwise"))
+    ),
+    *(
+        MixerCase(
+            f"OscDPLR, {form}, {rule}",
+            lambda generator, form=form, rule=rule: OscDPLR(
+                D_MODEL, D_MODEL, d_state=5, dt=0.5, form=form, discretisation=rule,
+                omega_range=(0.1, 1), generator=generator,
+            ),
+        )
+        for form in ("plain", "dissipative", "real")
+        for rule in ("bilinear", "zero-order hold")
     ),
     MixerCase(
         "delay line", lambda generator: DelayLine(D_MODEL, 4, channels=2, generator=generator)

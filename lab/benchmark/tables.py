@@ -1,12 +1,14 @@
 """Comparisons as tables for people: contenders down, shapes across, the fastest in bold."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lab.benchmark.comparison import Comparison
 from lab.benchmark.problem import written
+
+# Imported where a table is made: measuring does without pandas.
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def times(comparisons: Sequence[Comparison]) -> Any:
@@ -14,6 +16,8 @@ def times(comparisons: Sequence[Comparison]) -> Any:
 
     Below them, what moving the bytes takes that have to be moved. Displays as a table.
     """
+    import pandas as pd
+
     columns = {written(each.shape): _column(each) for each in comparisons}
     table = pd.DataFrame(columns).fillna("")
     order = dict.fromkeys(name for column in columns.values() for name in column)
@@ -29,8 +33,10 @@ def times(comparisons: Sequence[Comparison]) -> Any:
     )
 
 
-def leads(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+def leads(comparisons: Sequence[Comparison]) -> "pd.DataFrame":
     """For each shape: our time, the best of the others, how far ahead, and times the bound."""
+    import pandas as pd
+
     rows = {
         (each.problem, written(each.shape)): {
             "ours, ms": 1e3 * each.ours,
@@ -46,13 +52,15 @@ def leads(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 def beside(
     comparisons: Sequence[Comparison], reported: Mapping[str, Mapping[str, float]]
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Milliseconds measured earlier beside those of now, at the shapes that both have.
 
     Args:
         comparisons: of one problem.
         reported: milliseconds by shape, by contender.
     """
+    import pandas as pd
+
     found = {written(each.shape): each.timings for each in comparisons}
     rows = [
         {"contender": name, "shape": shape, "earlier, ms": value,

@@ -42,6 +42,9 @@ def commit(root: str | os.PathLike[str] = Path(__file__).parents[2]) -> str | No
 
 
 def _version(package: str) -> str | None:
+    # A module in use names its build, 2.13.0+cu130, which the metadata of a public wheel leave out.
+    if version := getattr(sys.modules.get(package), "__version__", None):
+        return str(version)
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from lab.linalg.precision import wide, widened
+
 
 def circulant(column: Tensor) -> Tensor:
     """["... n n"] from its first column ["... n"]: entry (i, j) is column[(i - j) mod n].
@@ -71,6 +73,7 @@ def block_circulant(blocks: Tensor) -> Tensor:
     return tiles.transpose(-3, -2).reshape(*blocks.shape[:-3], k * p, k * p)
 
 
+@widened
 def block_circulant_product(blocks: Tensor, h: Tensor) -> Tensor:
     """`block_circulant(blocks) @ h`: one p x p product per frequency, h Float["... k*p"].
 
@@ -139,7 +142,7 @@ def to_modes(spectrum: Tensor, n: int) -> Tensor:
 
 def from_modes(modes: Tensor) -> Tensor:
     """Complex["... n//2+1"] from Float["... n"]: the inverse of `to_modes`."""
-    n = modes.shape[-1]
+    modes, n = wide(modes), modes.shape[-1]
     zero = torch.zeros_like(modes[..., :1])
     pairs = modes[..., 1 : n - 1 + n % 2] / math.sqrt(2)
     parts = [modes[..., :1], zero, pairs]
@@ -158,13 +161,16 @@ def real_fourier(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 # torch's transforms refuse an empty batch; any empty array that hangs on the input will do there.
+# Of half precision it knows powers of two only, and none on a CPU.
 def _rfft(x: Tensor, dim: int = -1, norm: str = "backward") -> Tensor:
+    x = wide(x)
     if x.numel():
         return torch.fft.rfft(x, dim=dim, norm=norm)
     return x.to(x.dtype.to_complex()).narrow(dim, 0, x.shape[dim] // 2 + 1)
 
 
 def _irfft(spectrum: Tensor, n: int, dim: int = -1, norm: str = "backward") -> Tensor:
+    spectrum = wide(spectrum)
     if spectrum.numel():
         return torch.fft.irfft(spectrum, n, dim=dim, norm=norm)
     return spectrum.real.sum(dim, keepdim=True).repeat_interleave(n, dim)

@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor
 
+from lab.linalg.precision import widened
+
 # Up to this many input steps a sum of shifted kernels is faster than three Fourier transforms.
 SHORT = 8
 
 
+@widened
 def causal_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     """y[t] = sum over s <= t of kernel[t - s] x[s], for as many steps as the kernel has.
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lab.linalg.precision import autocasts, uncast, wide
+
 
 def delta_rule(
     q: Tensor,
@@ -32,6 +34,8 @@ def delta_rule(
         initial: Float["B N M"], the state before step 0; zero if None.
         chunk: steps per triangular system, at least 1.
 
+    Half-precision tensors become float32, also inside torch.autocast, and so are the results.
+
     Returns:
         ["B T M"], the reads, and ["B N M"], the state after the last step.
 
@@ -48,8 +52,15 @@ def delta_rule(
     q, k, v, beta, state = _checked(q, k, v, beta, initial)
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1 step, got {chunk}")
-    T = q.shape[1]
-    size = min(chunk, T)
+    with uncast(v):
+        reads, state = _in_chunks(q, k, v, beta, state, min(chunk, q.shape[1]))
+    return reads[:, : q.shape[1]], state
+
+
+def _in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """Reads, also of the steps that fill up the last chunk, and the state after all steps."""
     q, k, v, beta = (_chunks(part, size) for part in (q, k, v, beta[..., None]))
     keys, values = _corrections(k, v, beta)
     scores = (q @ k.mT).tril()
@@ -58,7 +69,7 @@ def delta_rule(
         corrections = values[:, c] - keys[:, c] @ state
         reads.append(q[:, c] @ state + scores[:, c] @ corrections)
         state = state + k[:, c].mT @ corrections
-    return torch.cat(reads, dim=1)[:, :T], state
+    return torch.cat(reads, dim=1), state
 
 
 def delta_rule_sequential(
@@ -68,10 +79,10 @@ def delta_rule_sequential(
     q, k, v, beta, state = _checked(q, k, v, beta, initial)
     reads = []
     for t in range(q.shape[1]):
-        stored = (k[:, t, None] @ state)[:, 0]
+        stored = (k[:, t, :, None] * state).sum(-2)
         correction = beta[:, t, None] * (v[:, t] - stored)
         state = state + k[:, t, :, None] * correction[:, None]
-        reads.append((q[:, t, None] @ state)[:, 0])
+        reads.append((q[:, t, :, None] * state).sum(-2))
     return torch.stack(reads, dim=1), state
 
 
@@ -134,10 +145,12 @@ def _checked(
     if state.shape != (B, N, M):
         raise ValueError(f"initial must be {(B, N, M)}, got {tuple(state.shape)}")
     parts = (q, k, v, beta, state)
+    if autocasts(v):
+        parts = (wide(q), wide(k), wide(v), wide(beta), wide(state))
     for what in ("dtype", "device"):
         kinds = [getattr(part, what) for part in parts]
         if len(set(kinds)) > 1:
             raise ValueError(f"{what}s differ: q, k, v, beta, initial are {kinds}")
     if not v.is_floating_point():
         raise ValueError(f"all must be real floating-point numbers, got {v.dtype}")
-    return parts
+    return wide(q), wide(k), wide(v), wide(beta), wide(state)

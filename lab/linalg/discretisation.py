@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from lab.linalg.dplr import DPLR
+from lab.linalg.precision import widened
 
 
+@widened
 def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     """A_d = (I - dt A / 2)^-1 (I + dt A / 2) and B_d = (I - dt A / 2)^-1 dt B.
 
@@ -27,6 +29,7 @@ def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     return solved[:, : half.shape[0]], solved[:, half.shape[0] :]
 
 
+@widened
 def zero_order_hold(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     """A_d = exp(dt A) and B_d = (integral of exp(s A), 0 <= s <= dt) B: exact for held input.
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lab.linalg.precision import widened
+
 DOUBLE = torch.float64
 
 # --- nodes and kernels ---------------------------------------------------------------------------
@@ -195,6 +197,7 @@ def nearest(G: Tensor, H: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 # --- products with the kernel of Chebyshev nodes -------------------------------------------------
 
 
+@widened
 def cauchy_product(v: Tensor) -> Tensor:
     """y[i] = sum over j != i of v[j] / (s[i] - s[j]) for Chebyshev nodes s: the definition.
 
@@ -207,6 +210,7 @@ def cauchy_product(v: Tensor) -> Tensor:
     return v @ cauchy_kernel(chebyshev_nodes(v.shape[-1])).to(v).mT
 
 
+@widened
 def fast_cauchy_product(v: Tensor) -> Tensor:
     """`cauchy_product` by two cosine transforms: O(n log n).
 

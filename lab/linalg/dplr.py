@@ -6,6 +6,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from lab.linalg.precision import uncast, wide, widened
+
 
 @dataclass(frozen=True)
 class DPLR:
@@ -15,6 +17,8 @@ class DPLR:
         diagonal: Float or Complex["N"], in 1/s where the matrix is a state matrix.
         P, Q: Float or Complex["N r"]; r may be 0. The transpose is plain, never conjugate.
 
+    Numbers of half precision are taken as float32.
+
     Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces.
     """
 
@@ -23,6 +27,8 @@ class DPLR:
     Q: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("diagonal", "P", "Q"):
+            object.__setattr__(self, name, wide(getattr(self, name)))
         N = self.diagonal.shape[-1] if self.diagonal.ndim else 0
         if self.P.shape != self.Q.shape or self.P.shape[:-1] != (N,):
             shapes = f"P {tuple(self.P.shape)} and Q {tuple(self.Q.shape)}"
@@ -40,14 +46,17 @@ class DPLR:
 
     def to_dense(self) -> Tensor:
         """["N N"]: the definition, which every product and inverse here must agree with."""
-        low_rank = self.P.to(self.dtype) @ self.Q.mT.to(self.dtype)
+        with uncast(self.P):
+            low_rank = self.P.to(self.dtype) @ self.Q.mT.to(self.dtype)
         return torch.diag_embed(self.diagonal) + low_rank
 
+    @widened
     def __matmul__(self, x: Tensor) -> Tensor:
         """The product with x ["N k"], at cost N r k in place of N^2 k."""
         x = x.to(torch.promote_types(self.dtype, x.dtype))
         return self.diagonal[:, None] * x + self.P.to(x.dtype) @ (self.Q.mT.to(x.dtype) @ x)
 
+    @widened
     def resolvent(self, alpha: Tensor, beta: Tensor, x: Tensor) -> Tensor:
         """(alpha I - beta A)^-1 x for many pairs (alpha, beta) at once, by Woodbury.
 
@@ -76,6 +85,7 @@ class DPLR:
         correction = torch.linalg.solve(core, Q.mT @ solved)
         return solved + beta[:, None, None] * (solved_P @ correction)
 
+    @widened
     def transfer(self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor) -> Tensor:
         """left (alpha I - beta A)^-1 right for many pairs (alpha, beta), by Woodbury, in O(L N).
 

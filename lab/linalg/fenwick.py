@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lab.linalg.precision import widened
+
 States = dict[int, Tensor]
 
 
@@ -73,6 +75,7 @@ def lowest_digit(n: int) -> int:
     return (n & -n).bit_length() - 1
 
 
+@widened
 def fenwick_product_sequential(
     q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
 ) -> Tensor:
@@ -92,6 +95,7 @@ def fenwick_product_sequential(
     return torch.stack(outputs, dim=-2)
 
 
+@widened
 def fenwick_product(
     q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
 ) -> Tensor:
@@ -115,6 +119,7 @@ def fenwick_product(
     return _pairs(q, k, v, weights, level_map(q.shape[-2], inclusive=inclusive, device=q.device))
 
 
+@widened
 def fenwick_product_chunked(
     q: Tensor,
     k: Tensor,

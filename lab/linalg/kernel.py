@@ -8,8 +8,10 @@ from torch import Tensor
 
 from lab.linalg.discretisation import bilinear
 from lab.linalg.dplr import DPLR
+from lab.linalg.precision import widened
 
 
+@widened
 def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
     """The definition, one power of A_d after another: what every other form must equal.
 
@@ -30,6 +32,7 @@ def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tenso
     return torch.stack(responses)
 
 
+@widened
 def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
     """`kernel_sequential` in log2(length) products: the rows C A_d^(0..m-1) times A_d^m are m more.
 
@@ -44,6 +47,7 @@ def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
     return (rows[: q * length] @ B_d).real.reshape(length, q, -1)
 
 
+@widened
 def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> Tensor:
     """`kernel_sequential` of the bilinear discretisation, from its generating function.
 

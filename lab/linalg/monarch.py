@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from lab.linalg.precision import widened
+
 
 def grid_side(N: int) -> int:
     """The side b of the grid that holds N = b² states.
@@ -31,6 +33,7 @@ def stride_permutation(b: int) -> Tensor:
     return torch.arange(b * b).view(b, b).mT.flatten()
 
 
+@widened
 def monarch_product(L: Tensor, R: Tensor, h: Tensor) -> Tensor:
     """P^T L P R h, with no matrix of more than b columns.
 
@@ -52,6 +55,7 @@ def monarch_product(L: Tensor, R: Tensor, h: Tensor) -> Tensor:
     return torch.einsum("...cij,...jc->...ic", L, rows).flatten(-2)
 
 
+@widened
 def monarch_dense(L: Tensor, R: Tensor) -> Tensor:
     """The matrix ["... b² b²"] of `monarch_product`: [(r, c), (s, d)] = L[c, r, s] R[s, c, d].
 
@@ -62,18 +66,21 @@ def monarch_dense(L: Tensor, R: Tensor) -> Tensor:
     return torch.einsum("...crs,...scd->...rcsd", L, R).flatten(-2).flatten(-3, -2)
 
 
+@widened
 def row_factor(R: Tensor) -> Tensor:
     """The block-diagonal matrix ["... Kb Kb"] of blocks ["... K b b"]."""
     own = torch.eye(R.shape[-3], dtype=R.dtype, device=R.device)
     return torch.einsum("...rij,rs->...risj", R, own).flatten(-2).flatten(-3, -2)
 
 
+@widened
 def column_factor(L: Tensor) -> Tensor:
     """P^T L P ["... b² b²"] of blocks ["... b b b"]."""
     own = torch.eye(L.shape[-3], dtype=L.dtype, device=L.device)
     return torch.einsum("...crs,cd->...rcsd", L, own).flatten(-2).flatten(-3, -2)
 
 
+@widened
 def skew(entries: Tensor, b: int) -> Tensor:
     """Skew-symmetric matrices ["... b b"] from the entries ["... b(b-1)/2"] above their diagonals.
 
@@ -98,6 +105,7 @@ def skew_entries(A: Tensor) -> Tensor:
     return A[..., above[0], above[1]]
 
 
+@widened
 def cayley(A: Tensor) -> Tensor:
     """(I + A)^-1 (I - A) ["... b b"]: for skew A ["... b b"] a rotation without eigenvalue -1.
 
@@ -107,11 +115,13 @@ def cayley(A: Tensor) -> Tensor:
     return torch.linalg.solve(identity + A, identity - A)
 
 
+@widened
 def expm(A: Tensor) -> Tensor:
     """exp(A) ["... b b"]: any rotation, for skew A ["... b b"]."""
     return torch.linalg.matrix_exp(A)
 
 
+@widened
 def householder_blocks(v: Tensor, beta: Tensor) -> Tensor:
     """I - beta v v^T / |v|² ["... b b"] for v ["... b"], beta ["..."]: a reflection at beta 2."""
     unit = direction(v)
@@ -119,11 +129,13 @@ def householder_blocks(v: Tensor, beta: Tensor) -> Tensor:
     return identity - beta[..., None, None] * unit[..., :, None] * unit[..., None, :]
 
 
+@widened
 def direction(v: Tensor) -> Tensor:
     """v / |v| ["... b"]; zero, with a finite slope, where v is zero."""
     return v * (v.square().sum(-1, keepdim=True) + torch.finfo(v.dtype).tiny).rsqrt()
 
 
+@widened
 def sign_flip(first: Tensor, second: Tensor) -> Tensor:
     """How strongly two maps can act on one vector with opposite sign.
 

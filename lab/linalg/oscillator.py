@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from lab.linalg.precision import widened
 
+
+@widened
 def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
     """Poles -zeta omega + i omega sqrt(1 - zeta^2), the one of each pair above the real axis.
 
@@ -20,6 +23,7 @@ def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
     return torch.complex(-zeta * omega, omega * ratio)
 
 
+@widened
 def oscillator_parameters(transition: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     """The omega and zeta of the oscillators that a discrete transition really implements.
 

@@ -8,9 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lab.linalg.decay import segment_sums
+from lab.linalg.precision import widened
 from lab.scan import log_scan, softmax_scan
 
 
+@widened
 def shares(decay: Tensor, score: Tensor) -> Tensor:
     """p(j|t), the share of step j in the average at step t.
 
@@ -23,6 +26,7 @@ def shares(decay: Tensor, score: Tensor) -> Tensor:
     return _logits(decay, score).softmax(-1)
 
 
+@widened
 def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """What `softmax_scan` returns, as a masked softmax over all pairs of steps.
 
@@ -38,6 +42,7 @@ def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tens
     return average.movedim(1, 2), logits.logsumexp(-1).mT
 
 
+@widened
 def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
     """The same averages from logarithms: the positive and the negative parts are added up apart.
 
@@ -62,6 +67,7 @@ def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
     return parts[0] - parts[1]
 
 
+@widened
 def shares_by_autograd(decay: Tensor, score: Tensor) -> Tensor:
     """p(j|t) of the scan itself, as the derivative of log_norm[t] by score[j].
 
@@ -129,10 +135,4 @@ def _before(of_steps: Tensor) -> Tensor:
 
 def _logits(decay: Tensor, score: Tensor) -> Tensor:
     """["... T T"], axes (t, j), of decay and score ["... T"]; -inf for later j."""
-    # Sums of the decays after j, each added up by itself: a difference of two sums over all steps
-    # would lose the digits that decays of thousands leave none of.
-    T = decay.shape[-1]
-    later = torch.ones(T, T, dtype=torch.bool, device=decay.device).triu(1)
-    each = decay[..., :, None].expand(*decay.shape, T).masked_fill(~later.mT, 0)
-    logits = each.cumsum(-2) + score[..., None, :]
-    return logits.masked_fill(later, -torch.inf)
+    return segment_sums(decay) + score[..., None, :]

@@ -1,9 +1,11 @@
 """What every sequence mixer offers."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+
+from lab.mixers.guard import Guarded, Method, check_numbers, check_tokens
 
 
 class Mixer(Protocol):
@@ -26,6 +28,44 @@ class Mixer(Protocol):
 
     def eigenvalues(self, x: Tensor) -> Tensor:
         """Complex["B T N"]: of the transition applied at every step."""
+
+
+def _sequence(layer: "Layer", method: Method, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    check_numbers(layer, "x", x, "B T D", D=layer.d_model)
+    return method(layer, x, *args, **kwargs)
+
+
+def _step(layer: "Layer", method: Method, x_t: Tensor, *args: Any, **kwargs: Any) -> Any:
+    check_numbers(layer, "x_t", x_t, "B D", D=layer.d_model)
+    return method(layer, x_t, *args, **kwargs)
+
+
+def _of_tokens(layer: "Layer", method: Method, table: Tensor, tokens: Tensor) -> Any:
+    check_numbers(layer, "table", table, "V D", D=layer.d_model)
+    check_tokens(layer, tokens, "B T")
+    return method(layer, table, tokens)
+
+
+class Layer(Guarded):
+    """A layer on sequences whose inputs are checked: their shape, a step at least, their dtype.
+
+    It computes in the dtype of its parameters. Inside torch.autocast, dense layers compute in half
+    precision, and what adds up over time (decays, phases, states) in float32, as it does in a layer
+    whose parameters are of half precision.
+    """
+
+    guards: ClassVar = {
+        "forward": _sequence,
+        "states": _sequence,
+        "eigenvalues": _sequence,
+        "step": _step,
+        "of_tokens": _of_tokens,
+    }
+
+    @property
+    def d_model(self) -> int | None:
+        """D, the width of the input; None if any will do."""
+        return None
 
 
 def unroll(mixer: Mixer, x: Tensor) -> Tensor:

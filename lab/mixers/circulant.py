@@ -129,8 +129,8 @@ class BlockCirculant(Transition):
         gain = torch.complex(r * theta.cos(), r * theta.sin() * self.turns)
         # As many real numbers as a state has: real frequencies have real directions.
         v = from_modes(numbers.unflatten(-1, (self.factors, self.block, self.count))).mT
-        size = torch.view_as_real(v).square().sum((-2, -1), keepdim=True)[..., 0] + 1e-12
-        return gain, v * size.rsqrt()
+        size = torch.view_as_real(v).square().sum((-2, -1), keepdim=True)[..., 0]
+        return gain, v * size.clamp_min(1e-24).rsqrt()
 
     def matrices(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
         """Complex["... f p p"]: what acts at each frequency; the first factor acts first."""

@@ -65,9 +65,10 @@ class CosFormer(LinearMemory):
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
         """["... 2K"]: f(x) times the cosine, then the sine, of the angle of the step."""
-        angle = (math.pi / 2 / self.horizon * t.to(x.dtype))[..., None]
+        # Steps are counted in double precision, whatever the type of the input.
+        angle = (math.pi / 2 / self.horizon * t.double())[..., None]
         f = FEATURES[self.feature](x)
-        return torch.cat([f * angle.cos(), f * angle.sin()], dim=-1)
+        return torch.cat([f * angle.cos().to(f), f * angle.sin().to(f)], dim=-1)
 
     def _check(self, T: int) -> None:
         if self.horizon < T:

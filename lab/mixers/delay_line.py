@@ -1,13 +1,15 @@
 """A delay line: a linear layer that is the same at all times, so that it can select nothing."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
+from lab.linalg.precision import wide
+from lab.mixers.base import Layer
 from lab.mixers.linear import linear
 
 
-class DelayLine(nn.Module):
+class DelayLine(Layer):
     """y[t] = sum over i < taps of K_i B x[t - i]: what a few channels held, every step by itself.
 
     What follows it sees the last steps side by side, as in a shift register of `taps` places.
@@ -40,6 +42,11 @@ class DelayLine(nn.Module):
         self.B = linear(d_model, channels, bias=False, generator=generator, dtype=dtype)
         self.C = linear(channels * taps, d_model, generator=generator, dtype=dtype)
 
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.B.in_features
+
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"]."""
         y: Tensor = self.C(self.states(x))
@@ -59,4 +66,4 @@ class DelayLine(nn.Module):
     def eigenvalues(self, x: Tensor) -> Tensor:
         """Complex["B T r*taps"]: zeros, as a shift register forgets all after `taps` steps."""
         shape = *x.shape[:2], self.C.in_features
-        return torch.zeros(shape, dtype=x.dtype.to_complex(), device=x.device)
+        return torch.zeros(shape, dtype=wide(x).dtype.to_complex(), device=x.device)

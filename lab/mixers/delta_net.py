@@ -10,22 +10,28 @@ from torch.nn.functional import linear as linear_map
 from torch.nn.functional import normalize
 
 from lab.linalg.delta_rule import delta_rule
-from lab.mixers.linear import linear
+from lab.linalg.precision import wide, widened
+from lab.mixers.base import Layer
+from lab.mixers.linear import linear, precise
 from lab.mixers.state_space import look_up
 from lab.scan import block_scan
+from lab.weight_decay import without_decay
 
 Routing = Literal["none", "columns", "permutations"]
 MOST_ROWS = 5  # of a head that is routed by permutations: 120 of them are weighed at every step
 NARROW = 8  # up to this many rows, a scan of small dense matrices is faster than chunks
 
 
-class DeltaNet(nn.Module):
+class DeltaNet(Layer):
     """Every head: S'[t] = P[t] S[t-1], S[t] = S'[t] + beta k (v - S'^T k)^T, o[t] = S[t]^T q[t].
 
     q, k, v, the gate beta and the routing P are functions of x[t]; k and q have length 1. With n
     factors there are n corrections a step, one after another. The read sees the step's own update,
     and the state starts from a learned matrix that is at first the identity. Of a state that starts
     at zero and is written to once, every head could report no more than one number.
+
+    All that acts on the state is computed in float32 at least, also inside torch.autocast, and so
+    is the state: a step that reflects it forgets no error.
 
     The transition (I - beta k k^T) P never grows the state where P is a permutation. Where columns
     choose their rows one by one, and two choose the same one, |P| may be up to sqrt(N).
@@ -81,6 +87,7 @@ class DeltaNet(nn.Module):
         every = _permutations(N, dtype) if routing == "permutations" else None
         self.register_buffer("permutations", every, persistent=False)
         self.initial = nn.Parameter(torch.eye(N, M, dtype=dtype).repeat(H, 1, 1))
+        without_decay(self, "initial")
         self.out = linear(H * M, d_model, generator=generator, dtype=dtype)
         # A buffer and no number: models with and without negative gains can train side by side.
         self.largest_gate: Tensor
@@ -88,6 +95,11 @@ class DeltaNet(nn.Module):
         self.register_buffer("largest_gate", largest, persistent=False)
 
     # --- the forms -------------------------------------------------------------------------------
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.q.in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"]: in chunks where `runs_in_chunks`, else as a scan of matrices."""
@@ -112,15 +124,29 @@ class DeltaNet(nn.Module):
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`forward` as a recurrence: ["B D"] and ["B H N M"] to ["B D"] and the next state."""
         if state is None:
-            state = self.initial.expand(x_t.shape[0], -1, -1, -1)
+            state = self._initial(x_t.shape[0])
+        reads, state = self._stepped(x_t, state)
+        return self._written(reads), state
+
+    @widened
+    def _stepped(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Reads ["B H M"] and the next state."""
         if self.route is not None:
             state = self.routes(x_t) @ state
         k, v, beta = (part.unbind(-2) for part in self.corrections(x_t))
         for key, value, gate in zip(k, v, beta, strict=True):
             stored = (key[..., None] * state).sum(-2)
             state = state + (gate * key)[..., None] * (value - stored)[..., None, :]
-        y: Tensor = self.out((state * self.queries(x_t)[..., None]).sum(-2).flatten(-2))
-        return y, state
+        return (state * self.queries(x_t)[..., None]).sum(-2), state
+
+    def _written(self, reads: Tensor) -> Tensor:
+        """["... D"] of ["... H M"]."""
+        y: Tensor = self.out(reads.flatten(-2).to(self.out.weight.dtype))
+        return y
+
+    def _initial(self, batch: int) -> Tensor:
+        """["B H N M"]: the state before step 0."""
+        return wide(self.initial).expand(batch, -1, -1, -1)
 
     def states(self, x: Tensor) -> Tensor:
         """["B T H N M"]: the state of every head after every step."""
@@ -135,7 +161,7 @@ class DeltaNet(nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """["... H N"], of length 1."""
-        return normalize(self.q(x).unflatten(-1, (self.heads, self.d_key)), dim=-1)
+        return normalize(precise(self.q, x).unflatten(-1, (self.heads, self.d_key)), dim=-1)
 
     def corrections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys ["... H n N"] of length 1, values ["... H n M"] and gates ["... H n 1"]."""
@@ -145,9 +171,11 @@ class DeltaNet(nn.Module):
 
         # Wider than the sigmoid, so that both ends are reached: a gate of 2 - d loses a factor of
         # 1 - d at every reflection.
-        gate = self.largest_gate * (1.2 * self.beta(x).sigmoid() - 0.1).clamp(0, 1)
-        return normalize(split(self.k(x)), dim=-1), split(self.v(x)), split(gate)
+        gate = wide(self.largest_gate) * (1.2 * precise(self.beta, x).sigmoid() - 0.1).clamp(0, 1)
+        k, v = split(precise(self.k, x)), split(precise(self.v, x))
+        return normalize(k, dim=-1), v, split(gate)
 
+    @widened
     def routes(self, x: Tensor) -> Tensor:
         """P ["... H N N"], axes (to, from): a single 1 in every column; I if there is no routing.
 
@@ -155,15 +183,16 @@ class DeltaNet(nn.Module):
         """
         N = self.d_key
         if self.route is None:
-            return torch.eye(N, dtype=x.dtype, device=x.device).expand(
-                *x.shape[:-1], self.heads, N, N
-            )
-        logits = self.route(x).unflatten(-1, (self.heads, N, N))
+            eye = torch.eye(N, dtype=wide(x).dtype, device=x.device)
+            return eye.expand(*x.shape[:-1], self.heads, N, N)
+        logits = precise(self.route, x).unflatten(-1, (self.heads, N, N))
         if self.permutations is None:
             return _choice(logits.mT).mT
-        weights = _choice(torch.einsum("...ij,pij->...p", logits, self.permutations))
-        return torch.einsum("...p,pij->...ij", weights, self.permutations)
+        every = wide(self.permutations)
+        weights = _choice(torch.einsum("...ij,pij->...p", logits, every))
+        return torch.einsum("...p,pij->...ij", weights, every)
 
+    @widened
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The step as S -> A S + b: A ["... H N N"] and b ["... H N M"]."""
         A = self.routes(x)
@@ -191,7 +220,7 @@ class DeltaNet(nn.Module):
 
     def _scan(self, blocks: Tensor, b: Tensor) -> Tensor:
         """["B T H M N"]: the states, transposed."""
-        initial = self.initial.mT.flatten().expand(b.shape[0], -1)
+        initial = wide(self.initial).mT.flatten().expand(b.shape[0], -1)
         H, N, M = self.initial.shape
         return block_scan(blocks, b, initial).unflatten(-1, (H, M, N))
 
@@ -199,18 +228,15 @@ class DeltaNet(nn.Module):
         read = (self._scan(blocks, b) * q).flatten(-3)
         # The sum over rows that is missing here is left to the matrix product that follows.
         weight = self.out.weight.repeat_interleave(self.d_key, dim=1)
-        return linear_map(read, weight, self.out.bias)
+        return linear_map(read.to(weight.dtype), weight, self.out.bias)
 
     def _in_chunks(self, x: Tensor) -> Tensor:
         k, v, beta = self.corrections(x)
         parts = [self.queries(x), k[..., 0, :], v[..., 0, :], beta[..., 0, :]]
         # The heads go to the batch.
         q, k, v, beta = (part.movedim(2, 1).flatten(0, 1) for part in parts)
-        initial = self.initial.expand(x.shape[0], -1, -1, -1).flatten(0, 1)
-        reads, _ = delta_rule(q, k, v, beta[..., 0], initial)
-        reads = reads.unflatten(0, (x.shape[0], self.heads)).movedim(1, 2)
-        y: Tensor = self.out(reads.flatten(-2))
-        return y
+        reads, _ = delta_rule(q, k, v, beta[..., 0], self._initial(x.shape[0]).flatten(0, 1))
+        return self._written(reads.unflatten(0, (x.shape[0], self.heads)).movedim(1, 2))
 
 
 def _choice(scores: Tensor) -> Tensor:

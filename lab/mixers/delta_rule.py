@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lab.linalg.delta_rule import delta_rule
-from lab.mixers.linear import linear
+from lab.mixers.linear import linear, precise
 from lab.mixers.memory import Memory
 
 
@@ -40,7 +40,7 @@ class DeltaRule(Memory):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B H T M"], in chunks."""
-        beta = self.beta(x).sigmoid().mT
+        beta = precise(self.beta, x).sigmoid().mT
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
         # The heads go to the batch.
         reads, _ = delta_rule(*(part.flatten(0, 1) for part in (q, k, v, beta)))
@@ -53,7 +53,7 @@ class DeltaRule(Memory):
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
         S = k.new_zeros(*k.shape, self.d_value) if state is None else state
         stored = (k[..., None] * S).sum(-2)
-        change = self.beta(x).sigmoid()[..., None] * (v - stored)
+        change = precise(self.beta, x).sigmoid()[..., None] * (v - stored)
         S = S + k[..., None] * change[..., None, :]
         return (q[..., None] * S).sum(-2), S
 
@@ -67,5 +67,5 @@ class DeltaRule(Memory):
 
     def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T H"]: 1 - beta, along the key; it is 1 in all other directions."""
-        gain = 1 - self.beta(x).sigmoid()
+        gain = 1 - precise(self.beta, x).sigmoid()
         return torch.complex(gain, torch.zeros_like(gain))

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from lab.linalg.circulant import from_modes, is_complex_frequency, to_modes
+from lab.mixers.linear import precise_product
 from lab.mixers.transition import DiagonalTransition, Transition
 from lab.scan import linear_scan
+from lab.weight_decay import without_decay
 
 
 class Affine(nn.Module):
-    """x -> weight x + bias, from a bias that is given and a weight drawn around zero.
+    """x -> weight x + bias in float32 at least, from a given bias and a weight drawn around zero.
 
     Args:
         d_input: width of x.
@@ -28,17 +30,18 @@ class Affine(nn.Module):
         normal = torch.randn(len(start), d_input, generator=generator, dtype=start.dtype)
         self.weight = nn.Parameter(spread / math.sqrt(d_input) * normal)
         self.bias = nn.Parameter(start.clone())
+        without_decay(self, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
         """["... d_input"] to ["... d_output"]."""
-        return nn.functional.linear(x, self.weight, self.bias)
+        return precise_product(x, self.weight, self.bias)
 
 
 def affine(maps: Sequence[Affine], x: Tensor) -> tuple[Tensor, ...]:
     """What each of the maps makes of x ["... d_input"], by one matrix product for all of them."""
     weight = torch.cat([each.weight for each in maps])
     bias = torch.cat([each.bias for each in maps])
-    return nn.functional.linear(x, weight, bias).split([len(each.bias) for each in maps], dim=-1)
+    return precise_product(x, weight, bias).split([len(each.bias) for each in maps], dim=-1)
 
 
 class RealDiagonal(DiagonalTransition):

@@ -17,7 +17,10 @@ from lab.linalg.displacement import (
     chebyshev_nodes,
     unit_kernel,
 )
+from lab.linalg.precision import wide
+from lab.mixers.linear import precise, precise_product
 from lab.mixers.transition import DiagonalTransition, Transition
+from lab.weight_decay import without_decay
 
 Kernel = Literal["cauchy", "unit", "balanced", "none"]
 Gate = Literal["sigmoid", "tanh"]
@@ -108,18 +111,18 @@ class DisplacementRank(Whole):
 
     def generators_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """G and H ["... N rank"], as they enter the matrix."""
-        G, H = self.generators(x).unflatten(-1, (2, self.d_state, self.rank)).unbind(-3)
+        G, H = precise(self.generators, x).unflatten(-1, (2, self.d_state, self.rank)).unbind(-3)
         if self.bound == "frobenius":
             G, H = (math.sqrt(self.rank) * each / _frobenius(each) for each in (G, H))
         if self.proper:
-            share = (G * H).sum(-1, keepdim=True) / (G.square().sum(-1, keepdim=True) + 1e-12)
+            share = (G * H).sum(-1, keepdim=True) / _size(G).clamp_min(1e-24)
             H = H - share * G
         return G, H
 
     def forward(self, x: Tensor) -> Tensor:
         """A ["... N N"]."""
         G, H = self.generators_of(x)
-        off = self.kernel * (G @ H.mT)
+        off = wide(self.kernel) * (G @ H.mT)
         return BOUNDS[self.bound](self.gate(x), off)
 
 
@@ -153,8 +156,8 @@ class Dense(Whole):
 
     def forward(self, x: Tensor) -> Tensor:
         """A ["... N N"]."""
-        M = self.entries(x).unflatten(-1, (self.d_state, self.d_state))
-        return BOUNDS[self.bound](self.gate(x), self.off_diagonal * M)
+        M = precise(self.entries, x).unflatten(-1, (self.d_state, self.d_state))
+        return BOUNDS[self.bound](self.gate(x), wide(self.off_diagonal) * M)
 
 
 class CayleyCauchy(Whole):
@@ -215,22 +218,22 @@ class CayleyCauchy(Whole):
 
     def symmetric(self, x: Tensor) -> Tensor:
         """rho rho^T * (U U^T - V V^T) ["... N N"]: the displacement of Z, up to c / |K|."""
-        rho = self.rho(x)
+        rho = precise(self.rho, x)
         if self.rows is None:
             sign = torch.ones_like(rho)
             sign[..., 1::2] = -1
             inner = 1 - sign[..., :, None] * sign[..., None, :]
         else:
-            both = self.rows(x).unflatten(-1, (2, self.d_state, self.rank // 2))
-            both = both / (both.square().sum(-1, keepdim=True) + 1e-12).sqrt()
+            both = precise(self.rows, x).unflatten(-1, (2, self.d_state, self.rank // 2))
+            both = both / _size(both).clamp_min(1e-24).sqrt()
             U, V = both.unbind(-3)
             inner = U @ U.mT - V @ V.mT
         return rho[..., :, None] * rho[..., None, :] * inner
 
     def orthogonal(self, x: Tensor) -> Tensor:
         """Q ["... N N"]."""
-        Z = self.kernel * self.symmetric(x)
-        return 2 * torch.linalg.inv(self.identity + Z) - self.identity
+        Z, identity = wide(self.kernel) * self.symmetric(x), wide(self.identity)
+        return 2 * torch.linalg.inv(identity + Z) - identity
 
     def forward(self, x: Tensor) -> Tensor:
         """A ["... N N"]."""
@@ -251,10 +254,11 @@ class Gates(nn.Module):
         self.kind = gate
         self.weight = nn.Parameter(torch.zeros(d_state, d_model, dtype=dtype))
         self.bias = nn.Parameter(torch.full((d_state,), 2.2, dtype=dtype))
+        without_decay(self, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
         """["... N"]."""
-        return _GATES[self.kind](nn.functional.linear(x, self.weight, self.bias))
+        return _GATES[self.kind](precise_product(x, self.weight, self.bias))
 
 
 def small(
@@ -303,6 +307,11 @@ BOUNDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "newton-schulz": lambda d, off: newton_schulz(_sum(d, off) / _norm(_sum(d, off))),
     "tanh": lambda d, off: _sum(d, off.tanh() / math.sqrt(d.shape[-1])),
 }
+
+
+def _size(rows: Tensor) -> Tensor:
+    """["... 1"]: squared lengths. Clamped, not added to, so that rows of any length are exact."""
+    return rows.square().sum(-1, keepdim=True)
 
 
 def _frobenius(G: Tensor) -> Tensor:

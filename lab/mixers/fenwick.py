@@ -13,9 +13,10 @@ from lab.linalg.fenwick import (
     level_count,
     lowest_digit,
 )
-from lab.mixers.linear import linear
+from lab.linalg.precision import wide
+from lab.mixers.linear import linear, precise
 from lab.mixers.linear_attention import LinearMemory
-from lab.mixers.memory import EPSILON, Memory
+from lab.mixers.memory import Memory, normalised
 
 
 class FenwickAttention(Memory):
@@ -27,7 +28,7 @@ class FenwickAttention(Memory):
     lambda one matrix of rank K (2 K with a cosine) is read, as without levels.
 
     Where the weights are averaged with (`inner.normalise`), lambda matters up to a factor alone,
-    and the softmax is no coupling of levels: its denominator cancels, but for `EPSILON`.
+    and the softmax is no coupling of levels: its denominator cancels.
 
     Args:
         d_model: D.
@@ -96,7 +97,7 @@ class FenwickAttention(Memory):
 
     def level_weights(self, x: Tensor) -> Tensor:
         """lambda ["... H L"] for x ["... D"]."""
-        return softmax(self.weigh(x).unflatten(-1, (self.heads, self.levels)), dim=-1)
+        return softmax(precise(self.weigh, x).unflatten(-1, (self.heads, self.levels)), dim=-1)
 
     def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B T L H F M"], or with M+1 and sums of weights last; zero where a level is empty."""
@@ -117,7 +118,7 @@ class FenwickAttention(Memory):
         lowest = [lowest_digit(t + self.inclusive) for t in range(x.shape[1])]
         top = torch.tensor(lowest, device=x.device) + (0 if self.inclusive else 1)
         kept = torch.arange(self.levels, device=x.device) > top[:, None]
-        return kept.to(x.dtype.to_complex()).expand(x.shape[0], -1, -1)
+        return kept.to(wide(x).dtype.to_complex()).expand(x.shape[0], -1, -1)
 
     def _written(self, k: Tensor, v: Tensor, t: int) -> Tensor:
         """["B H F M"] that step t adds for k ["B H K"] and v ["B H M"]."""
@@ -128,7 +129,7 @@ class FenwickAttention(Memory):
         return pad(v, (0, 1), value=1.0) if self.inner.normalise else v
 
     def _divided(self, o: Tensor) -> Tensor:
-        return o[..., :-1] / (o[..., -1:] + EPSILON) if self.inner.normalise else o
+        return normalised(o[..., :-1], o[..., -1:]) if self.inner.normalise else o
 
     def _check(self, T: int) -> None:
         needed, horizon = level_count(T, inclusive=self.inclusive), self._horizon

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from lab.weight_decay import without_decay
+
 Kind = Literal["elementwise", "headwise", "silu", "constant", "read"]
 
 
@@ -56,6 +58,7 @@ class ReadOutGate(nn.Module):
         self.weight = nn.Parameter(torch.zeros(gates, inputs, dtype=dtype)) if inputs else None
         first = None if start is None else torch.full((gates,), start, dtype=dtype)
         self.bias = None if first is None else nn.Parameter(first)
+        without_decay(self, "bias")
 
     def forward(self, o: Tensor, x: Tensor) -> Tensor:
         """o ["... H M"] and x ["... D"] to ["... H M"]."""

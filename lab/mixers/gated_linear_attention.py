@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from lab.mixers.linear import linear
+from lab.mixers.linear import linear, precise
 from lab.mixers.linear_attention import LinearMemory
 
 
@@ -51,5 +51,6 @@ class GatedLinearAttention(LinearMemory):
 
     def log_gains(self, x: Tensor) -> Tensor:
         """["... H K"], below 0."""
-        gains = logsigmoid(self.decay(x)) / self.temper
+        down, up = (each for each in self.decay if isinstance(each, nn.Linear))
+        gains = logsigmoid(precise(up, precise(down, x))) / self.temper
         return gains.unflatten(-1, (self.heads, self.d_key))

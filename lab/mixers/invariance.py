@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lab.mixers.multi_head import MultiHead
 from lab.mixers.tropical import TropicalSlots
@@ -55,14 +56,15 @@ def certify(q: Tensor, k: Tensor, gains: Tensor, at: Tensor, written: int) -> Ce
     if written < 1 or bool((at < written).any()):
         raise ValueError(f"queries at {at.min().item()} or later, and {written} steps before them")
     scores = _scores(_at(q, at), k)  # ["B H Q T"]
-    total = gains.cumsum(-1)
-    until = total[..., written - 1, None]
-    early, step = (scores[..., :written] + (until - total[..., :written])[:, :, None]).max(-1)
+    # Sums over the steps between only: differences of sums from step 0 on would lose digits.
+    since = gains[..., 1:written].flip(-1).cumsum(-1).flip(-1)
+    early, step = (scores[..., :written] + pad(since, (0, 1))[:, :, None]).max(-1)
     when = at[:, None, :, None].expand(*scores.shape[:3], 1)
     own = scores.gather(-1, when)[..., 0]
     between = torch.arange(written, scores.shape[-1], device=at.device)
     late = scores[..., written:].masked_fill(between >= when, -torch.inf).amax(-1)
-    gap = until - total.gather(-1, at[:, None].expand(-1, total.shape[1], -1))
+    lost = -gains[..., written:].cumsum(-1)
+    gap = lost.gather(-1, (at - written)[:, None].expand(-1, lost.shape[1], -1))
     itself = own > early
     return Certificate(
         step=torch.where(itself, when[..., 0], step),

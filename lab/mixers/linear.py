@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lab.linalg.precision import widened
+
 
 def linear(
     d_in: int,
@@ -26,6 +28,21 @@ def linear(
         if bias:
             layer.bias.copy_(_uniform(layer.bias, reach, generator))
     return layer
+
+
+def precise(layer: nn.Linear, x: Tensor) -> Tensor:
+    """layer(x), in float32 at least, whatever torch.autocast or half-precision weights say.
+
+    For numbers that act on a state again and again (decays, phases, entries of a transition): a
+    relative error of 2^-8 in each would add up over the steps.
+    """
+    return precise_product(x, layer.weight, layer.bias)
+
+
+@widened
+def precise_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`precise` by the numbers of a layer: ["... d_in"], ["d_out d_in"] and ["d_out"]."""
+    return nn.functional.linear(x, weight, bias)
 
 
 def _uniform(like: Tensor, reach: float, generator: torch.Generator | None) -> Tensor:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu, pad, softplus
 
-from lab.mixers.linear import linear
-from lab.mixers.memory import EPSILON, Memory, causal
+from lab.linalg.decay import decayed_product
+from lab.mixers.linear import linear, precise
+from lab.mixers.memory import Memory, normalised
 from lab.scan import linear_scan
 
 State = tuple[int, Tensor]
@@ -43,16 +44,14 @@ class LinearMemory(Memory):
         return None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], from all pairs of steps where a head has one gain, else as a scan."""
+        """["B H T M"], in chunks where a head has one gain, else as a scan."""
         t = torch.arange(x.shape[1], device=x.device)
         q, k, gains = self.features(q, t), self.features(k, t), self.log_gains(x)
         if gains is not None and gains.shape[-1] > 1:
             S = self._scanned(k, self._values(v), gains.movedim(-2, 1))
             return self._read(q, S)
-        weights = self._weights(q, k, None if gains is None else gains[..., 0].movedim(-1, 1))
-        # Summed up here, not as a last entry of the values: one product less wide.
-        o = weights @ v
-        return o / (weights.sum(-1, keepdim=True) + EPSILON) if self.normalise else o
+        a = None if gains is None else gains[..., 0].movedim(-1, 1)
+        return self._divided(decayed_product(q, k, self._values(v), a))
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
@@ -84,16 +83,6 @@ class LinearMemory(Memory):
     def _values(self, v: Tensor) -> Tensor:
         return pad(v, (0, 1), value=1.0) if self.normalise else v
 
-    def _weights(self, q: Tensor, k: Tensor, gains: Tensor | None) -> Tensor:
-        """["B H T T"], axes (reading step, writing step), zero for later writes."""
-        mask = causal(q.shape[2], q.device)
-        if gains is None:
-            return (q @ k.mT).masked_fill(~mask, 0)
-        total = gains.cumsum(-1)
-        # Later writes to -inf before the exponential: there it may overflow.
-        decay = (total[..., :, None] - total[..., None, :]).masked_fill(~mask, -torch.inf)
-        return (q @ k.mT) * decay.exp()
-
     def _scanned(self, k: Tensor, v: Tensor, gains: Tensor) -> Tensor:
         """S ["B H T F M"] for k ["B H T F"], v ["B H T M"] and gains ["B H T F"] or ["B H T 1"]."""
         b = k[..., None] * v[..., None, :]
@@ -102,8 +91,10 @@ class LinearMemory(Memory):
         return linear_scan(*flat).unflatten(0, b.shape[:2]).unflatten(-1, b.shape[3:])
 
     def _read(self, q: Tensor, S: Tensor) -> Tensor:
-        o = (q[..., None] * S).sum(-2)
-        return o[..., :-1] / (o[..., -1:] + EPSILON) if self.normalise else o
+        return self._divided((q[..., None] * S).sum(-2))
+
+    def _divided(self, o: Tensor) -> Tensor:
+        return normalised(o[..., :-1], o[..., -1:]) if self.normalise else o
 
 
 class LinearAttention(LinearMemory):
@@ -111,7 +102,7 @@ class LinearAttention(LinearMemory):
 
     Args:
         heads, d_key, d_value: H, K and M.
-        feature: f. ReLU can be zero for all keys of a sequence; `EPSILON` keeps o finite then.
+        feature: f. ReLU can be zero for all keys of a sequence; o is 0 then.
         normalise: whether o is divided by the sum of the weights, which must not be negative.
         d_model: D, where there are gains a = exp(-softplus(W x + b)), one per head; 0 for a = 1.
         decay: softplus(b) at the start, above 0, -log a where W x = 0.
@@ -150,7 +141,7 @@ class LinearAttention(LinearMemory):
 
     def log_gains(self, x: Tensor) -> Tensor | None:
         """["... H 1"], below 0; None without decay."""
-        return None if self.decay is None else -softplus(self.decay(x))[..., None]
+        return None if self.decay is None else -softplus(precise(self.decay, x))[..., None]
 
 
 def scalar_decay(

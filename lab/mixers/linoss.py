@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.linalg.precision import wide
 from lab.mixers.linear import linear
 from lab.mixers.state_space import StateSpace
 from lab.mixers.transition import Transition
 from lab.scan import linear_scan, pair_scan
+from lab.weight_decay import without_decay
 
 # Of every oscillator: its frequency omega in rad per unit of time, and the share kept by damping.
 Oscillation = tuple[Tensor, Tensor]
@@ -140,15 +142,19 @@ class LinOSS(Oscillators):
         super().__init__(oscillators, polar=False, dt=dt)
         omega = torch.rand(oscillators, generator=generator, dtype=dtype).sqrt()
         self.frequency = nn.Parameter(inverse_softplus(omega))
+        without_decay(self, "frequency")
 
     def forward(self, x: Tensor) -> Oscillation:
         """The same for every x ["... D"]."""
-        omega = softplus(self.frequency).expand(*x.shape[:-1], -1)
-        return omega, torch.ones_like(omega)
+        return self._oscillation(*x.shape[:-1])
 
     def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
         """`pair_scan` with one matrix for all steps, so `parameters` need not be read."""
-        return super().scan(self(b.new_ones(1, 1, 1)), b, initial)
+        return super().scan(self._oscillation(1, 1), b, initial)
+
+    def _oscillation(self, *shape: int) -> Oscillation:
+        omega = softplus(wide(self.frequency)).expand(*shape, -1)
+        return omega, torch.ones_like(omega)
 
 
 class OscillatorBank(StateSpace):

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lab.linalg.softmax_average import shares
+from lab.mixers.linear import precise
 from lab.mixers.linear_attention import scalar_decay
 from lab.mixers.memory import Memory
 from lab.scan import softmax_scan
@@ -84,7 +85,7 @@ class LogEMA(Memory):
 
     def log_gains(self, x: Tensor) -> Tensor:
         """["B T N"], below 0: a."""
-        return -softplus(self.decay(x))
+        return -softplus(precise(self.decay, x))
 
     def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B T N V+1"]: the averages, with the log-normalisers last."""

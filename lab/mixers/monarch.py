@@ -22,10 +22,12 @@ from lab.linalg.monarch import (
     row_factor,
     skew,
 )
-from lab.mixers.linear import linear
+from lab.linalg.precision import wide
+from lab.mixers.linear import linear, precise
 from lab.mixers.transition import DiagonalTransition, Transition
 from lab.scan import block_scan, householder_scan
 from lab.scan.monarch import monarch_scan
+from lab.weight_decay import without_decay
 
 Gate = Literal["sigmoid", "tanh"]
 _GATES = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
@@ -49,7 +51,7 @@ class Diagonal(DiagonalTransition):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gains ["... N"]."""
-        return self.gates(x).sigmoid()
+        return precise(self.gates, x).sigmoid()
 
 
 class GatedMonarch(Transition):
@@ -91,17 +93,19 @@ class GatedMonarch(Transition):
         # All b² numbers of S in S - S^T, as counted in the proposal; b (b + 1) / 2 do nothing.
         left, right = (spread * torch.randn(b, b, b, generator=generator) for _ in range(2))
         self.left, self.right = nn.Parameter(left), nn.Parameter(right)
+        without_decay(self, "left", "right")  # decay would turn them back to the identity
         self.gates = linear(d_model, 2 * b, generator=generator)
         with torch.no_grad():
             self.gates.bias.add_(opening)
 
     def blocks(self) -> tuple[Tensor, Tensor]:
         """The fixed rotations L and R, ["b b b"] each."""
-        return cayley(self.left - self.left.mT), cayley(self.right - self.right.mT)
+        left, right = wide(self.left), wide(self.right)
+        return cayley(left - left.mT), cayley(right - right.mT)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gains alpha of columns and beta of rows, ["... b"] each."""
-        alpha, beta = _GATES[self.gate](self.gates(x)).chunk(2, dim=-1)
+        alpha, beta = _GATES[self.gate](precise(self.gates, x)).chunk(2, dim=-1)
         return alpha, beta
 
     def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
@@ -155,7 +159,7 @@ class MonarchID(Transition):
     def generators(self, x: Tensor) -> Tensor:
         """Skew matrices ["... 2b b b"], those of L first."""
         b = self.side
-        return skew(self.entries(x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
+        return skew(precise(self.entries, x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """L and R, ["... b b b"] each."""
@@ -214,7 +218,7 @@ class _SkewBlocks(Blocks):
     def generators(self, x: Tensor) -> Tensor:
         """Skew matrices ["... b b b"]."""
         b = self.side
-        return skew(self.entries(x).unflatten(-1, (b, b * (b - 1) // 2)), b)
+        return skew(precise(self.entries, x).unflatten(-1, (b, b * (b - 1) // 2)), b)
 
 
 class BlockCay(_SkewBlocks):
@@ -253,8 +257,8 @@ class BlockDense(Blocks):
     def forward(self, x: Tensor) -> Tensor:
         """["... b b b"]."""
         b = self.side
-        free = self.entries(x).unflatten(-1, (b, b, b))
-        blocks = torch.eye(b, dtype=x.dtype, device=x.device) + free
+        free = precise(self.entries, x).unflatten(-1, (b, b, b))
+        blocks = torch.eye(b, dtype=free.dtype, device=x.device) + free
         sizes = torch.linalg.matrix_norm(blocks, ord=2, keepdim=True)
         return blocks / sizes.clamp_min(1)
 
@@ -288,7 +292,7 @@ class BlockHH(Transition):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """beta ["... b"] and unit vectors v ["... b b"]."""
-        each = self.entries(x).unflatten(-1, (self.distinct, self.side + 1))
+        each = precise(self.entries, x).unflatten(-1, (self.distinct, self.side + 1))
         beta, v = 2 * each[..., 0].sigmoid(), direction(each[..., 1:])
         return beta.expand(*beta.shape[:-1], self.side), v.expand(*v.shape[:-2], self.side, -1)
 

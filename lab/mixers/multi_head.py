@@ -6,15 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lab.mixers.base import Layer
 from lab.mixers.gate import Kind, ReadOutGate
 from lab.mixers.linear import linear
 from lab.mixers.memory import Memory
 from lab.mixers.short_convolution import ShortConvolution
+from lab.weight_decay import without_decay
 
 Heads = tuple[Tensor, Tensor, Tensor]
 
 
-class MultiHead(nn.Module):
+class MultiHead(Layer):
     """y = W_o gate(norm(memory(q, k, v))), with q, k and v linear in x.
 
     Args:
@@ -58,8 +60,14 @@ class MultiHead(nn.Module):
         self.convolution = convolve(H * (2 * K + M), convolution) if convolution else None
         self.shift = convolve(d_model, 2, bias=False, start=(1.0, 0.5)) if shift else None
         self.norm = nn.Parameter(torch.ones(H, M, dtype=dtype)) if norm else None
+        without_decay(self, "norm")
         gates = partial(ReadOutGate, d_model, H, M, start=gate_start, dtype=dtype)
         self.gate = None if gate is None else gates(gate)
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.q.in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"]."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,23 @@ from lab.linalg import (
     oscillator_eigenvalues,
     zero_order_hold,
 )
+from lab.linalg.precision import wide, widened
+from lab.mixers.base import Layer
+from lab.mixers.guard import Method, check_shape
 from lab.scan import matrix_scan
+from lab.weight_decay import without_decay
 
 Form = Literal["plain", "dissipative", "real"]
 Discretisation = Literal["bilinear", "zero-order hold"]
 
 
-class OscDPLR(nn.Module):
+def _of_any_numbers(layer: Layer, method: Method, x: Tensor) -> Tensor:
+    check_shape(layer, "x", x, "B T D", D=layer.d_model)
+    eigenvalues: Tensor = method(layer, x)
+    return eigenvalues
+
+
+class OscDPLR(Layer):
     """h[t] = A_d h[t-1] + B_d u[t], y[t] = Re(C h[t]) + D u[t], from h' = A h + B u.
 
     `form` says how the oscillators' eigenvalues and the low-rank term make A:
@@ -56,6 +66,9 @@ class OscDPLR(nn.Module):
 
     Source: Gu et al. 2022 (S4); Rusch & Rus 2024, Oscillatory State-Space Models, for the physics.
     """
+
+    # Eigenvalues need to know no more of x than how many steps there are.
+    guards: ClassVar = {**Layer.guards, "eigenvalues": _of_any_numbers}
 
     def __init__(
         self,
@@ -93,17 +106,25 @@ class OscDPLR(nn.Module):
         self.B = draw(d_state, d_input // heads, *pair)
         self.C = draw(d_output, d_state, *pair)
         self.D = nn.Parameter(torch.zeros(d_output, d_input, dtype=dtype))
+        # What makes A: decay would pull every oscillator to 1 rad/s and half the critical damping.
+        without_decay(self, "log_omega", "logit_zeta", "P", "Q", "D")
         head_of_oscillator = torch.arange(d_state) % heads
         own = head_of_oscillator[:, None, None] == torch.arange(heads)
         self.own_head: Tensor
         self.register_buffer("own_head", own, persistent=False)
 
+    @property
+    def d_model(self) -> int:
+        """p, the width of the input."""
+        return self.D.shape[1]
+
     def state_matrix(self) -> DPLR:
-        """A, in 1/s, as diagonal plus low rank."""
-        diagonal = oscillator_eigenvalues(self.log_omega.exp(), self.logit_zeta.sigmoid())
+        """A, in 1/s, as diagonal plus low rank; as all that is discretised, in float32 at least."""
+        omega, zeta = wide(self.log_omega).exp(), wide(self.logit_zeta).sigmoid()
+        diagonal, P, Q = oscillator_eigenvalues(omega, zeta), wide(self.P), wide(self.Q)
         if self.form == "dissipative":
-            return dissipative(diagonal, self.P, self.Q)
-        return DPLR(diagonal.real if self.form == "real" else diagonal, self.P, self.Q)
+            return dissipative(diagonal, P, Q)
+        return DPLR(diagonal.real if self.form == "real" else diagonal, P, Q)
 
     def input_matrix(self) -> Tensor:
         """B ["N p"] with zeros between the heads, already divided by sqrt(dt): see the class."""
@@ -129,8 +150,9 @@ class OscDPLR(nn.Module):
             response = kernel_resolvent(A, B, C, self.dt, length)
         else:
             response = kernel_doubling(*self.discretised(), C, length)
-        return response + nn.functional.pad(self.D[None], (0, 0, 0, 0, 0, length - 1))
+        return response + nn.functional.pad(wide(self.D)[None], (0, 0, 0, 0, 0, length - 1))
 
+    @widened
     def forward(self, x: Tensor, length: int | None = None) -> Tensor:
         """Float["B S p"] to Float["B length q"], as a convolution.
 
@@ -139,23 +161,27 @@ class OscDPLR(nn.Module):
         """
         return causal_convolution(x, self.kernel(length or x.shape[1]))
 
+    @widened
     def forward_scan(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
         """`forward` as a parallel scan over the states: the same numbers."""
         states = self.states(x, scan)
-        return (states @ self.readout().to(states.dtype).mT).real + x @ self.D.mT
+        return (states @ self.readout().to(states.dtype).mT).real + x @ wide(self.D).mT
 
+    @widened
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`forward` as a recurrence: Float["B p"], Complex["B N"] to Float["B q"] and the next."""
         A_d, B_d = self.discretised()
         drive = x_t.to(B_d.dtype) @ B_d.mT
         state = drive if state is None else state @ A_d.mT + drive
-        return (state @ self.readout().to(state.dtype).mT).real + x_t @ self.D.mT, state
+        return (state @ self.readout().to(state.dtype).mT).real + x_t @ wide(self.D).mT, state
 
+    @widened
     def states(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
         """Complex["B T N"]: h[0] to h[T-1] for x ["B T p"]; `scan` is a form of `matrix_scan`."""
         A_d, B_d = self.discretised()
         return scan(A_d[None, None], x.to(B_d.dtype) @ B_d.mT)
 
+    @widened
     def eigenvalues(self, x: Tensor) -> Tensor:
         """Complex["B T N"]: of A_d, the same at every step and for every input."""
         return torch.linalg.eigvals(self.discretised()[0]).expand(*x.shape[:2], -1)
@@ -175,4 +201,5 @@ def resolvent_pays(rank: int, B_shape: torch.Size, d_output: int) -> bool:
 
 def _maybe_complex(parameter: Tensor, real_ndim: int) -> Tensor:
     """Pairs of reals in a further last axis are complex numbers."""
+    parameter = wide(parameter)
     return torch.view_as_complex(parameter) if parameter.ndim > real_ndim else parameter

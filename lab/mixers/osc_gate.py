@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.linalg.precision import wide
 from lab.mixers.diagonal import Affine, affine
 from lab.mixers.linoss import Oscillation, Oscillators, inverse_softplus
+from lab.weight_decay import without_decay
 
 
 class OscGate(Oscillators):
@@ -75,7 +77,8 @@ class Constant(nn.Module):
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.bias = nn.Parameter(start.clone())
+        without_decay(self, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
         """["... d_input"] to ["... d_output"]."""
-        return self.bias.expand(*x.shape[:-1], -1)
+        return wide(self.bias).expand(*x.shape[:-1], -1)

@@ -7,15 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.linalg.precision import wide
+from lab.mixers.base import Layer
 from lab.mixers.gate import Kind, ReadOutGate
-from lab.mixers.linear import linear
+from lab.mixers.linear import linear, precise
 from lab.mixers.short_convolution import ShortConvolution
 from lab.scan import linear_scan
+from lab.weight_decay import without_decay
 
 State = tuple[Tensor | None, Tensor]
 
 
-class SelectiveDiagonal(nn.Module):
+class SelectiveDiagonal(Layer):
     """h[t] = exp(dt A) h[t-1] + dt u[t] B(u[t])^T, y[t] = W_o gate(h[t] C(u[t]) + D * u[t]).
 
     u = silu(convolution(W x)) has D channels with N states each; dt = softplus(W' u + b), one a
@@ -56,10 +59,16 @@ class SelectiveDiagonal(nn.Module):
         rates = torch.arange(1, N + 1, dtype=dtype)
         self.log_A = nn.Parameter(rates.log().repeat(D, 1))
         self.D = nn.Parameter(torch.ones(D, dtype=dtype))
+        without_decay(self, "log_A", "D")
         width, kernel = convolution, partial(ShortConvolution, generator=generator, dtype=dtype)
         self.convolution = kernel(D, width) if width else None
         gates = partial(ReadOutGate, D, D, 1, start=gate_start, dtype=dtype)
         self.gate = None if gate is None else gates(gate)
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.u.in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"], as a scan."""
@@ -91,8 +100,8 @@ class SelectiveDiagonal(nn.Module):
 
     def _maps(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The step as h -> a * h + b, both ["... D N"]."""
-        dt = softplus(self.dt(u))
-        a = torch.exp(-dt[..., None] * self.log_A.exp())
+        dt = softplus(precise(self.dt, u))
+        a = torch.exp(-dt[..., None] * wide(self.log_A).exp())
         return a, (dt * u)[..., None] * self.B(u)[..., None, :]
 
     def _states(self, u: Tensor) -> Tensor:
@@ -103,5 +112,5 @@ class SelectiveDiagonal(nn.Module):
         y = (h * self.C(u)[..., None, :]).sum(-1) + self.D * u
         if self.gate is not None:
             y = self.gate(y[..., None], x)[..., 0]
-        out: Tensor = self.out(y)
+        out: Tensor = self.out(y.to(self.out.weight.dtype))
         return out

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from lab.mixers.base import Layer
+from lab.weight_decay import without_decay
 
-class ShortConvolution(nn.Module):
+
+class ShortConvolution(Layer):
     """y[t] = sum over i < width of kernel[i] * x[t - i] (+ bias), every channel by itself.
 
     Args:
@@ -46,6 +49,12 @@ class ShortConvolution(nn.Module):
         given = None if start is None else torch.tensor(start, dtype=dtype)[:, None]
         self.kernel = nn.Parameter(drawn if given is None else given.repeat(1, channels))
         self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype)) if bias else None
+        without_decay(self, "bias")
+
+    @property
+    def d_model(self) -> int:
+        """C."""
+        return self.kernel.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T C"] to ["B T C"]."""
@@ -70,7 +79,7 @@ class ShortConvolution(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-class Convolved(nn.Module):
+class Convolved(Layer):
     """Any mixer behind a short convolution: mixer(silu(convolution(x))).
 
     Args:
@@ -92,6 +101,11 @@ class Convolved(nn.Module):
         super().__init__()
         self.mixer: Any = mixer
         self.convolution = ShortConvolution(d_model, width, generator=generator, dtype=dtype)
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.convolution.d_model
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"]."""

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lab.linalg.decay import segment_sums
+from lab.mixers.linear import precise
 from lab.mixers.linear_attention import scalar_decay
 from lab.mixers.memory import Memory, causal
 from lab.scan import softmax_scan
@@ -75,15 +77,15 @@ class SoftSlots(Memory):
 
         The sum over slots is a product of matrices: no array of T x T x m is ever made.
         """
-        q, k, total = self.mu * q, self.mu * k, self.log_gains(x).cumsum(-1)
+        q, k = self.mu * q, self.mu * k
         most_q, most_k = (bids.amax(-1, keepdim=True).detach() for bids in (q, k))
         matches = (q - most_q).exp() @ (k - most_k).exp().mT
         floor = torch.finfo(q.dtype).tiny ** 0.75  # its reciprocal, in the gradient, is finite
         # The largest read bid is the same for all writes, and no softmax over them sees it.
-        logits = matches.clamp_min(floor).log() + (total[..., :, None] - total[..., None, :])
-        logits = logits + most_k.mT
-        mask = causal(q.shape[2], q.device)
-        return logits.masked_fill(~mask, -torch.inf).softmax(-1)
+        logits = matches.clamp_min(floor).log() + most_k.mT
+        if self.decay is not None:
+            return (logits + segment_sums(self.log_gains(x))).softmax(-1)
+        return logits.masked_fill(~causal(q.shape[2], q.device), -torch.inf).softmax(-1)
 
     def scanned(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """`forward` by the scan over time, for bids of any size."""
@@ -120,7 +122,7 @@ class SoftSlots(Memory):
         """["B H T"], at most 0: mu a."""
         if self.decay is None:
             return x.new_zeros(x.shape[0], self.heads, x.shape[1])
-        return -self.mu * softplus(self.decay(x)).mT
+        return -self.mu * softplus(precise(self.decay, x)).mT
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None

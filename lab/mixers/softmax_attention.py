@@ -16,8 +16,12 @@ class SoftmaxAttention(Memory):
 
     The state is the cache of all keys and values: H (K + M) numbers more at every step.
 
+    Half precision is left to torch's kernel, which adds up in float32.
+
     Source: Vaswani et al. 2017, equation 1.
     """
+
+    any_precision = True
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B H T M"]."""

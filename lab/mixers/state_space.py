@@ -5,13 +5,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torch.utils._pytree import tree_map
 
+from lab.linalg.precision import uncast, wide
+from lab.mixers.base import Layer
 from lab.mixers.linear import linear
 from lab.mixers.transition import Parameters, Transition
+from lab.scan.torch_private import tree_map
+from lab.weight_decay import without_decay
 
 
-class StateSpace(nn.Module):
+class StateSpace(Layer):
     """h[t] = A(x[t]) h[t-1] + B x[t], y[t] = Re(C h[t]) + D * x[t].
 
     Args:
@@ -56,6 +59,12 @@ class StateSpace(nn.Module):
         first = torch.randn(N, generator=generator, dtype=dtype)
         self.initial = nn.Parameter(first) if learn_initial else None
         self.D = nn.Parameter(torch.zeros(d_model, dtype=dtype)) if skip else None
+        without_decay(self, "initial", "D")
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.C.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """["B T D"] to ["B T D"], as a scan."""
@@ -91,32 +100,36 @@ class StateSpace(nn.Module):
 
     def _drive(self, x: Tensor) -> Tensor:
         if self.B is None:
-            zeros = x.new_zeros(*x.shape[:-1], self.transition.d_state)
-            return zeros.to(x.dtype.to_complex()) if self.transition.is_complex else zeros
+            zeros = wide(x).new_zeros(*x.shape[:-1], self.transition.d_state)
+            return zeros.to(zeros.dtype.to_complex()) if self.transition.is_complex else zeros
         return self._state(self.B(x))
 
     def _initial(self, x: Tensor) -> Tensor:
         """["B N"]: the state before step 0."""
         width = self.C.in_features
-        first = x.new_zeros(width) if self.initial is None else self.initial
+        first = wide(x).new_zeros(width) if self.initial is None else self.initial
         return self._state(first.expand(x.shape[0], width))
 
     def _state(self, numbers: Tensor) -> Tensor:
+        """States are kept in single precision at least."""
+        numbers = wide(numbers)
         if not self.transition.is_complex:
             return numbers
         return torch.complex(*numbers.chunk(2, dim=-1))
 
     def _read(self, h: Tensor, x: Tensor) -> Tensor:
         # Re(C h) with real and imaginary parts side by side; the sign is in the weights.
-        y: Tensor = self.C(torch.cat([h.real, h.imag], -1) if h.is_complex() else h)
+        numbers = torch.cat([h.real, h.imag], -1) if h.is_complex() else h
+        y: Tensor = self.C(numbers.to(self.C.weight.dtype))
         return y if self.D is None else y + self.D * x
 
 
 def look_up(table: Tensor, tokens: Tensor) -> Tensor:
-    """["B T ..."]: the rows of `table` ["V ..."] at Int64["B T"].
+    """["B T ..."]: the rows of `table` ["V ..."] at Int64["B T"], inside torch.autocast as well.
 
     As a product with one-hot vectors, whose gradient is a product as well: for the few tokens of a
     word problem that is faster than to gather and to add up row by row.
     """
     chosen = one_hot(tokens, table.shape[0]).to(table.dtype)
-    return (chosen @ table.flatten(1)).unflatten(-1, table.shape[1:])
+    with uncast(table):  # a row is what it is, of parameters of a transition too
+        return (chosen @ table.flatten(1)).unflatten(-1, table.shape[1:])

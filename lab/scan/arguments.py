@@ -1,9 +1,23 @@
 """Checks of what comes into a scan: shapes, types, devices, initial states, indices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from lab.scan.torch_private import is_batched, tree_map
+
+# Dtypes that scans compute in, and the one in place of each in which rounding would add up.
+COMPUTED = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.complex32: torch.complex64,
+    torch.complex64: torch.complex64,
+    torch.complex128: torch.complex128,
+}
 
 
 def checked(
@@ -12,13 +26,46 @@ def checked(
     """a, b ["B T N"] and initial ["B N"], which is `empty` everywhere if it was None.
 
     Raises:
-        ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
+        TypeError: one is no tensor.
+        ValueError: a shape is not as above, T is 0, numbers are whole ones, or dtypes or devices
+            differ.
     """
+    are_numbers(a=a, b=b, initial=initial)
     if a.ndim != 3 or a.shape != b.shape or a.shape[1] == 0:
         shapes = f"a {tuple(a.shape)} and b {tuple(b.shape)}"
         raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
     a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial, empty=empty))
     return a, b, initial
+
+
+def are_numbers(**given: Any) -> None:
+    """Check arguments by name: tensors of numbers that are not whole; `initial...` may be None.
+
+    Raises:
+        TypeError: one is no tensor.
+        ValueError: numbers are whole ones, or of a dtype that nothing is computed in.
+    """
+    are_tensors(**given)
+    for name, tensor in given.items():
+        if tensor is not None and tensor.dtype not in COMPUTED:
+            fits = tensor.is_floating_point() or tensor.is_complex()
+            wanted = "have at least 16 bits a number" if fits else "be floating-point or complex"
+            raise ValueError(f"{name} must {wanted}, got {tensor.dtype}; .float() makes it so")
+
+
+def are_tensors(**given: Any) -> None:
+    """Check arguments by name: tensors; `initial...` may be None.
+
+    Raises:
+        TypeError: one is no tensor.
+    """
+    for name, value in given.items():
+        if isinstance(value, Tensor) or (value is None and name.startswith("initial")):
+            continue
+        got = "None" if value is None else f"a {type(value).__module__}.{type(value).__name__}"
+        got = got.replace("builtins.", "")
+        remedy = "" if value is None else "; torch.as_tensor makes one of it"
+        raise TypeError(f"{name} must be a torch.Tensor, got {got}{remedy}")
 
 
 def alike(names: Sequence[str], *tensors: Tensor) -> Sequence[Tensor]:
@@ -28,11 +75,8 @@ def alike(names: Sequence[str], *tensors: Tensor) -> Sequence[Tensor]:
     a scan adds up as many numbers as there are steps.
 
     Raises:
-        ValueError: dtypes or devices differ, or numbers are whole ones.
+        ValueError: dtypes or devices differ.
     """
-    for name, tensor in zip(names, tensors, strict=True):
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            raise ValueError(f"{name} must be floating-point or complex, got {tensor.dtype}")
     device = tensors[0].device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         halves = (torch.float16, torch.bfloat16)
@@ -42,6 +86,18 @@ def alike(names: Sequence[str], *tensors: Tensor) -> Sequence[Tensor]:
             each = [f"{n} {getattr(t, kind)}" for n, t in zip(names, tensors, strict=True)]
             raise ValueError(f"{kind}s differ: {', '.join(each)}")
     return tensors
+
+
+def rounded_once(compute: Callable[..., Any], *inputs: Tensor) -> Any:
+    """compute(*inputs), in float32 where they are in half precision, and then cast back.
+
+    A state in half precision would round at every step, and overflow above 65,504. Indices stay.
+    """
+    dtype = next(tensor.dtype for tensor in inputs if tensor.dtype in COMPUTED)
+    if COMPUTED[dtype] == dtype:
+        return compute(*inputs)
+    results = compute(*[t.to(COMPUTED[dtype]) if t.dtype == dtype else t for t in inputs])
+    return tree_map(lambda t: t.to(dtype) if t.dtype == COMPUTED[dtype] else t, results)
 
 
 def full_precision(tensor: Tensor) -> torch.amp.autocast:
@@ -70,20 +126,10 @@ def within(source: Tensor, size: int) -> None:
     Raises:
         ValueError: an index is outside.
     """
-    if torch.compiler.is_compiling() or _is_batched(source):
+    if torch.compiler.is_compiling() or is_batched(source):
         return
     outside = (source < 0) | (source >= size)
     if outside.any():
         place = tuple(outside.nonzero()[0].tolist())
         wrong = source[place].item()
         raise ValueError(f"source must be in [0, {size}), got {wrong} at {place}")
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    """Whether torch.vmap is at work on it, perhaps around or inside other transforms."""
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False

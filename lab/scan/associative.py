@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lab.scan.arguments import are_tensors
+
 Elements = tuple[Tensor, ...]
 
 
@@ -22,6 +24,7 @@ def associative_scan(
         tensors ["B T ..."], as `elements`; the same ones where T is 1.
 
     Raises:
+        TypeError: `elements` is no tuple of tensors.
         ValueError: `elements` is empty, or its tensors have not all the same T > 0.
 
     Cost: combines fewer than 2 T pairs, in 2 log2(T) calls; memory for autograd likewise.
@@ -58,6 +61,10 @@ def associative_scan_sequential(
 
 def _length(elements: Elements) -> int:
     """The one T of all parts."""
+    if not isinstance(elements, tuple | list):
+        got = "None" if elements is None else f"a {type(elements).__name__}"
+        raise TypeError(f"elements must be a tuple of tensors, got {got}")
+    are_tensors(**{f"elements[{place}]": part for place, part in enumerate(elements)})
     # Not a set: torch.compile's symbols for lengths have no hash.
     lengths = [part.shape[1] if part.ndim > 1 else 0 for part in elements] or [0]
     if lengths[0] == 0 or any(length != lengths[0] for length in lengths):

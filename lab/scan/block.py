@@ -4,9 +4,16 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import alike, full_precision, initial_state
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    full_precision,
+    initial_state,
+    rounded_once,
+)
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import matrix as cpu
+from lab.scan.growth import Growth
 from lab.scan.linear import before
 from lab.scan.operators import Scan
 
@@ -25,14 +32,20 @@ def block_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: as `matrix_scan` with K matrices of N/K columns, so N^2 / K multiply-adds per step.
+    Precision: as `linear_scan`.
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
     training, section 3 (the factors); the scan itself is that of `matrix_scan`.
     """
-    inputs = _checked(A, b, initial)
-    return _fused(*inputs) if _fused.runs_on(*inputs) else block_scan_associative(*inputs)
+    return rounded_once(_compute, *_checked(A, b, initial))
+
+
+def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    inputs = A, b, initial
+    return _fused(*inputs) if _fused.runs_on(*inputs) else associative(*inputs)
 
 
 def block_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
@@ -50,15 +63,25 @@ def block_scan_associative(A: Tensor, b: Tensor, initial: Tensor | None = None) 
     """`block_scan` in torch operations, by the monoid of affine maps: for any device.
 
     Cost: (N/K)^3 K per step, and the products of matrices in memory; with one matrix for all steps
-    ceil(log2(T)) passes, each N^2 / K per step, with the powers of one matrix in memory.
+    ceil(log2(T)) passes, each N^2 / K per step, with the powers of one matrix in memory. Where
+    matrices grow when they are multiplied (see `lab.scan.growth`), it is the loop.
     """
-    A, b, initial = _checked(A, b, initial)
-    b, initial = _split(b, A), _split(initial, A)
+    return rounded_once(associative, *_checked(A, b, initial))
+
+
+def associative(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    """`block_scan_associative` of arguments that have been checked."""
+    growth = Growth()
+    parts, start = _split(b, A), _split(initial, A)
     with full_precision(b):
         # Fold `initial` into step 0, so that no monoid has to know of it.
-        b = torch.cat([_apply(A[:, :1], initial[:, None]) + b[:, :1], b[:, 1:]], dim=1)
-        h = _by_powers(A, b) if A.shape[1] == 1 else associative_scan(_compose, (A, b))[1]
-    return h.flatten(2)
+        first = _apply(A[:, :1], start[:, None]) + parts[:, :1]
+        parts = torch.cat([first, parts[:, 1:]], dim=1)
+        if A.shape[1] == 1:
+            h = _by_powers(A, parts, growth)
+        else:
+            h = associative_scan(growth.watched(_compose, gain=0), (A, parts))[1]
+        return block_scan_sequential(A, b, initial) if growth.is_harmful else h.flatten(2)
 
 
 def _compose(earlier: Elements, later: Elements) -> Elements:
@@ -66,7 +89,7 @@ def _compose(earlier: Elements, later: Elements) -> Elements:
     return later[0] @ earlier[0], _apply(later[0], earlier[1]) + later[1]
 
 
-def _by_powers(A: Tensor, h: Tensor) -> Tensor:
+def _by_powers(A: Tensor, h: Tensor, growth: Growth) -> Tensor:
     """The scan with one matrix for all steps, which is squared once a pass, by doubling.
 
     Source: Hillis & Steele 1986, Data parallel algorithms.
@@ -77,8 +100,9 @@ def _by_powers(A: Tensor, h: Tensor) -> Tensor:
         # windows that are still to grow are full ones, and hold the same power of A.
         joined = _apply(A, h[:, :-reach]) + h[:, reach:]
         h = torch.cat([h[:, :reach], joined], dim=1)
-        A = A @ A
         reach *= 2
+        if reach < h.shape[1]:
+            A = growth.see(A @ A)
     return h
 
 
@@ -94,6 +118,7 @@ def _split(h: Tensor, A: Tensor) -> Tensor:
 
 def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
+    are_numbers(A=A, b=b, initial=initial)
     shapes = f"A {tuple(A.shape)} and b {tuple(b.shape)}"
     if b.ndim != 3 or A.ndim != 5 or b.shape[1] == 0:
         raise ValueError(f"{shapes} must be (B, T, K, N/K, N/K) and (B, T, N) with T > 0")

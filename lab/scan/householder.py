@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import alike, full_precision, initial_state
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    full_precision,
+    initial_state,
+    rounded_once,
+)
 from lab.scan.cpu import householder as cpu
 from lab.scan.linear import before
 from lab.scan.matrix import matrix_scan_associative
@@ -24,16 +30,21 @@ def householder_scan(beta: Tensor, k: Tensor, b: Tensor, initial: Tensor | None 
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: 2 R N multiply-adds per step forwards and 6 R N backwards, where the states between
     reflections are computed again from h[t-1] and never stored for more than one step. Where there
     is no kernel, as `householder_scan_associative`.
+    Precision: as `linear_scan`.
     Source: Siems et al. 2025, DeltaProduct: improving state-tracking in linear RNNs via Householder
     products, section 3 (several reflections per step).
     """
-    inputs = _checked(beta, k, b, initial)
-    return _fused(*inputs) if _fused.runs_on(*inputs) else householder_scan_associative(*inputs)
+    return rounded_once(_compute, *_checked(beta, k, b, initial))
+
+
+def _compute(*inputs: Tensor) -> Tensor:
+    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
 def householder_scan_sequential(
@@ -54,9 +65,13 @@ def householder_scan_associative(
 ) -> Tensor:
     """`householder_scan` in torch operations, as a scan of dense matrices: for any device.
 
-    Cost: N^2 (N + R) per step, and the matrices in memory.
+    Cost: N^2 (N + R) per step, and the matrices in memory. Where these grow when they are
+    multiplied (see `lab.scan.growth`), it is the loop.
     """
-    beta, k, b, initial = _checked(beta, k, b, initial)
+    return rounded_once(_associative, *_checked(beta, k, b, initial))
+
+
+def _associative(beta: Tensor, k: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     with full_precision(b):
         return matrix_scan_associative(householder_matrices(beta, k), b, initial)
 
@@ -75,6 +90,7 @@ def _checked(
     beta: Tensor, k: Tensor, b: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
+    are_numbers(beta=beta, k=k, b=b, initial=initial)
     shapes = f"beta {tuple(beta.shape)}, k {tuple(k.shape)} and b {tuple(b.shape)}"
     if b.ndim != 3 or k.ndim != 4 or b.shape[1] == 0:
         raise ValueError(f"{shapes} must be (B, T, R), (B, T, R, N) and (B, T, N) with T > 0")

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import checked
+from lab.scan.arguments import checked, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import linear as cpu
+from lab.scan.growth import Growth
 from lab.scan.operators import Scan
 
 
@@ -22,16 +23,24 @@ def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: forwards two arrays are read and one is written; backwards three are read and two
     written, with g[t] the gradient of h[t] summed over all later steps:
     g[t] = grad[t] + conj(a[t+1]) g[t+1], grad_a[t] = conj(h[t-1]) g[t], grad_b = g.
     Never divides by `a`. Where there is no kernel, as `linear_scan_associative`.
+    Precision: on the CPU states and gradients are carried in double precision along time, and
+    rounded where they are stored. A million steps of 0.1 in float32 are off by 4e-8 of their sum.
+    Half precision is computed in float32 and rounded once.
     Source: Martin & Cundy 2018, Parallelizing linear recurrent neural nets over sequence length.
     """
-    inputs = checked(a, b, initial)
-    return _fused(*inputs) if _fused.runs_on(*inputs) else linear_scan_associative(*inputs)
+    return rounded_once(_compute, *checked(a, b, initial))
+
+
+def _compute(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    inputs = a, b, initial
+    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
 def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
@@ -45,11 +54,19 @@ def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) 
 
 
 def linear_scan_associative(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
-    """`linear_scan` in torch operations, by the monoid of affine maps: for any device."""
-    a, b, initial = checked(a, b, initial)
+    """`linear_scan` in torch operations, by the monoid of affine maps: for any device.
+
+    Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
+    """
+    return rounded_once(_associative, *checked(a, b, initial))
+
+
+def _associative(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     # Fold `initial` into step 0, so that no monoid has to know of it.
-    b = torch.cat([a[:, :1] * initial[:, None] + b[:, :1], b[:, 1:]], dim=1)
-    return associative_scan(_compose, (a, b))[1]
+    first = torch.cat([a[:, :1] * initial[:, None] + b[:, :1], b[:, 1:]], dim=1)
+    growth = Growth()
+    h = associative_scan(growth.watched(_compose, gain=0), (a, first))[1]
+    return linear_scan_sequential(a, b, initial) if growth.is_harmful else h
 
 
 def _compose(earlier: Elements, later: Elements) -> Elements:

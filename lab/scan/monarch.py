@@ -6,7 +6,13 @@ The state is a grid of n by n numbers. R[t, r] mixes row r of it, then L[t, c] c
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import alike, full_precision, initial_state
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    full_precision,
+    initial_state,
+    rounded_once,
+)
 from lab.scan.cpu import monarch as cpu
 from lab.scan.linear import before
 from lab.scan.operators import Scan
@@ -26,15 +32,20 @@ def monarch_scan(L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None = None)
         ["B T n²"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: 2 n³ multiply-adds per step forwards and 5 n³ backwards, one step after another: a product
     of two Monarch matrices is none, so that no scan can join them. Where there is no kernel, as
     `monarch_scan_sequential`.
+    Precision: as `linear_scan`.
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
     training, section 3 (the matrices).
     """
-    inputs = _checked(L, R, b, initial)
+    return rounded_once(_compute, *_checked(L, R, b, initial))
+
+
+def _compute(*inputs: Tensor) -> Tensor:
     return _fused(*inputs) if _fused.runs_on(*inputs) else monarch_scan_sequential(*inputs)
 
 
@@ -90,6 +101,7 @@ def _checked(
     L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
+    are_numbers(L=L, R=R, b=b, initial=initial)
     shapes = f"L {tuple(L.shape)}, R {tuple(R.shape)} and b {tuple(b.shape)}"
     if b.ndim != 3 or R.ndim != 5 or b.shape[1] == 0:
         raise ValueError(f"{shapes} must be (B, T, n, n, n) twice and (B, T, n²) with T > 0")

@@ -5,22 +5,27 @@ formula: the same gradients, written with differentiable scans. The formula is w
 differentiates for second and higher derivatives, and what the second kernel is tested against.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch import pyfunctorch
-from torch.autograd import forward_ad
 
 from lab.scan.cpu import memory
+from lab.scan.interrupts import handlers_wait
+from lab.scan.torch_private import (
+    below_autograd,
+    is_differentiating,
+    is_watched,
+    operator_name,
+)
 
 # What a result is like: the name of an argument, of the same shape and type; that name and another
 # type; or a function from all arguments by name to a tensor of the shape and type.
 Like = str | tuple[str, torch.dtype] | Callable[[dict[str, Tensor]], Tensor]
 
-_LIBRARY = torch.library.Library("lab", "DEF")
+_LIBRARY = torch.library.Library("lab", "FRAGMENT")
 
 COMPILED_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -84,7 +89,7 @@ class Scan:
     def runs_on(self, *inputs: Tensor) -> bool:
         """Whether there is a kernel for these inputs, here: else the plain form has to do."""
         device, dtype = inputs[0].device.type, inputs[0].dtype
-        return device in self.devices and dtype in COMPILED_DTYPES and not _differentiating()
+        return device in self.devices and dtype in COMPILED_DTYPES and not is_differentiating()
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The outputs, one tensor or a tuple of them."""
@@ -114,21 +119,6 @@ def _derivative(
     return tuple(derivatives.get(place) for place in range(len(values)))
 
 
-def _differentiating() -> bool:
-    """Whether torch.func (grad, jvp, hessian, but not vmap) or forward-mode AD is at work.
-
-    Neither reaches inside a custom operator, whose derivatives only torch.autograd knows.
-    """
-    if forward_ad._current_level >= 0:
-        return True
-    if not torch._C._are_functorch_transforms_active():
-        return False
-    return any(
-        level.key() != torch._C._functorch.TransformType.Vmap
-        for level in pyfunctorch.retrieve_all_functorch_interpreters()
-    )
-
-
 class Operator:
     """A torch operator, torch.ops.lab.NAME, that allocates its outputs and has a kernel fill them.
 
@@ -144,14 +134,12 @@ class Operator:
         kernels: dict[str, Callable[..., None]],
     ) -> None:
         self.inputs, self.outputs, self.kernels = inputs, outputs, kernels
-        arguments = ", ".join(f"Tensor {argument}" for argument in inputs)
-        results = ", ".join(["Tensor"] * len(outputs))
-        _LIBRARY.define(f"{name}({arguments}) -> ({results})")
-        self.traced: torch._ops.OpOverload = getattr(torch.ops.lab, name).default
-        for device in kernels:
-            _LIBRARY.impl(self.traced, self._compute, device.upper())
-        torch.library.register_fake(self.traced, self._fake, lib=_LIBRARY)
-        torch.library.register_vmap(self.traced, self._vmapped, lib=_LIBRARY)
+        self._apply: Callable[..., Any] = lambda compute, *values: compute(*values)
+        with handlers_wait():
+            if name not in _LATEST:
+                _register(name, inputs, len(outputs), kernels)
+            _LATEST[name] = self
+        self.traced: Any = getattr(torch.ops.lab, name).default
 
     def differentiable(
         self,
@@ -170,25 +158,27 @@ class Operator:
 
         # Graphs and messages call it by the name of the operator.
         members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-        function: Any = type(self.traced._opname, (torch.autograd.Function,), members)
+        function: Any = type(operator_name(self.traced), (torch.autograd.Function,), members)
 
         def apply(compute: Callable[..., Any], *values: Tensor) -> Any:
             if torch.is_grad_enabled() and any(value.requires_grad for value in values):
                 return function.apply(compute, *values)
             return compute(*values)
 
-        def below_autograd(*values: Tensor) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():
-                return self.traced(*values)
-
         self._apply = apply
-        _LIBRARY.impl(self.traced, lambda *values: apply(below_autograd, *values), "Autograd")
 
     def __call__(self, *values: Tensor) -> Any:
         """The outputs, one tensor or a tuple of them."""
-        if _is_watched(values):
+        if is_watched(values):
             return self.traced(*values)
         return self._apply(self._compute, *values)
+
+    def _under_autograd(self, *values: Tensor) -> Any:
+        def compute(*values: Tensor) -> Any:
+            with below_autograd():
+                return self.traced(*values)
+
+        return self._apply(compute, *values)
 
     def _allocate(self, empty: Callable[..., Tensor], values: Sequence[Tensor]) -> list[Tensor]:
         named = dict(zip(self.inputs, values, strict=True))
@@ -223,24 +213,31 @@ class Operator:
         return _packed(results), (0,) * len(results) if len(results) > 1 else 0
 
 
+# By name. A module that is imported again, after an interrupt for instance, brings its operator
+# again, and torch takes a name only once: what it calls is the latest.
+_LATEST: dict[str, Operator] = {}
+
+
+def _register(name: str, inputs: Sequence[str], outputs: int, devices: Iterable[str]) -> None:
+    """Make the operator known to torch; its calls go to the latest Operator of this name."""
+    arguments = ", ".join(f"Tensor {argument}" for argument in inputs)
+    results = ", ".join(["Tensor"] * outputs)
+    _LIBRARY.define(f"{name}({arguments}) -> ({results})")
+    operator: Any = getattr(torch.ops.lab, name).default
+    for device in devices:
+        _LIBRARY.impl(operator, lambda *given: _LATEST[name]._compute(*given), device.upper())
+    _LIBRARY.impl(operator, lambda *given: _LATEST[name]._under_autograd(*given), "Autograd")
+    torch.library.register_fake(operator, lambda *given: _LATEST[name]._fake(*given), lib=_LIBRARY)
+    torch.library.register_vmap(
+        operator, lambda *given: _LATEST[name]._vmapped(*given), lib=_LIBRARY
+    )
+
+
 def _plain(value: Tensor) -> Tensor:
     """The same numbers one after another in memory, as they are."""
     if value.is_contiguous() and not (value.is_conj() or value.is_neg()):
         return value
     return value.resolve_conj().resolve_neg().contiguous()
-
-
-def _is_watched(values: Sequence[Tensor]) -> bool:
-    """Whether a tracer, a profiler, vmap, a mode or a kind of tensor wants to see the operator."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-        or torch.autograd._profiler_enabled()
-        or not all(type(value) in (Tensor, torch.nn.Parameter) for value in values)
-        or any(map(torch._C._functorch.is_legacy_batchedtensor, values))
-    )
 
 
 def _fake_like(template: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import alike, initial_state
+from lab.scan.arguments import alike, are_numbers, initial_state, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import pair as cpu
+from lab.scan.growth import Growth
 from lab.scan.linear import before
 from lab.scan.operators import Scan
 
@@ -25,15 +26,21 @@ def pair_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
         ["B T 2 N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
     Cost: 4 N multiply-adds per step forwards, 8 N backwards, with every array read or written
     once each way. Where there is no kernel, as `pair_scan_associative`.
+    Precision: as `linear_scan`.
     Source: Rusch & Rus 2025, Oscillatory state-space models, section 2 (the 2 x 2 blocks of
     diagonals); Blelloch 1990, Prefix sums and their applications, section 1.4.1 (the recurrence).
     """
-    inputs = _checked(A, b, initial)
-    return _fused(*inputs) if _fused.runs_on(*inputs) else pair_scan_associative(*inputs)
+    return rounded_once(_compute, *_checked(A, b, initial))
+
+
+def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    inputs = A, b, initial
+    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
 def pair_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
@@ -50,12 +57,18 @@ def pair_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) ->
 def pair_scan_associative(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
     """`pair_scan` in torch operations, by the monoid of affine maps: for any device.
 
-    A matrix of all steps is repeated in memory, since its powers differ.
+    A matrix of all steps is repeated in memory, since its powers differ. Where matrices grow when
+    they are multiplied (see `lab.scan.growth`), it is the loop.
     """
-    A, b, initial = _checked(A, b, initial)
+    return rounded_once(_associative, *_checked(A, b, initial))
+
+
+def _associative(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     # Fold `initial` into step 0, so that no monoid has to know of it.
-    b = torch.cat([_apply(A[:, :1], initial[:, None]) + b[:, :1], b[:, 1:]], dim=1)
-    return associative_scan(_compose, (A.expand(-1, b.shape[1], -1, -1, -1), b))[1]
+    first = torch.cat([_apply(A[:, :1], initial[:, None]) + b[:, :1], b[:, 1:]], dim=1)
+    elements, growth = (A.expand(-1, b.shape[1], -1, -1, -1), first), Growth()
+    h = associative_scan(growth.watched(_compose, gain=0), elements)[1]
+    return pair_scan_sequential(A, b, initial) if growth.is_harmful else h
 
 
 def _compose(earlier: Elements, later: Elements) -> Elements:
@@ -72,6 +85,7 @@ def _apply(A: Tensor, h: Tensor) -> Tensor:
 
 def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
+    are_numbers(A=A, b=b, initial=initial)
     shapes = f"A {tuple(A.shape)} and b {tuple(b.shape)}"
     if b.ndim != 4 or A.ndim != 5 or b.shape[1] == 0 or b.shape[2] != 2:
         raise ValueError(f"{shapes} must be (B, T, 2, 2, N) and (B, T, 2, N) with T > 0")

@@ -3,9 +3,17 @@
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import alike, initial_state, within
-from lab.scan.associative import Elements, associative_scan
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    are_tensors,
+    initial_state,
+    rounded_once,
+    within,
+)
+from lab.scan.associative import Elements, associative_scan, associative_scan_sequential
 from lab.scan.cpu import permutation as cpu
+from lab.scan.growth import Growth
 from lab.scan.linear import before
 from lab.scan.operators import Scan
 
@@ -24,6 +32,7 @@ def permutation_scan(source: Tensor, a: Tensor, b: Tensor, initial: Tensor | Non
         ["B T N"]: h[0] to h[T-1], in units of the state.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, an entry of `source` is outside [0, N), or
             dtypes or devices differ.
 
@@ -31,13 +40,16 @@ def permutation_scan(source: Tensor, a: Tensor, b: Tensor, initial: Tensor | Non
     each way. Gradients go back the way that values came: g[t] = grad[t] + P[t+1]^T conj(a[t+1])
     g[t+1], where P^T adds up what several places send. Where there is no kernel, as
     `permutation_scan_associative`.
+    Precision: as `linear_scan`.
     Source: Terzić et al. 2025, Structured sparse transition matrices to enable state tracking in
     state-space models (column one-hot matrices times diagonals; the rows are one-hot here).
     """
-    inputs = _checked(source, a, b, initial)
-    if _fused.runs_on(*inputs):
-        return _fused(*inputs)
-    return permutation_scan_associative(source, a, b, initial)
+    return rounded_once(_compute, *_checked(source, a, b, initial))
+
+
+def _compute(a: Tensor, b: Tensor, initial: Tensor, source: Tensor) -> Tensor:
+    inputs = a, b, initial, source
+    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
 def permutation_scan_sequential(
@@ -59,13 +71,18 @@ def permutation_scan_associative(
     """`permutation_scan` in torch operations, by the monoid of such maps: for any device.
 
     Composed maps are again a source, a gain and an input per state, so that no matrix is needed.
+    Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
     """
-    a, b, initial, source = _checked(source, a, b, initial)
+    return rounded_once(_associative, *_checked(source, a, b, initial))
+
+
+def _associative(a: Tensor, b: Tensor, initial: Tensor, source: Tensor) -> Tensor:
     within(source, b.shape[-1])
     # Fold `initial` into step 0, so that no monoid has to know of it.
     first = a[:, :1] * initial[:, None].gather(-1, source[:, :1]) + b[:, :1]
-    b = torch.cat([first, b[:, 1:]], dim=1)
-    return associative_scan(_compose, (source, a, b))[2]
+    elements, growth = (source, a, torch.cat([first, b[:, 1:]], dim=1)), Growth()
+    h = associative_scan(growth.watched(_compose, gain=1), elements)[2]
+    return permutation_scan_sequential(source, a, b, initial) if growth.is_harmful else h
 
 
 def _compose(earlier: Elements, later: Elements) -> Elements:
@@ -87,6 +104,8 @@ def _checked(
     source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """a, b, initial, source, after the check of all but the values of `source`."""
+    are_tensors(source=source)
+    are_numbers(a=a, b=b, initial=initial)
     if a.ndim != 3 or not source.shape == a.shape == b.shape or a.shape[1] == 0:
         shapes = f"source {tuple(source.shape)}, a {tuple(a.shape)} and b {tuple(b.shape)}"
         raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
@@ -108,7 +127,11 @@ def _gradients(
         return torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1)
 
     elements = after(source), after(a.conj()), grad.flip(1)
-    g = associative_scan(_compose_adjoint, elements)[2].flip(1)
+    growth = Growth()
+    g = associative_scan(growth.watched(_compose_adjoint, gain=1), elements)[2]
+    if growth.is_harmful:
+        g = associative_scan_sequential(_compose_adjoint, elements)[2]
+    g = g.flip(1)
     of_a = g * before(h, initial).gather(-1, source).conj()
     first = (a[:, 0].conj() * g[:, 0], source[:, 0])
     return of_a, g, torch.zeros_like(initial).scatter_add(-1, first[1], first[0])

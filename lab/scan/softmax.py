@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import alike
+from lab.scan.arguments import alike, are_numbers, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import softmax as cpu
 from lab.scan.linear import before, reversed_scan
@@ -44,6 +44,7 @@ def softmax_scan(
         log_norm: ["B T N"], dimensionless; -inf as long as every score was -inf.
 
     Raises:
+        TypeError: an argument is no tensor, or `initial` no pair of them.
         ValueError: a shape is not as above, T is 0, dtypes or devices differ, or one is complex.
 
     Cost: forwards value is read and average written, backwards these two and a gradient are read
@@ -54,10 +55,15 @@ def softmax_scan(
     grad_value = w G, grad_score = w g - q, grad_decay = p g + q. At -inf they are zero, those of
     average aside, which go to the average before. Where there is no kernel, as
     `softmax_scan_associative`.
+    Precision: log_norm as in `log_scan`; averages are carried in double precision on the CPU, and
+    the mean of a million float32 values is off by 2e-8. Half precision is computed in float32.
     Source: Milakov & Gimelshein 2018, Online normalizer calculation for softmax; Feng et al. 2024,
     Attention as an RNN (as a scan).
     """
-    inputs = _checked(decay, score, value, initial)
+    return rounded_once(_compute, *_checked(decay, score, value, initial))
+
+
+def _compute(*inputs: Tensor) -> State:
     return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
@@ -79,7 +85,7 @@ def softmax_scan_associative(
     decay: Tensor, score: Tensor, value: Tensor, initial: State | None = None
 ) -> State:
     """`softmax_scan` in torch operations, by the monoid that merges averages: for any device."""
-    return _associative(*_checked(decay, score, value, initial))
+    return rounded_once(_associative, *_checked(decay, score, value, initial))
 
 
 def _associative(
@@ -141,9 +147,14 @@ def _checked(
     """The arguments, with the two parts of the initial state, 0 and -inf if it was None.
 
     Raises:
+        TypeError: one is no tensor, or `initial` no pair of them.
         ValueError: a shape is not as in `softmax_scan`, T is 0, dtypes or devices differ, or the
             dtype is complex.
     """
+    are_numbers(decay=decay, score=score, value=value)
+    if not (initial is None or (isinstance(initial, tuple | list) and len(initial) == 2)):
+        wanted = "None or a pair of tensors, average and log_norm"
+        raise TypeError(f"initial must be {wanted}, got a {type(initial).__name__}")
     if decay.ndim != 3 or decay.shape != score.shape or decay.shape[1] == 0:
         shapes = f"decay {tuple(decay.shape)} and score {tuple(score.shape)}"
         raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
@@ -155,6 +166,7 @@ def _checked(
     if initial is None:
         initial = value.new_zeros(B, N, V), score.new_full((B, N), -math.inf)
     average, log_norm = initial
+    are_numbers(**{"average of initial": average, "log_norm of initial": log_norm})
     if average.shape != (B, N, V) or log_norm.shape != (B, N):
         shapes = f"average {tuple(average.shape)} and log_norm {tuple(log_norm.shape)}"
         raise ValueError(f"initial must be ({B}, {N}, {V}) and ({B}, {N}), got {shapes}")

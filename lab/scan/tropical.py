@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import checked
+from lab.scan.arguments import checked, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import tropical as cpu
 from lab.scan.linear import reversed_scan
@@ -32,6 +32,7 @@ def tropical_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> tuple[
             those that are nearly equal, and then the three forms may differ.
 
     Raises:
+        TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, dtypes or devices differ, or one is complex.
 
     Cost: forwards two arrays are read and h and winner are written, backwards three are read and
@@ -39,19 +40,22 @@ def tropical_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> tuple[
     step t won, otherwise 1, g[t] = grad[t] + p[t+1] g[t+1], grad_a = p g, grad_b = (1 - p) g. The
     winner has none. NaN stays NaN, and a state that meets +inf is +inf. Where there is no kernel,
     as `tropical_scan_associative`.
+    Precision: as `linear_scan`; ties are those of states as they are stored.
     Source: Baccelli et al. 1992, Synchronization and linearity, chapter 3 (max-plus algebra).
     """
-    inputs = checked(a, b, initial, empty=-math.inf)
-    real("a", inputs[0])
-    return _fused(*inputs) if _fused.runs_on(*inputs) else tropical_scan_associative(*inputs)
+    return rounded_once(_compute, *_checked(a, b, initial))
+
+
+def _compute(a: Tensor, b: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    inputs = a, b, initial
+    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
 def tropical_scan_sequential(
     a: Tensor, b: Tensor, initial: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The definition of `tropical_scan`, step by step: what every other form must equal."""
-    a, b, h = checked(a, b, initial, empty=-math.inf)
-    real("a", a)
+    a, b, h = _checked(a, b, initial)
     winner = torch.full_like(h, -1, dtype=torch.int64)
     states, winners = [], []
     for t in range(a.shape[1]):
@@ -65,8 +69,10 @@ def tropical_scan_associative(
     a: Tensor, b: Tensor, initial: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """`tropical_scan` in torch operations, by the monoid of shifts and maxima: for any device."""
-    a, b, initial = checked(a, b, initial, empty=-math.inf)
-    real("a", a)
+    return rounded_once(_associative, *_checked(a, b, initial))
+
+
+def _associative(a: Tensor, b: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
     step = torch.arange(b.shape[1], device=b.device)[None, :, None].expand(b.shape)
     # Fold `initial` into step 0, so that no monoid has to know of it.
     past = a[:, :1] + initial[:, None]
@@ -74,6 +80,13 @@ def tropical_scan_associative(
     h, winner = (torch.cat(p, dim=1) for p in ([first, b[:, 1:]], [winner, step[:, 1:]]))
     _, h, winner = associative_scan(_compose, (a, h, winner))
     return h, winner
+
+
+def _checked(a: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The one check of everything that comes in; the initial state is -inf if it was None."""
+    a, b, initial = checked(a, b, initial, empty=-math.inf)
+    real("a", a)
+    return a, b, initial
 
 
 def _compose(earlier: Elements, later: Elements) -> Elements:

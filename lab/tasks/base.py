@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lab.arguments import refuse, whole
+
 
 class Batch(NamedTuple):
     """Examples of one length.
@@ -40,6 +42,29 @@ class Task(Protocol):
         """How many different inputs there are, or inf."""
 
 
+def check_request(task: object, batch: int, length: int, generator: torch.Generator) -> None:
+    """Stop unless `sample` of a task is asked for what can be drawn.
+
+    Raises:
+        ValueError: batch is no whole number of at least 0, or length none of at least 1, or there
+            is no generator.
+    """
+    where = f"{type(task).__name__}.sample"
+    whole(where, "batch", batch, least=0)
+    whole(where, "length", length, least=1)
+    if not isinstance(generator, torch.Generator):
+        refuse(where, "generator", generator, "a torch.Generator, such as lab.seeding.stream gives")
+
+
+def check_length(task: object, length: int) -> None:
+    """Stop unless a length is a whole number of at least 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    whole(type(task).__name__, "length", length, least=1)
+
+
 def masked_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     """[]: mean cross-entropy over the scored steps, of logits ["B T classes"]."""
     losses = functional.cross_entropy(
@@ -59,15 +84,20 @@ class Stored:
         size: how many examples.
         length: their length; `sample` accepts no other.
         generator: the stream of the one draw.
+
+    Raises:
+        ValueError: the size or the length is no whole number of at least 1.
     """
 
     def __init__(self, task: Task, size: int, length: int, generator: torch.Generator) -> None:
-        self.task, self.size, self.length = task, size, length
+        self.size = whole("Stored", "size", size, least=1)
+        self.task, self.length = task, whole("Stored", "length", length, least=1)
         self.examples = task.sample(size, length, generator)
         self.loss, self.chance, self.floor = task.loss, task.chance, task.floor
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """`batch` of the stored examples."""
+        check_request(self, batch, length, generator)
         if length != self.length:
             raise ValueError(f"the stored examples have {self.length} steps, not {length}")
         chosen = torch.randint(self.size, (batch,), generator=generator)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from lab.tasks.base import Batch, Task
+from lab.arguments import whole
+from lab.tasks.base import Batch, Task, check_request
 
 
 class ByLength:
@@ -16,13 +17,13 @@ class ByLength:
             vocabulary is that of all.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or a length is no whole number of at least 1.
     """
 
     def __init__(self, tasks: Mapping[int, Task]) -> None:
         if not tasks:
             raise ValueError("there are no tasks: give at least one length")
-        self.tasks = dict(tasks)
+        self.tasks = {whole("ByLength", "a length", n, least=1): t for n, t in tasks.items()}
         self.vocabulary = max(getattr(task, "vocabulary", 0) for task in self.tasks.values())
         self.classes = max(getattr(task, "classes", 0) for task in self.tasks.values())
 
@@ -32,12 +33,14 @@ class ByLength:
         Raises:
             ValueError: there is none.
         """
+        length = whole("ByLength", "length", length)
         if length not in self.tasks:
             raise ValueError(f"there is no task of {length} steps, only of {sorted(self.tasks)}")
         return self.tasks[length]
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """`batch` examples of the task of that length."""
+        check_request(self, batch, length, generator)
         return self.at(length).sample(batch, length, generator)
 
     def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:

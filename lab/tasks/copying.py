@@ -113,7 +113,7 @@ class IndexedCopying(Retrieval):
         Raises:
             ValueError: the layout takes more steps than `length`.
         """
-        self._check_length(length)
+        self._check_request(batch, length, generator)
         content = torch.randint(self.symbols, (batch, self.content), generator=generator)
         content += self.first_symbol
         asked = distinct(batch, self.content, self.queries, generator)
@@ -210,7 +210,7 @@ class SelectiveCopying(Retrieval):
         Raises:
             ValueError: `length` is too small.
         """
-        self._check_length(length)
+        self._check_request(batch, length, generator)
         content = 1 + torch.randint(self.symbols, (batch, self.content), generator=generator)
         noisy = length - self.content
         inputs = torch.randint(self.noise, (batch, length), generator=generator)

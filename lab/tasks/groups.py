@@ -12,6 +12,8 @@ from itertools import combinations, permutations, product
 import torch
 from torch import Tensor
 
+from lab.arguments import whole
+
 Permutation = tuple[int, ...]
 LARGEST = 5040  # elements, those of S7: the table has the square of it
 
@@ -259,7 +261,7 @@ def _check(chosen: Sequence[Permutation]) -> None:
 
 
 def _at_least(least: int, n: int, family: str) -> None:
-    if n < least:
+    if whole("lab.tasks.groups", "n", n) < least:
         raise ValueError(f"{family}_n needs n >= {least}, got {n}")
 
 

@@ -6,15 +6,15 @@ Both draw y(t) = A exp(-zeta omega t) sin(omega sqrt(1 - zeta^2) t + phi), t = 0
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-from scipy.special import exp1
 from torch import Tensor
 from torch.nn import functional
 
+from lab.arguments import finite, one_of, refuse, whole
 from lab.linalg import oscillator_eigenvalues
-from lab.tasks.base import Batch
+from lab.tasks.base import Batch, check_length, check_request
 
 OMEGA = (0.01, 0.1)  # rad/s
 ZETA = (0.2, 0.8)  # damping ratio
@@ -69,14 +69,22 @@ class AnonymousOscillations(_MeanSquare):
         dt: seconds per step, 0.01 as first posed.
         kind: "damped" as first posed; "undamped" has zeta = 0; "decay" is A exp(-zeta omega t),
             without the sine.
+
+    Raises:
+        ValueError: dt is not above 0, or there is no such kind.
     """
 
     dt: float = 0.01
     kind: Kind = "damped"
     dtype: torch.dtype = torch.float32
 
+    def __post_init__(self) -> None:
+        finite(type(self).__name__, "dt", self.dt, above=0)
+        one_of(type(self).__name__, "kind", self.kind, get_args(Kind))
+
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Inputs ["B 1 1"], all one; targets ["B T 1"]; every step scored."""
+        check_request(self, batch, length, generator)
         omega = uniform(OMEGA, batch, generator, self.dtype)
         zeta = uniform(ZETA, batch, generator, self.dtype)
         amplitude = uniform(AMPLITUDE, batch, generator, self.dtype)
@@ -97,6 +105,7 @@ class AnonymousOscillations(_MeanSquare):
         E[sin^2(. + phi)] = 1/2 for a uniform phase, so E[y_t^2] = E[A^2] / 2 * E[exp(-2 zeta omega
         t)]; a decay has no phase to average.
         """
+        check_length(self, length)
         decay = torch.ones(length, dtype=torch.float64)
         if self.kind != "undamped":
             decay = mean_decay(2 * self.dt * torch.arange(length, dtype=torch.float64))
@@ -104,6 +113,7 @@ class AnonymousOscillations(_MeanSquare):
 
     def best_prediction(self, length: int) -> Tensor:
         """Float64["length"]: E[y_t], all that the input allows to predict."""
+        check_length(self, length)
         if self.kind != "decay":
             return torch.zeros(length, dtype=torch.float64)
         return MEAN_AMPLITUDE * mean_decay(self.dt * torch.arange(length, dtype=torch.float64))
@@ -136,11 +146,20 @@ class KnownOscillators(_MeanSquare):
     Args:
         omega, zeta: Float["K"], rad/s and 1.
         dt: seconds per step; at 1, phases turn by 1 to 13 rad in 128 steps.
+
+    Raises:
+        ValueError: omega and zeta do not share one shape (K,) with K > 0, or dt is not above 0.
     """
 
     omega: Tensor
     zeta: Tensor
     dt: float = 1.0
+
+    def __post_init__(self) -> None:
+        shapes = tuple(self.omega.shape), tuple(self.zeta.shape)
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1 or not len(self.omega):
+            refuse(type(self).__name__, "the shape of omega and zeta", shapes, "one (K,), K > 0")
+        finite(type(self).__name__, "dt", self.dt, above=0)
 
     @classmethod
     def draw(
@@ -151,6 +170,7 @@ class KnownOscillators(_MeanSquare):
         dtype: torch.dtype = torch.float64,
     ) -> "KnownOscillators":
         """K oscillators from the ranges of the first task."""
+        whole("KnownOscillators.draw", "systems", systems, least=1)
         omega = uniform(OMEGA, systems, generator, dtype)
         return cls(omega, uniform(ZETA, systems, generator, dtype), dt)
 
@@ -161,6 +181,7 @@ class KnownOscillators(_MeanSquare):
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Inputs ["B 1 2K"], the one step that is not silent; targets ["B T 1"]; all scored."""
+        check_request(self, batch, length, generator)
         dtype, K = self.omega.dtype, self.systems
         system = torch.randint(K, (batch,), generator=generator)
         amplitude = uniform(AMPLITUDE, batch, generator, dtype)
@@ -175,6 +196,7 @@ class KnownOscillators(_MeanSquare):
 
     def response(self, length: int) -> Tensor:
         """Float["length 1 2K"]: the kernel that solves the task, a sine and a cosine per system."""
+        check_length(self, length)
         ones, zeros = torch.ones_like(self.omega), torch.zeros_like(self.omega)
         sines = oscillation(self.omega, self.zeta, ones, zeros, self.dt, length)
         cosines = oscillation(self.omega, self.zeta, ones, zeros + math.pi / 2, self.dt, length)
@@ -182,6 +204,7 @@ class KnownOscillators(_MeanSquare):
 
     def chance(self, length: int) -> float:
         """The loss of predicting zero: the mean of A^2 / 2 exp(-2 zeta omega t)."""
+        check_length(self, length)
         time = self.dt * torch.arange(length, dtype=torch.float64)
         decay = torch.exp(-2 * (self.zeta * self.omega).double()[:, None] * time)
         return MEAN_SQUARE_AMPLITUDE / 2 * decay.mean().item()
@@ -209,6 +232,9 @@ def mean_decay(time: Tensor) -> Tensor:
     Returns:
         Float64["..."].
     """
+    # Imported here: models train without it.
+    from scipy.special import exp1
+
     (a, b), (c, d) = OMEGA, ZETA
     safe = torch.where(time > 0, time, torch.ones_like(time))
 

@@ -155,7 +155,7 @@ class Recall(Retrieval):
         Raises:
             ValueError: the layout takes more steps than `length`.
         """
-        self._check_length(length)
+        self._check_request(batch, length, generator)
         bare = self._bare(batch, generator)
         if length == self.length:
             return bare
@@ -289,7 +289,7 @@ class ZoologyRecall(Retrieval):
     random_filler: bool = True
 
     def __post_init__(self) -> None:
-        at_least(1, pairs=self.pairs)
+        at_least(1, vocabulary=self.vocabulary, pairs=self.pairs)
         keys = max(0, self.first_value - 1)
         at_most(keys, f"keys in a vocabulary of {self.vocabulary}", pairs=self.pairs)
         if not self.power > 0:
@@ -326,7 +326,7 @@ class ZoologyRecall(Retrieval):
         Raises:
             ValueError: `length` is odd, or too small for the queries.
         """
-        self._check_length(length)
+        self._check_request(batch, length, generator)
         keys = 1 + distinct(batch, self.first_value - 1, self.pairs, generator)
         values = self.first_value + distinct(batch, self.answers, self.pairs, generator)
         asked = 2 * (self.pairs + self._gaps(batch, length, generator))

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lab.tasks.base import Batch, masked_cross_entropy
+from lab.arguments import whole
+from lab.tasks.base import Batch, check_length, check_request, masked_cross_entropy
 from lab.tasks.groups import Group
 
 Side = Literal["right", "left"]
@@ -97,8 +98,9 @@ class WordProblem:
 
     def words(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
         """Int64["B length"]: uniform tokens, none of them the start token."""
-        if length < 1:
+        if whole("WordProblem", "length", length) < 1:
             raise ValueError(f"a word needs at least one token, got a length of {length}")
+        check_request(self, batch, length, generator)
         return torch.randint(self.size, (batch, length), generator=generator)
 
     def examples(self, words: Tensor, lengths: Tensor) -> Batch:
@@ -137,6 +139,7 @@ class WordProblem:
 
     def distribution(self, length: int) -> Tensor:
         """Float64["T n"]: the probability of every element after every step, exact to rounding."""
+        check_length(self, length)
         steps = self.transitions[:, : self.size].flatten()
         now = torch.zeros(self.classes, dtype=torch.float64)
         now[0] = 1.0
@@ -189,6 +192,7 @@ class WordProblem:
 
         Cost: k n times the number of count vectors, binomial(t + k - 1, k - 1), summed over t.
         """
+        check_length(self, length)
         vectors = math.comb(length + self.size - 1, self.size - 1)
         if vectors > MOST_COUNTS:
             counted = f"{self.size} tokens over {length} steps have {vectors:,} count vectors"
@@ -213,6 +217,7 @@ class WordProblem:
 
     def distinct_inputs(self, length: int) -> float:
         """k^length, how many words there are; inf beyond the range of a float."""
+        check_length(self, length)
         try:
             return float(self.size) ** length
         except OverflowError:
@@ -224,6 +229,7 @@ class WordProblem:
         1 - (1 - k^-length)^draws: each draw misses a given word independently.
         """
         words = self.distinct_inputs(length)
+        whole("WordProblem.lookup_ceiling", "draws", draws, least=0)
         if words == 1:
             return float(draws > 0)
         return -math.expm1(draws * math.log1p(-1 / words))
@@ -241,10 +247,16 @@ class MixedLengths:
     Args:
         task: the word problem.
         shortest: tokens of the shortest word.
+
+    Raises:
+        ValueError: the shortest is no whole number.
     """
 
     task: WordProblem
     shortest: int
+
+    def __post_init__(self) -> None:
+        whole("MixedLengths", "shortest", self.shortest)
 
     @property
     def vocabulary(self) -> int:
@@ -264,6 +276,7 @@ class MixedLengths:
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Inputs, targets and mask of the steps that the longest word takes, ["B T"] each."""
         self._check(length)
+        check_request(self, batch, length, generator)
         words = self.task.words(batch, length, generator)
         lengths = torch.randint(self.shortest, length + 1, (batch,), generator=generator)
         ended = torch.arange(length) >= lengths[:, None]
@@ -291,7 +304,7 @@ class MixedLengths:
         return self.task.distinct_inputs(length)
 
     def _check(self, length: int) -> None:
-        if not 1 <= self.shortest <= length:
+        if not 1 <= self.shortest <= whole("MixedLengths", "length", length):
             raise ValueError(f"lengths from {self.shortest} to {length}: 1 <= shortest <= longest")
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch._higher_order_ops.associative_scan import associative_scan
+
+from lab.scan.torch_private import torch_associative_scan
 
 Elements = tuple[Tensor, ...]
 
 
 def prefixes(combine: Callable[[Elements, Elements], Elements], *elements: Tensor) -> Elements:
     """All prefixes over time, axis 1, in the form that torch runs on any device."""
-    scanned: Any = associative_scan(combine, elements, dim=1, combine_mode="generic")
+    scanned: Any = torch_associative_scan()(combine, elements, dim=1, combine_mode="generic")
     return tuple(scanned)

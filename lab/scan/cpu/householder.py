@@ -7,6 +7,7 @@ a sequence is never cut; it stays in the cache.
 import numpy as np
 from torch import Tensor
 
+from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import reduction, run
 
 
@@ -34,11 +35,11 @@ def backward(
 @reduction
 def _forward(first, last, beta, k, b, initial, h):  # type: ignore[no-untyped-def]
     B, T, R, N = k.shape
+    x = accumulators(N, h)
     for s in range(first, last):
+        x[:] = initial[s]
         for t in range(T):
-            before = h[s, t - 1] if t > 0 else initial[s]
-            drive, x = b[s, t], h[s, t]
-            x[:] = before
+            drive, row = b[s, t], h[s, t]
             for r in range(R):
                 direction = k[s, t, r]
                 along = x.dtype.type(0)
@@ -49,6 +50,8 @@ def _forward(first, last, beta, k, b, initial, h):  # type: ignore[no-untyped-de
                     x[n] -= along * direction[n]
             for n in range(N):
                 x[n] += drive[n]
+            for n in range(N):
+                row[n] = x[n]
 
 
 @reduction
@@ -58,9 +61,9 @@ def _backward(  # type: ignore[no-untyped-def]
     B, T, R, N = k.shape
     # The state before each reflection of one step, and how far it lies along k.
     states, along = np.empty((R + 1, N), h.dtype), np.empty(R, h.dtype)
+    # What later steps send back to the state of this one.
+    carry = accumulators(N, h)
     for s in range(first, last):
-        # What later steps send back to the state of this one.
-        carry = gi[s]
         carry[:] = 0
         for back in range(1, T + 1):
             t = T - back
@@ -81,7 +84,7 @@ def _backward(  # type: ignore[no-untyped-def]
             for back_r in range(1, R + 1):
                 r = R - back_r
                 direction, x, to_direction = k[s, t, r], states[r], gk[s, t, r]
-                dot = x.dtype.type(0)
+                dot = carry.dtype.type(0)
                 for n in range(N):
                     dot += np.conj(direction[n]) * carry[n]
                 gain = beta[s, t, r]
@@ -92,3 +95,4 @@ def _backward(  # type: ignore[no-untyped-def]
                     u = carry[n]
                     to_direction[n] = of_carry * u + of_state * x[n]
                     carry[n] = u - back_along * direction[n]
+        gi[s] = carry

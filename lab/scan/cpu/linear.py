@@ -7,6 +7,7 @@ over a row are those that LLVM turns into SIMD instructions; few columns are tak
 import numpy as np
 from torch import Tensor
 
+from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import as_array, column_width, kernel, run
 
 FEW = 8  # columns, below which a row is too short for SIMD
@@ -41,12 +42,13 @@ def _in_pieces(*tensors: Tensor) -> tuple[list[np.ndarray], int]:
 @kernel
 def _forward(first, last, a, b, initial, h):  # type: ignore[no-untyped-def]
     B, T, pieces, width = h.shape
-    state = np.empty(width, h.dtype)
+    state = accumulators(width, h)
     for item in range(first, last):
         batch, piece = item // pieces, item % pieces
         if width < FEW:
             for n in range(width):
-                x = initial[batch, piece, n]
+                state[n] = initial[batch, piece, n]
+                x = state[n]
                 for t in range(T):
                     x = a[batch, t, piece, n] * x + b[batch, t, piece, n]
                     h[batch, t, piece, n] = x
@@ -65,12 +67,13 @@ def _backward(first, last, grad, a, h, initial, ga, gb, gi):  # type: ignore[no-
     B, T, pieces, width = h.shape
     block = max(1, BLOCK // (width * h.itemsize))
     # What later steps send back to the state of this one.
-    carry = np.empty(width, h.dtype)
+    carry = accumulators(width, h)
     for item in range(first, last):
         batch, piece = item // pieces, item % pieces
         if width < FEW:
             for n in range(width):
-                x = grad[batch, T - 1, piece, n]
+                carry[n] = grad[batch, T - 1, piece, n]
+                x = carry[n]
                 for back in range(1, T):
                     t = T - back
                     gb[batch, t, piece, n] = x

@@ -7,7 +7,8 @@ over the arrays. Here the arithmetic takes as long as the memory does.
 import numpy as np
 from torch import Tensor
 
-from lab.scan.cpu.exponential import log_add, shares
+from lab.scan.cpu.exponential import log_step, select, shares
+from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import column_width, kernel, run
 
 BLOCK = 1 << 15  # bytes of one array that go up and down in time together
@@ -36,19 +37,20 @@ def backward(
 def _forward(first, last, width, a, b, initial, h):  # type: ignore[no-untyped-def]
     B, T, N = h.shape
     pieces = (N + width - 1) // width
-    state = np.empty(width, h.dtype)
+    state, rest = np.empty(width, h.dtype), np.empty(width, h.dtype)
     for item in range(first, last):
         batch, low = item // pieces, item % pieces * width
         high = min(N, low + width)
         size = high - low
         state[:size] = initial[batch, low:high]
+        rest[:size] = 0
         for t in range(T):
             decay, arriving = a[batch, t, low:high], b[batch, t, low:high]
             row = h[batch, t, low:high]
             for n in range(size):
-                x = log_add(decay[n] + state[n], arriving[n])
-                state[n] = x
-                row[n] = x
+                state[n], rest[n] = log_step(decay[n], state[n], rest[n], arriving[n])
+            for n in range(size):
+                row[n] = state[n]
 
 
 @kernel
@@ -57,7 +59,8 @@ def _backward(first, last, width, grad, a, b, h, initial, ga, gb, gi):  # type: 
     pieces = (N + width - 1) // width
     block = max(1, BLOCK // (min(width, N) * h.itemsize))
     # What later steps send back to the state of this one.
-    carry = np.empty(width, h.dtype)
+    carry = accumulators(width, h)
+    one, zero = carry.dtype.type(1), carry.dtype.type(0)
     for item in range(first, last):
         batch, low = item // pieces, item % pieces * width
         high = min(N, low + width)
@@ -79,8 +82,13 @@ def _backward(first, last, width, grad, a, b, h, initial, ga, gb, gi):  # type: 
                 arriving = grad[batch, t, low:high]
                 to_past, to_step = ga[batch, t, low:high], gb[batch, t, low:high]
                 for n in range(size):
-                    x = arriving[n] + carry[n]
-                    to_step[n] *= x
-                    carry[n] = to_past[n] * x
-                    to_past[n] = carry[n]
+                    share, keep = one * to_step[n], one * to_past[n]
+                    # Through the same infinity twice nothing goes back, not even a NaN.
+                    x = select(share + keep == zero, zero, arriving[n] + carry[n])
+                    # Of two that sum to one the smaller share has all its digits.
+                    keep = select(keep > share, one - share, keep)
+                    to_step[n] = share * x
+                    x *= keep
+                    carry[n] = x
+                    to_past[n] = x
         gi[batch, low:high] = carry[:size]

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from lab.scan.arguments import full_precision
+from lab.scan.cpu.precision import DOUBLES, accumulators
 from lab.scan.cpu.threads import kernel, reduction, run
 
+TERMS = 256  # outer products that are added up in the type of the tensors
 TOGETHER = 4  # sequences that go through time together, where they share their matrices
 
 
@@ -75,17 +77,24 @@ def _forward(first, last, groups, pieces, A, b, initial, h):  # type: ignore[no-
         group, piece = item // pieces, item % pieces
         sequences = range(B * group // groups, B * (group + 1) // groups)
         blocks = range(K * piece // pieces, K * (piece + 1) // pieces)
+        # The states before and after a step take turns.
+        states = accumulators((2, len(sequences), len(blocks), M), h)
+        for s in sequences:
+            for k in blocks:
+                states[1, s - sequences.start, k - blocks.start] = initial[s, k]
         for t in range(T):
             for k in blocks:
                 for s in sequences:
                     matrix, drive = A[s if A.shape[0] > 1 else 0, t, k], b[s, t, k]
-                    before = h[s, t - 1, k] if t > 0 else initial[s, k]
-                    row = h[s, t, k]
+                    before = states[1 - t % 2, s - sequences.start, k - blocks.start]
+                    state, row = states[t % 2, s - sequences.start, k - blocks.start], h[s, t, k]
                     for i in range(M):
                         gain = matrix[i]
-                        x = drive[i]
+                        x = before.dtype.type(0)
                         for j in range(M):
                             x += gain[j] * before[j]
+                        x += drive[i]
+                        state[i] = x
                         row[i] = x
 
 
@@ -98,20 +107,23 @@ def _backward(  # type: ignore[no-untyped-def]
         group, piece = item // pieces, item % pieces
         sequences = range(B * group // groups, B * (group + 1) // groups)
         blocks = range(K * piece // pieces, K * (piece + 1) // pieces)
-        for s in sequences:
-            for k in blocks:
-                gi[s, k] = 0
-        # gi holds what later steps send back to the state of this one.
+        # What later steps send back to the state of this one.
+        carries = accumulators((len(sequences), len(blocks), M), h)
+        carries[:] = 0
+        g = accumulators(M, h)
         for back in range(1, T + 1):
             t = T - back
             for k in blocks:
                 for s in sequences:
                     matrix = A[s if A.shape[0] > 1 else 0, t, k]
-                    arriving, g, carry = grad[s, t, k], gb[s, t, k], gi[s, k]
+                    arriving, to_drive = grad[s, t, k], gb[s, t, k]
+                    carry = carries[s - sequences.start, k - blocks.start]
                     before = h[s, t - 1, k] if t > 0 else initial[s, k]
                     for i in range(M):
                         g[i] = arriving[i] + carry[i]
                         carry[i] = 0
+                    for i in range(M):
+                        to_drive[i] = g[i]
                     # Four rows at a time, so that `carry` makes fewer ways to the cache and back.
                     for quarter in range(M // 4):
                         i = 4 * quarter
@@ -130,9 +142,12 @@ def _backward(  # type: ignore[no-untyped-def]
                             carry[j] += np.conj(gain[j]) * x
                     if not shared:
                         for i in range(M):
-                            x, to_gain = g[i], gA[s, t, k, i]
+                            x, to_gain = to_drive[i], gA[s, t, k, i]
                             for j in range(M):
                                 to_gain[j] = x * np.conj(before[j])
+        for s in sequences:
+            for k in blocks:
+                gi[s, k] = carries[s - sequences.start, k - blocks.start]
 
 
 def _with_one_matrix(W: Tensor, b: Tensor, initial: Tensor, h: Tensor, *, backwards: bool) -> None:
@@ -146,35 +161,39 @@ def _with_one_matrix(W: Tensor, b: Tensor, initial: Tensor, h: Tensor, *, backwa
     B, T, K, M = b.shape
     groups, _ = _work(W, b)
     work = b.numel() * M
-    run(_constant, groups * K, groups, backwards, W.contiguous(), b, initial, h, work=work)
+    W = W.to(DOUBLES[W.dtype]).contiguous()
+    run(_constant, groups * K, groups, backwards, W, b, initial, h, work=work)
 
 
 @kernel
 def _constant(first, last, groups, backwards, W, b, initial, h):  # type: ignore[no-untyped-def]
     B, T, K, M = b.shape
+    states = accumulators((2, M), h)
     for item in range(first, last):
         group, k = item // K, item % K
         start, stop = B * group // groups, B * (group + 1) // groups
         for s in range(start, stop):
             matrix = W[s if W.shape[0] > 1 else 0, k]
+            states[1] = initial[s, k]
             for step in range(T):
                 t = T - 1 - step if backwards else step
-                past = t + 1 if backwards else t - 1
-                before = h[s, past, k] if step > 0 else initial[s, k]
+                before, state = states[1 - step % 2], states[step % 2]
                 row, drive = h[s, t, k], b[s, t, k]
                 for i in range(M):
-                    row[i] = drive[i]
-                # Four rows at a time, so that `row` makes fewer ways to the cache and back.
+                    state[i] = drive[i]
+                # Four rows at a time, so that `state` makes fewer ways to the cache.
                 for quarter in range(M // 4):
                     j = 4 * quarter
                     x0, x1, x2, x3 = before[j], before[j + 1], before[j + 2], before[j + 3]
                     w0, w1, w2, w3 = matrix[j], matrix[j + 1], matrix[j + 2], matrix[j + 3]
                     for i in range(M):
-                        row[i] += (w0[i] * x0 + w1[i] * x1) + (w2[i] * x2 + w3[i] * x3)
+                        state[i] += (w0[i] * x0 + w1[i] * x1) + (w2[i] * x2 + w3[i] * x3)
                 for j in range(M // 4 * 4, M):
                     x, gain = before[j], matrix[j]
                     for i in range(M):
-                        row[i] += gain[i] * x
+                        state[i] += gain[i] * x
+                for i in range(M):
+                    row[i] = state[i]
 
 
 def _outer_products(g: Tensor, h: Tensor, initial: Tensor, gA: Tensor) -> None:
@@ -189,7 +208,7 @@ def _outer_products(g: Tensor, h: Tensor, initial: Tensor, gA: Tensor) -> None:
         g, h, initial = (torch.view_as_real(tensor).flatten(-2) for tensor in (g, h, initial))
     B, T, K, M = g.shape
     groups = B if gA.shape[0] == B else min(B, torch.get_num_threads())
-    sums = g.new_zeros(groups, K, M, M)
+    sums = g.new_zeros(groups, K, M, M, dtype=DOUBLES[g.dtype])
     run(_outer, groups * K, g, h, initial, sums, work=g.numel() * M)
     if is_complex:
         # Of (x, y) (u, v)^T keep what makes (x + iy) (u - iv).
@@ -206,25 +225,39 @@ def _outer(first, last, g, h, initial, sums):  # type: ignore[no-untyped-def]
     groups = len(sums)
     for item in range(first, last):
         group, k = item // K, item % K
-        total = sums[group, k]
+        total = np.zeros((M, M), g.dtype)
         for s in range(B * group // groups, B * (group + 1) // groups):
             before = initial[s, k]
             for i in range(M):
                 x, row = g[s, 0, k, i], total[i]
                 for j in range(M):
                     row[j] += x * before[j]
-            # Four steps at a time, so that `row` makes fewer ways to the cache and back.
-            for quarter in range((T - 1) // 4):
-                t = 4 * quarter
-                h0, h1, h2, h3 = h[s, t, k], h[s, t + 1, k], h[s, t + 2, k], h[s, t + 3, k]
-                g0, g1, g2, g3 = g[s, t + 1, k], g[s, t + 2, k], g[s, t + 3, k], g[s, t + 4, k]
-                for i in range(M):
-                    x0, x1, x2, x3, row = g0[i], g1[i], g2[i], g3[i], total[i]
-                    for j in range(M):
-                        row[j] += (x0 * h0[j] + x1 * h1[j]) + (x2 * h2[j] + x3 * h3[j])
-            for t in range(1 + (T - 1) // 4 * 4, T):
-                before = h[s, t - 1, k]
-                for i in range(M):
-                    x, row = g[s, t, k, i], total[i]
-                    for j in range(M):
-                        row[j] += x * before[j]
+            for start in range(0, T - 1, TERMS):
+                steps = min(TERMS, T - 1 - start)
+                # Four steps at a time, so that `row` makes fewer ways to the cache and back.
+                for quarter in range(steps // 4):
+                    t = start + 4 * quarter
+                    h0, h1, h2, h3 = h[s, t, k], h[s, t + 1, k], h[s, t + 2, k], h[s, t + 3, k]
+                    g0, g1 = g[s, t + 1, k], g[s, t + 2, k]
+                    g2, g3 = g[s, t + 3, k], g[s, t + 4, k]
+                    for i in range(M):
+                        x0, x1, x2, x3, row = g0[i], g1[i], g2[i], g3[i], total[i]
+                        for j in range(M):
+                            row[j] += (x0 * h0[j] + x1 * h1[j]) + (x2 * h2[j] + x3 * h3[j])
+                for t in range(start + 1 + steps // 4 * 4, start + 1 + steps):
+                    before = h[s, t - 1, k]
+                    for i in range(M):
+                        x, row = g[s, t, k, i], total[i]
+                        for j in range(M):
+                            row[j] += x * before[j]
+                _move(total, sums[group, k])
+            _move(total, sums[group, k])
+
+
+@kernel
+def _move(total, sums):  # type: ignore[no-untyped-def]
+    """Add to sums, in double precision, what few terms have added up to, and begin anew."""
+    for i in range(total.shape[0]):
+        for j in range(total.shape[1]):
+            sums[i, j] += total[i, j]
+            total[i, j] = 0

@@ -2,57 +2,80 @@
 
 A large array that is freed goes back to the system, which clears its pages and hands them out anew,
 one trap for each, when the next array of the same size touches them: that takes longer than a scan.
-Here such blocks are kept for the next result of their size. They come from NumPy, which asks Linux
-for pages of 2 MiB, so that even the first touch is cheap.
+Here such blocks are kept for the next result of their size. For large ones Linux is asked for pages
+of 2 MiB, so that even the first touch is cheap.
+
+Nothing happens when a tensor ends: a destructor in Python would swallow a Ctrl-C that arrives while
+it runs. Instead the books hold every block, and the counts of torch and Python say who else does.
+Each change of the books is a single step, so that an interrupt or another thread may come between
+any two: at worst a block drops out of the books, and goes back to the system with the last tensor
+that shows it.
 """
 
-from collections import OrderedDict
-from threading import Lock
+import ctypes
+import sys
+from itertools import chain
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from lab.scan.torch_private import storage_users
+
 # Below, the C library keeps what it has touched.
 WORTH_KEEPING = 1 << 19  # bytes
-CAPACITY = 512 << 20  # bytes of blocks that wait to be used, at most; the longest waiting go first
-PAGE = 4096  # bytes; blocks of sizes that differ by less are interchangeable
-ALIGNMENT = 64  # bytes, a cache line
+CAPACITY = 512 << 20  # bytes of blocks in the books, at most; those used longest ago go first
+# Blocks of one size that are looked at, from those used last and from those used longest ago: what
+# backward frees is among the former, what the step before has left is among the latter.
+LOOKS = 32
+HUGE = 4 << 20  # bytes from which pages of 2 MiB are asked for, with Linux's number for that
+MADV_HUGEPAGE = 14
+PAGE = 4096  # bytes
 
 
-class _Lease(np.ndarray):
-    """The part of a block that one tensor shows, and all tensors that share its memory.
+class _Block(NamedTuple):
+    """Memory that the books hold, and at most one result with all tensors that share it."""
 
-    Tensors keep the lease, and nobody else does: when it ends, the block is free. Other arrays that
-    NumPy derives from a lease have no block to give back.
-    """
+    storage: torch.UntypedStorage
+    size: int
+    place: int
 
-    block: np.ndarray | None = None
+    def is_idle(self) -> bool:
+        """Whether nobody else holds it, and it is as it was: not resized, shared or NumPy's."""
+        return (
+            _holders(self) == _BOOKS_ALONE
+            and storage_users(self.storage) == 1
+            and self.storage.data_ptr() == self.place
+            and self.storage.nbytes() == self.size
+            and self.storage.resizable()
+        )
 
-    def __del__(self) -> None:
-        if self.block is not None:
-            _give_back(self.block)
+
+def _holders(block: _Block) -> int:
+    """References from Python to the block's storage; some are of this count itself."""
+    return sys.getrefcount(block.storage)
 
 
-# Blocks by identity, the longest waiting first; and who may look at them. Nobody waits for the lock
-# but `release`: after a fork, in a signal handler or while Python collects garbage, it may be held
-# by someone who cannot go on, and memory can always come from the system.
-_idle: OrderedDict[int, np.ndarray] = OrderedDict()
-_lock = Lock()
+_BOOKS_ALONE = _holders(_Block(torch.UntypedStorage(0, device="cpu"), 0, 0))
+
+# Blocks by identity, the one used longest ago first.
+_books: dict[int, _Block] = {}
 
 
 def empty_like(template: Tensor, dtype: torch.dtype) -> Tensor:
     """Contiguous uninitialised memory of the template's shape and device."""
-    nbytes = template.numel() * dtype.itemsize
-    if nbytes < WORTH_KEEPING or not template.is_cpu:
+    size = template.numel() * dtype.itemsize
+    if size < WORTH_KEEPING or not template.is_cpu:
         return torch.empty_like(template, dtype=dtype, memory_format=torch.contiguous_format)
-    block = _take(-(-(nbytes + ALIGNMENT) // PAGE) * PAGE)
-    start = -block.__array_interface__["data"][0] % ALIGNMENT
-    lease = _Lease(nbytes, np.uint8, block, start)
-    lease.block = block
-    # Not a view of the buffer: autograd would treat that differently from a new tensor.
-    storage = torch.frombuffer(lease, dtype=torch.uint8).untyped_storage()
-    return torch.empty(0, dtype=dtype).set_(storage, 0, template.shape, _strides(template.shape))
+    block = _take(size)
+    # Not a view of the block: autograd would treat that differently from a new tensor. The device
+    # is named because torch.set_default_device may say another.
+    result = torch.empty(0, dtype=dtype, device="cpu")
+    result.set_(block.storage, 0, template.shape, _strides(template.shape))
+    # Only now does a tensor show the block, so that nobody else takes it for idle.
+    if size <= CAPACITY:
+        _books[id(block)] = block
+    return result
 
 
 def _strides(shape: torch.Size) -> list[int]:
@@ -61,32 +84,52 @@ def _strides(shape: torch.Size) -> list[int]:
 
 
 def release() -> int:
-    """Return all waiting blocks to the system, and how many bytes that were."""
-    with _lock:
-        freed = sum(block.nbytes for block in _idle.values())
-        _idle.clear()
-    return freed
+    """Return all blocks that no tensor shows to the system, and how many bytes that were."""
+    idle = [key for key, block in list(_books.items()) if block.is_idle()]
+    gone = [block for key in idle if (block := _books.pop(key, None)) is not None]
+    return sum(block.size for block in gone)
 
 
-def _take(size: int) -> np.ndarray:
-    """A block of this many bytes: the one that was used last, whose pages may still be cached."""
-    if _lock.acquire(blocking=False):
-        try:
-            fitting = next((key for key in reversed(_idle) if _idle[key].nbytes == size), None)
-            if fitting is not None:
-                return _idle.pop(fitting)
-        finally:
-            _lock.release()
-    return np.empty(size, np.uint8)
+def _take(size: int) -> _Block:
+    """A block of this many bytes that is in nobody's books: an idle one or a new one."""
+    same = [entry for entry in list(_books.items()) if entry[1].size == size]
+    for key, block in chain(reversed(same[-LOOKS:]), same[:-LOOKS][:LOOKS]):
+        # Two threads may find the same one idle. Only one gets it out of the books, and the other
+        # may have used it and put it back by then.
+        if block.is_idle() and _books.pop(key, None) is not None:
+            if block.is_idle():
+                return block
+            _books[key] = block
+    _make_room(size)
+    return _new(size)
 
 
-def _give_back(block: np.ndarray) -> None:
-    """Keep the block for later; or let the system have it, if somebody is looking just now."""
-    if not _lock.acquire(blocking=False):
-        return
+def _make_room(size: int) -> None:
+    """Let the blocks used longest ago go, until so many bytes more fit in."""
+    kept = list(_books.items())
+    excess = size - CAPACITY + sum(block.size for _, block in kept)
+    for key, block in kept:
+        if excess <= 0:
+            return
+        _books.pop(key, None)
+        excess -= block.size
+
+
+def _new(size: int) -> _Block:
+    storage = torch.UntypedStorage(size, device="cpu")
+    place = storage.data_ptr()
+    if size >= HUGE and _madvise is not None:
+        start = -(-place // PAGE) * PAGE
+        _madvise(ctypes.c_void_p(start), ctypes.c_size_t(place + size - start), MADV_HUGEPAGE)
+    return _Block(storage, size, place)
+
+
+def _advice() -> Any:
+    """The C library's madvise on Linux, None elsewhere."""
     try:
-        _idle[id(block)] = block
-        while sum(waiting.nbytes for waiting in _idle.values()) > CAPACITY:
-            _idle.popitem(last=False)
-    finally:
-        _lock.release()
+        return ctypes.CDLL(None).madvise if sys.platform == "linux" else None
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+_madvise = _advice()

@@ -7,6 +7,7 @@ cache; only the blocks come from memory, once forwards and once backwards.
 import numpy as np
 from torch import Tensor
 
+from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import kernel, reduction, run
 
 
@@ -42,7 +43,7 @@ def _rows(R, before, turned):  # type: ignore[no-untyped-def]
     n = R.shape[0]
     for r in range(n):
         for i in range(n):
-            x = before.dtype.type(0)
+            x = turned.dtype.type(0)
             for j in range(n):
                 x += R[r, i, j] * before[r, j]
             turned[i, r] = x
@@ -51,15 +52,18 @@ def _rows(R, before, turned):  # type: ignore[no-untyped-def]
 @reduction
 def _forward(first, last, L, R, b, initial, h):  # type: ignore[no-untyped-def]
     B, T, n, _ = b.shape
-    turned = np.empty((n, n), h.dtype)
+    state, turned = accumulators((n, n), h), accumulators((n, n), h)
     for s in range(first, last):
+        state[:] = initial[s]
         for t in range(T):
-            _rows(R[s, t], h[s, t - 1] if t > 0 else initial[s], turned)
+            _rows(R[s, t], state, turned)
             for c in range(n):
                 for i in range(n):
-                    x = b[s, t, i, c]
+                    x = turned.dtype.type(0)
                     for j in range(n):
                         x += L[s, t, c, i, j] * turned[c, j]
+                    x += b[s, t, i, c]
+                    state[i, c] = x
                     h[s, t, i, c] = x
 
 
@@ -68,28 +72,35 @@ def _backward(  # type: ignore[no-untyped-def]
     first, last, grad, L, R, h, initial, gL, gR, gb, gi
 ):
     B, T, n, _ = h.shape
-    turned, arrived = np.empty((n, n), h.dtype), np.empty((n, n), h.dtype)
+    turned, arrived = np.empty((n, n), h.dtype), accumulators((n, n), h)
+    carry, total = accumulators((n, n), h), accumulators((n, n), h)
     for s in range(first, last):
-        carry = gi[s]  # what later steps send back to the state of this one
-        carry[:] = 0
+        carry[:] = 0  # what later steps send back to the state of this one
         for back in range(1, T + 1):
             t = T - back
             before = h[s, t - 1] if t > 0 else initial[s]
             for r in range(n):
                 for c in range(n):
-                    gb[s, t, r, c] = grad[s, t, r, c] + carry[r, c]
+                    x = grad[s, t, r, c] + carry[r, c]
+                    total[r, c] = x
+                    gb[s, t, r, c] = x
             _rows(R[s, t], before, turned)
             arrived[:] = 0
             carry[:] = 0
             for c in range(n):
                 for i in range(n):
-                    x, gain, to_gain = gb[s, t, i, c], L[s, t, c, i], gL[s, t, c, i]
+                    x, gain, to_gain = total[i, c], L[s, t, c, i], gL[s, t, c, i]
                     for j in range(n):
                         arrived[c, j] += np.conj(gain[j]) * x
-                        to_gain[j] = x * np.conj(turned[c, j])
+                    y = gb[s, t, i, c]
+                    for j in range(n):
+                        to_gain[j] = y * np.conj(turned[c, j])
             for r in range(n):
                 for i in range(n):
                     x, gain, to_gain = arrived[i, r], R[s, t, r, i], gR[s, t, r, i]
                     for j in range(n):
                         carry[r, j] += np.conj(gain[j]) * x
-                        to_gain[j] = x * np.conj(before[r, j])
+                    y = h.dtype.type(x)
+                    for j in range(n):
+                        to_gain[j] = y * np.conj(before[r, j])
+        gi[s] = carry

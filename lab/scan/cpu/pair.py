@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.scan.cpu.precision import DOUBLES, accumulators
 from lab.scan.cpu.threads import column_width, kernel, run
 
 
@@ -27,7 +28,7 @@ def backward(
     groups = B if A.shape[0] == B else min(B, torch.get_num_threads())
     width = column_width(groups, N, h.itemsize)
     adds = A.shape[:2] != h.shape[:2]
-    sums = gA.new_zeros(groups, *gA.shape[1:]) if adds else gA
+    sums = gA.new_zeros(groups, *gA.shape[1:], dtype=DOUBLES[gA.dtype]) if adds else gA
     arrays = (grad, A, h, initial, sums, gb, gi)
     run(_backward, groups * -(-N // width), groups, width, adds, *arrays, work=4 * h.numel())
     if adds:
@@ -38,27 +39,25 @@ def backward(
 def _forward(first, last, width, A, b, initial, h):  # type: ignore[no-untyped-def]
     B, T, _, N = b.shape
     pieces = (N + width - 1) // width
-    state = np.empty((2, width), h.dtype)
-    x, y = state[0], state[1]
+    # The states before and after a step take turns. A loop writes to one row alone: of more LLVM
+    # would have to make sure that they do not overlap, and gives up SIMD.
+    states = accumulators((2, 2, width), h)
     for item in range(first, last):
         s, low = item // pieces, item % pieces * width
         high = min(N, low + width)
         size = high - low
-        x[:size] = initial[s, 0, low:high]
-        y[:size] = initial[s, 1, low:high]
+        states[1, :, :size] = initial[s, :, low:high]
         for t in range(T):
+            before, after = states[1 - t % 2], states[t % 2]
+            x, y = before[0], before[1]
             gain = A[s if A.shape[0] > 1 else 0, t if A.shape[1] > 1 else 0]
-            a00, a01 = gain[0, 0, low:high], gain[0, 1, low:high]
-            a10, a11 = gain[1, 0, low:high], gain[1, 1, low:high]
-            b0, b1 = b[s, t, 0, low:high], b[s, t, 1, low:high]
-            row0, row1 = h[s, t, 0, low:high], h[s, t, 1, low:high]
-            for n in range(size):
-                x0 = a00[n] * x[n] + a01[n] * y[n] + b0[n]
-                y0 = a10[n] * x[n] + a11[n] * y[n] + b1[n]
-                x[n] = x0
-                y[n] = y0
-                row0[n] = x0
-                row1[n] = y0
+            for i in range(2):
+                of_x, of_y = gain[i, 0, low:high], gain[i, 1, low:high]
+                drive, state, row = b[s, t, i, low:high], after[i], h[s, t, i, low:high]
+                for n in range(size):
+                    state[n] = of_x[n] * x[n] + of_y[n] * y[n] + drive[n]
+                for n in range(size):
+                    row[n] = state[n]
 
 
 @kernel
@@ -68,7 +67,7 @@ def _backward(  # type: ignore[no-untyped-def]
     B, T, _, N = h.shape
     pieces = (N + width - 1) // width
     # What later steps send back to the state of this one.
-    carry = np.empty((2, width), h.dtype)
+    carry = accumulators((2, width), h)
     x, y = carry[0], carry[1]
     for item in range(first, last):
         group, low = item // pieces, item % pieces * width
@@ -102,5 +101,4 @@ def _backward(  # type: ignore[no-untyped-def]
                         else:
                             for n in range(size):
                                 entry[n] = g[n] * np.conj(past[n])
-            gi[s, 0, low:high] = x[:size]
-            gi[s, 1, low:high] = y[:size]
+            gi[s, :, low:high] = carry[:, :size]

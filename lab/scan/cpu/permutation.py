@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from lab.scan.arguments import within
+from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import kernel, run
 
 
@@ -38,21 +39,25 @@ def backward(
 @kernel
 def _forward(first, last, a, b, initial, source, h):  # type: ignore[no-untyped-def]
     B, T, N = h.shape
+    states = accumulators((2, N), h)
     for s in range(first, last):
+        states[1] = initial[s]
         for t in range(T):
-            before = h[s, t - 1] if t > 0 else initial[s]
+            before, state = states[1 - t % 2], states[t % 2]
             gain, drive, origin, row = a[s, t], b[s, t], source[s, t], h[s, t]
             for n in range(N):
                 # Unsigned, so that numba need not allow for negative indices.
-                row[n] = gain[n] * before[np.uint64(origin[n])] + drive[n]
+                x = gain[n] * before[np.uint64(origin[n])] + drive[n]
+                state[n] = x
+                row[n] = x
 
 
 @kernel
 def _backward(first, last, grad, a, h, initial, source, ga, gb, gi):  # type: ignore[no-untyped-def]
     B, T, N = h.shape
+    # What later steps send back to the state of this one, and what is sent on.
+    carry, arrived = accumulators(N, h), accumulators(N, h)
     for s in range(first, last):
-        # What later steps send back to the state of this one.
-        carry = gi[s]
         carry[:] = 0
         for back in range(1, T + 1):
             t = T - back
@@ -60,9 +65,12 @@ def _backward(first, last, grad, a, h, initial, source, ga, gb, gi):  # type: ig
             arriving, gain, origin = grad[s, t], a[s, t], source[s, t]
             to_gain, to_drive = ga[s, t], gb[s, t]
             for n in range(N):
-                to_drive[n] = arriving[n] + carry[n]
+                x = arriving[n] + carry[n]
+                to_drive[n] = x
+                arrived[n] = x
                 carry[n] = 0
             for n in range(N):
-                x, place = to_drive[n], np.uint64(origin[n])
+                x, place = arrived[n], np.uint64(origin[n])
                 to_gain[n] = x * np.conj(before[place])
                 carry[place] += np.conj(gain[n]) * x
+        gi[s] = carry

@@ -10,7 +10,8 @@ overlap; rows are cached from one loop to the next.
 import numpy as np
 from torch import Tensor
 
-from lab.scan.cpu.exponential import log_add, shares
+from lab.scan.cpu.exponential import log_step, select, shares
+from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import column_width, kernel, reduction, run
 
 SHARES = 8  # multiply-adds that the shares of one step take as long as, for `run`
@@ -64,37 +65,59 @@ def _forward(first, last, width, decay, score, value, first_average, first_norm,
     V = average.shape[2] // N
     shared = value.shape[2] < average.shape[2]
     pieces = (N + width - 1) // width
-    keep, share = np.empty(width, decay.dtype), np.empty(width, decay.dtype)
-    one = np.ones(1, decay.dtype)[0]
+    norm, rest = np.empty(width, decay.dtype), np.empty(width, decay.dtype)
+    of_past, of_step = np.empty(width, decay.dtype), np.empty(width, decay.dtype)
+    keep, share = accumulators(width, decay), accumulators(width, decay)
+    state = accumulators(width * V, decay)
     for item in range(first, last):
         batch, low = item // pieces, item % pieces * width
         high = min(N, low + width)
-        norm = first_norm[batch, low:high].copy()
+        size = high - low
+        norm[:size] = first_norm[batch, low:high]
+        rest[:size] = 0
+        state[: size * V] = first_average[batch, low * V : high * V]
         for t in range(T):
             fading, arriving = decay[batch, t, low:high], score[batch, t, low:high]
-            for n in range(high - low):
-                of_past, share[n] = shares(fading[n] + norm[n], arriving[n])
-                # Where there is nothing yet, what is there stays.
-                keep[n] = one if of_past + share[n] == 0 else of_past
+            for n in range(size):
+                of_past[n], of_step[n] = shares((fading[n] + norm[n]) + rest[n], arriving[n])
+            _mix(of_past[:size], of_step[:size], keep, share)
+            for n in range(size):
+                norm[n], rest[n] = log_step(fading[n], norm[n], rest[n], arriving[n])
             row = log_norm[batch, t, low:high]
-            for n in range(high - low):
-                x = log_add(fading[n] + norm[n], arriving[n])
-                norm[n] = x
-                row[n] = x
+            for n in range(size):
+                row[n] = norm[n]
             new = average[batch, t, low * V : high * V]
-            old = first_average[batch] if t == 0 else average[batch, t - 1]
-            old = old[low * V : high * V]
             if V == 1 and not shared:
                 arriving = value[batch, t, low:high]
-                for n in range(high - low):
-                    new[n] = keep[n] * old[n] + share[n] * arriving[n]
+                for n in range(size):
+                    state[n] = keep[n] * state[n] + share[n] * arriving[n]
+                for n in range(size):
+                    new[n] = state[n]
                 continue
-            for n in range(high - low):
+            for n in range(size):
                 start = 0 if shared else (low + n) * V
                 arriving = value[batch, t, start : start + V]
-                mine, before = new[n * V : (n + 1) * V], old[n * V : (n + 1) * V]
+                mine, total = new[n * V : (n + 1) * V], state[n * V : (n + 1) * V]
                 for v in range(V):
-                    mine[v] = keep[n] * before[v] + share[n] * arriving[v]
+                    x = keep[n] * total[v] + share[n] * arriving[v]
+                    total[v] = x
+                    mine[v] = x
+
+
+@kernel
+def _mix(of_past, of_step, keep, share):  # type: ignore[no-untyped-def]
+    """Fill what an average keeps and what it takes in, in double precision, given the shares.
+
+    Of two that sum to one the smaller share has all its digits. Where there is nothing yet, what is
+    there stays.
+    """
+    one, zero = keep.dtype.type(1), keep.dtype.type(0)
+    for n in range(of_past.shape[0]):
+        past, step = one * of_past[n], one * of_step[n]
+        keep[n] = select(past > step, one - step, select(past + step == zero, one, past))
+    for n in range(of_past.shape[0]):
+        past, step = one * of_past[n], one * of_step[n]
+        share[n] = select(step > past, one - past, step)
 
 
 @kernel
@@ -106,16 +129,16 @@ def _backward(  # type: ignore[no-untyped-def]
     V = average.shape[2] // N
     shared = value.shape[2] < average.shape[2]
     pieces = (N + width - 1) // width
-    keep, share = np.empty(width, decay.dtype), np.empty(width, decay.dtype)
-    of_past, to_share = np.empty(width, decay.dtype), np.empty(width, decay.dtype)
-    one = np.ones(1, decay.dtype)[0]
+    of_past, of_step = np.empty(width, decay.dtype), np.empty(width, decay.dtype)
+    keep, share = accumulators(width, decay), accumulators(width, decay)
+    carry_all, carry_norm = accumulators(width * V, decay), accumulators(width, decay)
+    to_share, zero = accumulators(width, decay), keep.dtype.type(0)
     for item in range(first, last):
         batch, low = item // pieces, item % pieces * width
         high = min(N, low + width)
         sums = to_value[item if to_value.shape[0] > B else batch]
         # What later steps send back to the state of this one.
-        carry = to_first_average[batch, low * V : high * V]
-        carry_norm = to_first_norm[batch, low:high]
+        carry = carry_all[: (high - low) * V]
         carry[:] = 0
         carry_norm[:] = 0
         for back in range(1, T + 1):
@@ -124,21 +147,21 @@ def _backward(  # type: ignore[no-untyped-def]
             norm = first_norm[batch] if t == 0 else log_norm[batch, t - 1]
             norm = norm[low:high]
             for n in range(high - low):
-                of_past[n], share[n] = shares(fading[n] + norm[n], arriving[n])
-            for n in range(high - low):
-                keep[n] = one if of_past[n] + share[n] == 0 else of_past[n]
+                of_past[n], of_step[n] = shares(fading[n] + norm[n], arriving[n])
+            _mix(of_past[: high - low], of_step[: high - low], keep, share)
             grad = grad_average[batch, t, low * V : high * V]
             old = first_average[batch] if t == 0 else average[batch, t - 1]
             old = old[low * V : high * V]
             if V == 1 and not shared:
                 arriving, sent = value[batch, t, low:high], sums[t, low:high]
                 for n in range(high - low):
-                    sent[n] = grad[n] + carry[n]
+                    carry[n] += grad[n]
                 for n in range(high - low):
-                    to_share[n] = sent[n] * (old[n] - arriving[n])
+                    to_share[n] = carry[n] * (old[n] - arriving[n])
                 for n in range(high - low):
-                    carry[n] = keep[n] * sent[n]
-                    sent[n] *= share[n]
+                    sent[n] = share[n] * carry[n]
+                for n in range(high - low):
+                    carry[n] *= keep[n]
             else:
                 begin, stop = (0, V) if shared else (low * V, high * V)
                 arriving, sent = value[batch, t, begin:stop], sums[t, begin:stop]
@@ -154,14 +177,20 @@ def _backward(  # type: ignore[no-untyped-def]
             arriving = grad_norm[batch, t, low:high]
             past, step = to_decay[batch, t, low:high], to_score[batch, t, low:high]
             for n in range(high - low):
+                # Through the same infinity twice nothing goes back, not even a NaN.
+                none = of_past[n] + of_step[n] == 0
+                keep[n] = select(none, zero, keep[n])
+                carry_norm[n] = select(none, zero, arriving[n] + carry_norm[n])
                 # The share of the past changes with its logarithm by the product of both shares.
-                to_share[n] *= of_past[n] * share[n]
+                to_share[n] = select(none, zero, to_share[n] * of_past[n] * share[n])
             for n in range(high - low):
-                step[n] = share[n] * (arriving[n] + carry_norm[n]) - to_share[n]
+                step[n] = share[n] * carry_norm[n] - to_share[n]
             for n in range(high - low):
-                x = of_past[n] * (arriving[n] + carry_norm[n]) + to_share[n]
+                x = keep[n] * carry_norm[n] + to_share[n]
                 carry_norm[n] = x
                 past[n] = x
+        to_first_average[batch, low * V : high * V] = carry
+        to_first_norm[batch, low:high] = carry_norm[: high - low]
 
 
 @reduction

@@ -7,6 +7,8 @@ that many do not overlap. Rows are cached from one loop to the next.
 import numpy as np
 from torch import Tensor
 
+from lab.scan.cpu.exponential import select
+from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import column_width, kernel, run
 
 
@@ -33,7 +35,8 @@ def backward(
 def _forward(first, last, width, a, b, initial, h, winner):  # type: ignore[no-untyped-def]
     B, T, N = h.shape
     pieces = (N + width - 1) // width
-    state, step = np.empty(width, h.dtype), np.empty(width, np.int64)
+    state, step = accumulators(width, h), np.empty(width, np.int64)
+    one = state.dtype.type(1)
     for item in range(first, last):
         batch, low = item // pieces, item % pieces * width
         high = min(N, low + width)
@@ -41,13 +44,15 @@ def _forward(first, last, width, a, b, initial, h, winner):  # type: ignore[no-u
         state[:size] = initial[batch, low:high]
         step[:size] = -1
         for t in range(T):
+            now = np.int64(t)
             decay, arriving = a[batch, t, low:high], b[batch, t, low:high]
             for n in range(size):
-                x, y = decay[n] + state[n], arriving[n]
-                # The later one also wins ties and, being no number, everything.
-                later = (y >= x) | (y != y)
-                state[n] = y if later else x
-                step[n] = t if later else step[n]
+                x, y = decay[n] + state[n], one * arriving[n]
+                # The later one also wins ties and, being no number, everything. Ties are those of
+                # the numbers that are stored, by which `_backward` knows who won.
+                later = (arriving[n] >= h.dtype.type(x)) | (y != y)
+                state[n] = select(later, y, x)
+                step[n] = select(later, now, step[n])
             row, index = h[batch, t, low:high], winner[batch, t, low:high]
             for n in range(size):
                 row[n] = state[n]
@@ -59,7 +64,8 @@ def _backward(first, last, width, grad, b, h, ga, gb, gi):  # type: ignore[no-un
     B, T, N = h.shape
     pieces = (N + width - 1) // width
     # What later steps send back to the state of this one.
-    carry, zero = np.empty(width, h.dtype), np.zeros(1, h.dtype)[0]
+    carry = accumulators(width, h)
+    zero = carry.dtype.type(0)
     for item in range(first, last):
         batch, low = item // pieces, item % pieces * width
         high = min(N, low + width)
@@ -73,8 +79,8 @@ def _backward(first, last, width, grad, b, h, ga, gb, gi):  # type: ignore[no-un
             for n in range(size):
                 x = arriving[n] + carry[n]
                 won = (drive[n] == row[n]) | (drive[n] != drive[n])
-                to_drive[n] = x if won else zero
-                carry[n] = zero if won else x
+                to_drive[n] = select(won, x, zero)
+                carry[n] = select(won, zero, x)
             for n in range(size):
                 to_gain[n] = carry[n]
         gi[batch, low:high] = carry[:size]

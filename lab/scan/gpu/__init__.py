@@ -3,6 +3,9 @@
 The kernels have been tested in Triton's interpreter and compiled for NVIDIA GPUs of compute
 capability 8.0 and 9.0. They have not run on a GPU, and no speed has been measured: the numbers in
 `launch.py` and in the modules are reckoned.
+
+Their states have the type of the tensors, unlike those on the CPU: float32 adds up a million
+numbers of one size with an error of about one percent.
 """
 
 import importlib

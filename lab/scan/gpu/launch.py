@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lab.scan.growth import Growth
+
 # One thread has the loads of GROUP steps under way at a time. In float32 and with two inputs that
 # is 64 bytes, and a recent device wants some 16 KB under way per multiprocessor (bandwidth times
 # latency): the work of 256 threads.
@@ -85,6 +87,19 @@ class Cut:
             kernel, -(-lanes // LANES), *arguments, lanes, self.T, self.columns, chunks, self.span,
             SUMMARY=summary, LANES=LANES, num_warps=LANES // 32, **constants,
         )  # fmt: skip
+
+
+def grown(gains: Tensor) -> bool:
+    """Whether gains of chunks are too large to take states from chunk to chunk.
+
+    It waits for the device, which is done only where time is cut; not while a graph is captured,
+    where nothing may wait, and gains up to one are taken for granted.
+    """
+    if gains.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
+    growth = Growth()
+    growth.see(gains)
+    return growth.is_harmful
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:

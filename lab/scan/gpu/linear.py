@@ -1,7 +1,8 @@
 """h[t] = a[t] * h[t-1] + b[t] and its gradients on a GPU, each in one pass over memory.
 
 Where sequences and columns are few, time is cut into chunks (see `launch.py`), and the inputs are
-read twice. A chunk is summed up by two numbers, since it takes h to gain * h + end.
+read twice. A chunk is summed up by two numbers, since it takes h to gain * h + end; where a gain
+has grown, time is not cut (see `lab.scan.growth`).
 """
 
 # In a kernel a tuple may grow, which those of Python's type system cannot.
@@ -12,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lab.scan.gpu.launch import SIZES, Cut, place
+from lab.scan.gpu.launch import SIZES, Cut, grown, place
 from lab.scan.gpu.pairs import conjugate, load, plus, real_views, store, times
 
 
@@ -24,7 +25,10 @@ def forward(a: Tensor, b: Tensor, initial: Tensor, h: Tensor, chunks: int | None
         gains, ends = (h.new_empty(cut.B, cut.chunks - 1, cut.columns) for _ in range(2))
         views = real_views(a, b, starts, ends, gains)
         cut.run(_forward, *views, summary=True, COMPLEX=is_complex)
-        starts = starts_of_chunks(gains, ends, initial)
+        if grown(gains):
+            cut = Cut.of(h, 1)
+        else:
+            starts = starts_of_chunks(gains, ends, initial)
     # The last argument is for summaries alone.
     cut.run(_forward, *real_views(a, b, starts, h, h), COMPLEX=is_complex)
 
@@ -41,7 +45,10 @@ def backward(
         gains, ends = (h.new_empty(cut.B, cut.chunks - 1, cut.columns) for _ in range(2))
         views = real_views(grad, a, h, initial, starts, gains, ends, gi)
         cut.run(_backward, *views, summary=True, COMPLEX=is_complex)
-        starts = starts_of_chunks(gains, ends, nothing)
+        if grown(gains):
+            cut = Cut.of(h, 1)
+        else:
+            starts = starts_of_chunks(gains, ends, nothing)
     views = real_views(grad, a, h, initial, starts, ga, gb, gi)
     cut.run(_backward, *views, COMPLEX=is_complex)
 

@@ -127,7 +127,8 @@ def _backward(  # type: ignore[no-untyped-def]
             here = start + k < steps
             arriving, to_state, drive, before = inputs[k]
             of_past, of_step = shares(to_state + before, drive)
-            g = arriving + x
+            # Through the same infinity twice nothing goes back, not even a NaN.
+            g = tl.where(of_past + of_step == 0, 0.0, arriving + x)
             # Beyond the last step of the chunk nothing changes, whatever was loaded.
             x = tl.where(here, of_past * g, x)
             if SUMMARY:

@@ -5,8 +5,9 @@ matrix. What the batch or all steps share has an axis of 1, and stays that small
 
 One program walks through time for each block of each sequence, with its state in registers. Where
 these are far fewer than the multiprocessors, time is cut into chunks: a chunk is summed up by the
-product of its matrices, which torch multiplies, and the state it reaches from zero. What has no
-order in time, the gradients of A, is left to torch as well; it sums in a fixed order.
+product of its matrices, which torch multiplies, and the state it reaches from zero; where a product
+has grown, time is not cut (see `lab.scan.growth`). What has no order in time, the gradients of A,
+is left to torch as well; it sums in a fixed order.
 """
 
 # In a kernel a tuple may grow, which those of Python's type system cannot.
@@ -18,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from lab.scan.arguments import full_precision
-from lab.scan.gpu.launch import GROUP, Cut, chunk_count, launch, processors
+from lab.scan.gpu.launch import GROUP, Cut, chunk_count, grown, launch, processors
 from lab.scan.gpu.pairs import conjugate, load, plus, real_views, store, times
 
 WIDEST = 64  # columns of a block, of which a program keeps some matrices in registers
@@ -80,12 +81,15 @@ def _scan(
     cut = Cut.of(h, chunks)
     starts = initial[:, None]
     if cut.chunks > 1:
-        ends = h.new_empty(B, cut.chunks - 1, K, M)
-        _walk(cut, A, b, starts, ends, backwards=backwards, summary=True)
         gains = _products(cut, A, backwards=backwards).resolve_conj().contiguous()
-        states = torch.empty_like(ends)
-        _scan(gains, ends, initial, states, chunks=None, backwards=False)
-        starts = torch.cat([starts, states], dim=1)
+        if grown(gains):
+            cut = Cut.of(h, 1)
+        else:
+            ends = h.new_empty(B, cut.chunks - 1, K, M)
+            _walk(cut, A, b, starts, ends, backwards=backwards, summary=True)
+            states = torch.empty_like(ends)
+            _scan(gains, ends, initial, states, chunks=None, backwards=False)
+            starts = torch.cat([starts, states], dim=1)
     _walk(cut, A, b, starts, h, backwards=backwards, summary=False)
 
 

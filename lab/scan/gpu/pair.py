@@ -3,7 +3,7 @@
 One thread walks through time for the two states of a column, with both in registers. Where columns
 are few, time is cut into chunks (see `launch.py`), and the inputs are read twice. A chunk is summed
 up by the product of its matrices, whose two columns are walked like states, and the state it
-reaches from zero.
+reaches from zero; where a product has grown, time is not cut (see `lab.scan.growth`).
 """
 
 # In a kernel a tuple may grow, which those of Python's type system cannot.
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lab.scan.gpu.launch import GROUP, SIZES, Cut, place
+from lab.scan.gpu.launch import GROUP, SIZES, Cut, grown, place
 from lab.scan.gpu.pairs import conjugate, load, plus, real_views, store, times
 
 
@@ -66,9 +66,12 @@ def _scan(
         gains = h.new_empty(cut.B, cut.chunks - 1, 2, 2, N)
         views = real_views(A, b, starts, ends, gains)
         cut.run(_walk, *views, by_sequence, by_step, summary=True, **flags)
-        states = torch.empty_like(ends)
-        _scan(gains, ends, initial, states, chunks=None, backwards=False)
-        starts = torch.cat([starts, states], dim=1)
+        if grown(gains):
+            cut = Cut.of(h[:, :, 0], 1)
+        else:
+            states = torch.empty_like(ends)
+            _scan(gains, ends, initial, states, chunks=None, backwards=False)
+            starts = torch.cat([starts, states], dim=1)
     # The last tensor is for summaries alone.
     cut.run(_walk, *real_views(A, b, starts, h, h), by_sequence, by_step, **flags)
 

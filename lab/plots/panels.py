@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from IPython.display import display
 
 from lab.frontend import live
+from lab.plots import looks
+from lab.plots.render import PLOTLY, bundle
 
 # Two controls fit side by side above a figure.
 _SIZE: dict[str, Any] = {"layout": {"width": "440px"}, "style": {"description_width": "90px"}}
@@ -69,7 +71,7 @@ class Panel:
 
     def default(self) -> go.Figure:
         """The figure with every control where it starts."""
-        return self.draw(**{name: control.value for name, control in self.controls.items()})
+        return self._drawn({name: control.value for name, control in self.controls.items()})
 
     def widget(self) -> Any:
         """The controls above the figure, as one ipywidget.
@@ -84,10 +86,11 @@ class Panel:
         shown = ipywidgets.Output()
 
         def redraw(_: object = None) -> None:
-            figure = self.draw(**{name: widget.value for name, widget in widgets.items()})
+            figure = self._drawn({name: widget.value for name, widget in widgets.items()})
+            data, metadata = bundle(figure, picture=False)  # a moving slider has no use for one
             # Room kept for it, so that the page stands still while one follows another.
-            shown.layout.height = f"{figure.layout.height or 450}px"
-            output = {"output_type": "display_data", "data": _bundle(figure), "metadata": {}}
+            shown.layout.height = f"{data[PLOTLY]['layout']['height']}px"
+            output = {"output_type": "display_data", "data": data, "metadata": metadata}
             shown.outputs = (output,)
 
         for widget in widgets.values():
@@ -100,9 +103,10 @@ class Panel:
         if live():
             display(self.widget())
         else:
-            display(_bundle(self.default()), raw=True)
+            data, metadata = bundle(self.default())
+            display(data, metadata=metadata, raw=True)
 
-
-def _bundle(figure: go.Figure) -> dict[str, Any]:
-    """A figure for the plotly.js of the front end, whatever plotly would choose for itself."""
-    return {"application/vnd.plotly.v1+json": figure.to_plotly_json()}
+    def _drawn(self, values: dict[str, Any]) -> go.Figure:
+        # Names such as "step 3" come and go with a slider: none of them keeps a look.
+        with looks.borrowed():
+            return self.draw(**values)

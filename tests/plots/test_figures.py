@@ -2,12 +2,22 @@
 
 import json
 
+import figure_cases
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
+from figure_cases import CASES
 
-from lab import figures
+from lab.plots import figures, looks
+from lab.plots.arrange import spread
+from lab.plots.fit import fit
+from lab.statistics import Interval
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    looks.reset()
 
 
 def series(*shape, seed=0):
@@ -34,13 +44,14 @@ def test_lines_carry_their_series_over_the_shared_x():
         (trace,) = named(figure, name)
         assert_same(trace.x, x)
         assert_same(trace.y, values)
-    assert [trace.line.dash for trace in figure.data] == [None, "dash"]
+    assert [trace.line.dash for trace in figure.data] == ["solid", "dash"]
+    assert figure.data[1].line.color == figures.GREY
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("t, s", "u, V")
 
 
 def test_lines_count_steps_from_zero_and_take_gradients_along():
     values = series(4).requires_grad_()
-    figure = figures.lines({"a": values}, log=True)
+    figure = figures.lines({"a": values}, x_title="step", y_title="y", log=True)
     assert list(figure.data[0].x) == [0, 1, 2, 3]
     assert_same(figure.data[0].y, values.detach())
     assert figure.layout.yaxis.type == "log"
@@ -81,11 +92,17 @@ def test_floors_are_drawn_across_the_longest_run():
     figure = figures.losses(
         {"a": series(1, 900).exp(), "b": series(1, 50).exp()}, floors={"noise": 0.25, "bias": 0.01}
     )
-    for name, floor in (("noise", 0.25), ("bias", 0.01)):
-        (trace,) = named(figure, name)
-        assert (list(trace.x), list(trace.y)) == ([0, 899], [floor, floor])
-        assert trace.line.dash == "dash"
-        assert trace.showlegend is not False  # the legend says what the line is
+    assert [(line.y0, line.y1, line.xref) for line in figure.layout.shapes] == [
+        (0.25, 0.25, "x domain"), (0.01, 0.01, "x domain"),
+    ]  # fmt: skip
+    # Their labels stand right of the plot, at places that plotly takes as exponents.
+    labels = {note.text: note for note in figure.layout.annotations}
+    assert {text: note.y for text, note in labels.items()} == pytest.approx(
+        {"noise": np.log10(0.25), "bias": -2}
+    )
+    assert {(note.x, note.xanchor, note.xref) for note in labels.values()} == {
+        (1, "left", "x domain")
+    }
     assert figure.layout.yaxis.type == "log"
 
 
@@ -195,16 +212,66 @@ def test_truth_and_recovery_share_a_colour_and_no_circle_hides_another():
 @pytest.mark.parametrize("log", [True, False])
 def test_strips_show_every_value_and_label_their_limits_in_place(log):
     values = {"one, two": series(4).exp(), "three": series(2, 2, seed=1).exp()}
-    figure = figures.strips(values, limits={"C1": 0.01, "C2": 1.0}, log=log)
-    for trace, (name, points) in zip(figure.data, values.items(), strict=True):
+    figure = figures.strips(values, y_title="error", limits={"C1": 0.01, "C2": 1.0}, log=log)
+    for place, (trace, points) in enumerate(zip(figure.data, values.values(), strict=True)):
         assert_same(trace.y, points)
-        assert trace.boxpoints == "all"
-        assert set(trace.x) == {name.replace(", ", ",<br>")}
-    lines = {shape.y0 for shape in figure.layout.shapes}
-    assert lines == {0.01, 1.0}
+        assert (abs(np.asarray(trace.x) - place) < 0.4).all()
+    assert figure.layout.xaxis.ticktext == ("one, two", "three")
+    assert {shape.y0 for shape in figure.layout.shapes} == {0.01, 1.0}
     # On a log axis plotly takes the height of a line in data units, that of a text as exponent.
     labels = {note.text: note.y for note in figure.layout.annotations}
     assert labels == pytest.approx({"C1": -2, "C2": 0} if log else {"C1": 0.01, "C2": 1.0})
+
+
+def test_equal_points_of_a_strip_stand_side_by_side():
+    figure = figures.strips({"a": torch.ones(5), "b": torch.tensor([0.0, 1.0])}, y_title="y",
+                            log=False)  # fmt: skip
+    assert len(set(figure.data[0].x)) == 5
+    assert np.mean(figure.data[0].x) == pytest.approx(0, abs=1e-6)
+    assert list(figure.data[1].x) == [1, 1]  # those that are apart keep their place
+
+
+def test_rows_take_the_place_of_columns_where_names_are_long():
+    values = {f"an arm with a long name and the number {i}": series(3, seed=i) for i in range(9)}
+    figure = figures.strips(values, y_title="error", log=False, limits={"bound": 0.5})
+    for place, (trace, points) in enumerate(zip(figure.data, values.values(), strict=True)):
+        assert_same(trace.x, points)
+        assert (abs(np.asarray(trace.y) - place) < 0.4).all()
+    assert [text.replace("<br>", " ") for text in figure.layout.yaxis.ticktext] == list(values)
+    assert figure.layout.yaxis.range == (8.5, -0.5)  # from the top down
+    assert figure.layout.xaxis.title.text == "error"
+    assert figure.layout.shapes[0].x0 == 0.5
+
+
+@pytest.mark.parametrize("arms", [3, 14])
+def test_seeds_that_solve_a_task_or_do_not_are_counted(arms):
+    values = {f"an arm with a long name {i}": torch.tensor([1.0, 0.2, 0.96]) for i in range(arms)}
+    figure = figures.strips(values, y_title="accuracy", log=False, solved=0.95)
+    counts = [note.text.replace("<br>", " ") for note in figure.layout.annotations]
+    assert counts.count("2 of 3 solved") == arms
+    assert "solved: 0.95" in counts
+    runs = {"a": torch.tensor([[1.0, 0.5], [0.3, 0.5]]), "b": torch.ones(2, 2)}
+    names = [t.name for t in figures.accuracy(runs, solved=0.95).data if t.showlegend]
+    assert names == ["a (1 of 2 solved)", "b (2 of 2 solved)"]
+
+
+def test_groups_of_a_strip_stand_beside_each_other_in_their_looks():
+    values = {kind: {f"seed {s}": series(4, seed=s) for s in (0, 1)} for kind in ("key", "value")}
+    figure = figures.strips(values, y_title="gate", log=False)
+    assert [(t.name, t.showlegend) for t in figure.data] == [
+        ("seed 0", True), ("seed 1", True), ("seed 0", False), ("seed 1", False),
+    ]  # fmt: skip
+    assert [round(float(np.mean(t.x)), 3) for t in figure.data] == [-0.2, 0.2, 0.8, 1.2]
+    assert figure.data[0].marker.color == figure.data[2].marker.color
+    assert figure.data[0].marker.color != figure.data[1].marker.color
+
+
+def test_an_arm_of_other_figures_has_its_look_in_strips():
+    look = looks.of(["x", "LinOSS"])["LinOSS"]
+    figure = figures.strips({"LinOSS, 128 steps": series(3), "bound": series(3)}, y_title="y",
+                            log=False)  # fmt: skip
+    assert (figure.data[0].marker.color, figure.data[0].marker.symbol) == (look.colour, look.marker)
+    assert figure.data[1].marker.color == figures.COLOURS[0]
 
 
 def test_scaling_draws_every_line_over_its_own_x_in_logarithms():
@@ -215,19 +282,22 @@ def test_scaling_draws_every_line_over_its_own_x_in_logarithms():
             name, list(points), list(points.values()),
         )  # fmt: skip
     assert [trace.mode for trace in figure.data] == ["lines+markers", "lines"]
-    assert [trace.line.dash for trace in figure.data] == [None, "dash"]
+    assert [trace.line.dash for trace in figure.data] == ["solid", "dash"]
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("T", "ms")
 
 
-def test_bars_show_ranges_and_label_their_limits_in_place():
+def test_ranges_are_points_and_label_their_limits_in_place():
     values = {"ours": (1.0, 2.0, 2.5), "other": (9.0, 10.0, 30.0)}
-    figure = figures.bars(values, x_title="ms", limits={"bound": 0.1, "fresh": 1.0})
-    (bar,) = figure.data
-    assert (list(bar.y), list(bar.x)) == (["ours", "other"], [2.0, 10.0])
-    assert (list(bar.error_x.arrayminus), list(bar.error_x.array)) == ([1.0, 1.0], [0.5, 20.0])
-    assert bar.marker.color[0] != bar.marker.color[1]
-    assert (figure.layout.xaxis.type, figure.layout.yaxis.autorange) == ("log", "reversed")
+    figure = figures.ranges(values, x_title="ms", limits={"bound": 0.1, "fresh": 1.0})
+    (trace,) = figure.data
+    assert (trace.type, trace.mode) == ("scatter", "markers")  # a bar on a log axis starts nowhere
+    assert (list(trace.x), list(trace.y)) == ([2.0, 10.0], [0, 1])
+    assert figure.layout.yaxis.ticktext == ("ours", "other")
+    assert figure.layout.yaxis.range == (1.5, -0.5)
+    assert (list(trace.error_x.arrayminus), list(trace.error_x.array)) == ([1.0, 1.0], [0.5, 20.0])
+    assert trace.marker.color[0] != trace.marker.color[1]
+    assert figure.layout.xaxis.type == "log"
     assert [shape.x0 for shape in figure.layout.shapes] == [0.1, 1.0]
     labels = {note.text: note.x for note in figure.layout.annotations}
     assert labels == pytest.approx({"bound": -1, "fresh": 0})
@@ -239,7 +309,8 @@ def test_accuracy_shows_every_seed_and_the_median_of_each_arm():
     drawn = [(t.name, np.round(t.y, 6).tolist()) for t in figure.data]
     assert drawn[:4] == [("a", pytest.approx(y)) for y in (*runs["a"].tolist(), [0.7, 0.2])]
     assert [name for name, _ in drawn] == ["a"] * 4 + ["b"] * 2
-    assert [trace.line.width for trace in figure.data] == [1, 1, 1, 3, 1, 3]
+    assert [trace.line.width for trace in figure.data] == [1, 1, 1, 2, 1, 2]
+    assert [t.opacity for t in figure.data] == [0.4, 0.4, 0.4, None, 0.4, None]
     assert figure.layout.xaxis.type == "log"
     assert [shape.y0 for shape in figure.layout.shapes] == [0.125]
 
@@ -260,36 +331,107 @@ def test_transitions_are_drawn_against_the_unit_circle():
     assert (circle.type, circle.x0, circle.x1, circle.y0, circle.y1) == ("circle", -1, 1, -1, 1)
 
 
-EVERY = {
-    "lines": lambda: figures.lines({"a": series(3)}, title="t"),
-    "losses": lambda: figures.losses({"a": series(1, 3).exp()}, title="t"),
-    "eigenvalues": lambda: figures.eigenvalues(A, A_D, title="t"),
-    "trajectories": lambda: figures.trajectories(complex_series(3, 2), title="t"),
-    "recovered": lambda: figures.recovered({}, {"a": (series(2), series(2))}, title="t"),
-    "strips": lambda: figures.strips({"a": series(2)}, y_title="loss", title="t", log=False),
-    "scaling": lambda: figures.scaling({"a": {1: 2.0}}, title="t", x_title="T", y_title="ms"),
-    "accuracy": lambda: figures.accuracy({"a": series(2, 3)}, title="t"),
-    "transitions": lambda: figures.transitions({"a": complex_series(3)}, title="t"),
-    "bars": lambda: figures.bars({"a": (1.0, 2.0, 3.0)}, title="t", x_title="ms"),
-}
-
-
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", CASES)
 def test_every_figure_names_its_axes_and_travels_as_json(name):
-    figure = EVERY[name]()
-    assert figure.layout.title.text == "t"
-    # strips and bars name their arms by labels, and stacked axes share the lowest title.
-    shown = [*figure.select_yaxes(), *list(figure.select_xaxes())[-1:]]
-    assert all(axis.title.text for axis in shown) or name in ("strips", "bars")
+    figure = CASES[name]()
+    assert figure.layout.title.text or name in ("bars", "boxes")
+    named = {way: [axis.title.text for axis in getattr(figure, f"select_{way}axes")()
+                   if axis.title.text] for way in "xy"}  # fmt: skip
+    # Axes of words need no name: arms, rows of cells, kinds of tokens.
+    words = {"strips 4": "x", "strips 14": "y", "groups": "x", "errors": "x", "ranges": "y",
+             "slopes": "x", "intervals": "y", "word": "y", "copying": "y",
+             "attention": "xy"}  # fmt: skip
+    assert all(named[way] for way in "xy" if way not in words.get(name, ""))
     assert go.Figure(json.loads(figure.to_json())) == figure
+
+
+def test_axes_have_to_be_named():
+    with pytest.raises(TypeError, match="x_title"):
+        figures.lines({"a": series(3)}, y_title="singular value")
+
+
+@pytest.mark.parametrize("draw", ["lines", "losses", "accuracy", "scaling", "recall"])
+@pytest.mark.parametrize("count", [6, 7, 10, 11, 14])
+def test_few_arms_have_a_legend_more_have_labels_and_many_a_plot_each(draw, count):
+    figure = getattr(figure_cases, draw)(count)
+    names = figure_cases.ARMS[:count]
+    notes = [note.text.replace("<br>", " ") for note in figure.layout.annotations]
+    labelled = [name for name in names if any(note.endswith(f" {name}") for note in notes)]
+    planes = {(t.xaxis or "x", t.yaxis or "y") for t in figure.data}
+    if count <= 6:
+        assert (figure.layout.showlegend, labelled, len(planes)) == (True, [], 1)
+        assert {t.name for t in figure.data if t.showlegend} >= set(names)
+    else:
+        assert (figure.layout.showlegend, labelled) == (False, names)
+        assert len(planes) == (1 if count <= 10 else count)
+    if count > 10:  # all over the same axes
+        assert all(axis.matches == "x" for axis in list(figure.select_xaxes())[1:])
+        assert all(axis.matches == "y" for axis in list(figure.select_yaxes())[1:])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_that_would_overlap_move_apart_and_keep_their_order(seed):
+    generator = np.random.default_rng(seed)
+    count = int(generator.integers(1, 12))
+    wanted, heights = generator.normal(100, 60, count), generator.choice([14.0, 28.0], count)
+    places = spread(wanted, heights, 300)
+    order = np.argsort(wanted, kind="stable")
+    gaps = np.diff(places[order]) - (heights[order][1:] + heights[order][:-1]) / 2
+    assert (gaps > -1e-9).all()
+    if heights.sum() <= 300:
+        assert (places - heights / 2 > -1e-9).all()
+        assert (places + heights / 2 < 300 + 1e-9).all()
+    far = np.arange(count) * 40.0 + 20  # those that do not overlap stay
+    np.testing.assert_allclose(spread(far, np.full(count, 14.0), 600), far)
+
+
+def test_a_change_after_the_fact_is_fitted_again_and_what_was_set_by_hand_stays():
+    figure = figures.losses({"a": series(1, 5).exp()}, title="Short")
+    before = figure.layout.height, figure.layout.margin.t, figure.layout.margin.b
+    figure.add_scatter(x=[1], y=[1], name="another").update_layout(title_text="A long title " * 14,
+                                                                   showlegend=True)  # fmt: skip
+    fit(figure)
+    assert figure.layout.title.text.count("<br>") == 2
+    assert (figure.layout.height, figure.layout.margin.t, figure.layout.margin.b) > before
+    assert figure.layout.margin.t > before[1]
+    assert figure.layout.margin.b > before[2]
+    again = figure.to_json()
+    assert fit(figure).to_json() == again
+    figure.update_layout(height=500, margin={"l": 111})
+    fit(fit(figure))
+    assert (figure.layout.height, figure.layout.margin.l) == (500, 111)
+
+
+def test_every_pair_is_a_line_and_the_last_is_their_mean():
+    pairs = {"a": (torch.tensor([0.1, 0.5]), torch.tensor([0.2, 0.4])),
+             "b": (torch.tensor([1.0]), torch.tensor([0.0]))}  # fmt: skip
+    figure = figures.slopes(pairs, ends=("without", "with"), levels={"chance": 0.3})
+    lines = [[round(float(y), 6) for y in trace.y] for trace in figure.data]
+    assert lines == [[0.1, 0.2], [0.5, 0.4], [0.3, 0.3], [1, 0], [1, 0]]
+    assert [trace.line.width for trace in figure.data] == [1, 1, 4, 1, 4]
+    assert figure.layout.xaxis.ticktext == ("a<br>without → with", "b<br>without → with")
+    assert figure.layout.shapes[0].y0 == 0.3
+
+
+def test_an_interval_clear_of_zero_looks_different():
+    differences = {"up": torch.tensor([1.0, 3.0]), "null": torch.tensor([-1.0, 1.0])}
+    found = {"up": Interval(2, 1, 3), "null": Interval(0, -1, 1)}
+    figure = figures.intervals(differences, found, x_title="points")
+    *dots, means = figure.data
+    assert [list(map(float, trace.x)) for trace in dots] == [[1, 3], [-1, 1]]
+    np.testing.assert_array_equal(means.x, [2, 0])
+    np.testing.assert_array_equal(means.error_x.array, [1, 1])
+    assert list(means.marker.color) == [figures.COLOURS[1], figures.COLOURS[0]]
+    assert list(means.marker.symbol) == ["diamond", "circle"]
+    assert figure.layout.yaxis.ticktext == ("up", "null")
 
 
 def test_recall_draws_every_seed_and_the_medians_over_bytes():
     curves = {"delta rule": {512: [0.9, 1.0, 0.5], 128: [0.2]}, "softmax attention": {640: [1.0]}}
     figure = figures.recall(curves, levels={"a guess": 1 / 32}, needed=4.8)
-    assert list(figure.data[0].x) == [128, 512]
-    assert list(figure.data[0].y) == [0.2, 0.9]
-    assert list(zip(figure.data[1].x, figure.data[1].y, strict=True)) == [
+    assert list(figure.data[1].x) == [128, 512]
+    assert list(figure.data[1].y) == [0.2, 0.9]
+    assert list(zip(figure.data[0].x, figure.data[0].y, strict=True)) == [
         (128, 0.2), (512, 0.9), (512, 1.0), (512, 0.5),
     ]  # fmt: skip
     assert [trace.name for trace in figure.data if trace.showlegend is not False] == list(curves)

@@ -1,16 +1,23 @@
 """A panel is its figure at the defaults, and in a live front end follows its controls."""
 
+import base64
+import json
+
 import IPython.display
 import ipywidgets
 import plotly.graph_objects as go
 import pytest
+import torch
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from lab.panels import Choice, Panel, Slider
+from lab.plots import figures, looks
+from lab.plots.fit import fit
+from lab.plots.panels import Choice, Panel, Slider
+from lab.plots.render import PICTURE, PLOTLY
 
-PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def draw(slope, offset, kind):
@@ -48,20 +55,25 @@ def shown(output):
     return go.Figure(display["data"][PLOTLY])
 
 
+def assert_shows(figure, expected):
+    """The same figure, with room made for what stands around it."""
+    assert json.loads(figure.to_json()) == json.loads(fit(expected).to_json())
+
+
 def test_the_default_view_is_the_figure_at_the_defaults(panel):
     expected = draw(slope=0.25, offset=2, kind="plain")
     assert panel.default() == expected
-    assert shown(parts(panel.widget())[1]) == expected
+    assert_shows(shown(parts(panel.widget())[1]), expected)
 
 
 def test_every_control_moves_the_figure(panel):
     controls, output = parts(panel.widget())
     controls["slope, 1/s"].value = -0.5
-    assert shown(output) == draw(-0.5, 2, "plain")
+    assert_shows(shown(output), draw(-0.5, 2, "plain"))
     controls["offset"].value = 7
-    assert shown(output) == draw(-0.5, 7, "plain")
+    assert_shows(shown(output), draw(-0.5, 7, "plain"))
     controls["kind"].value = "with points"  # another number of traces
-    assert shown(output) == draw(-0.5, 7, "with points")
+    assert_shows(shown(output), draw(-0.5, 7, "with points"))
     assert list(shown(output).data[0].y) == [7.0, 6.5, 6.0]
 
 
@@ -75,8 +87,8 @@ def test_a_figure_has_its_room_before_it_is_drawn(panel):
 def test_two_views_of_a_panel_do_not_move_each_other(panel):
     (one, one_output), (_, other_output) = parts(panel.widget()), parts(panel.widget())
     one["offset"].value = 5
-    assert shown(one_output) == draw(0.25, 5, "plain")
-    assert shown(other_output) == panel.default()
+    assert_shows(shown(one_output), draw(0.25, 5, "plain"))
+    assert_shows(shown(other_output), panel.default())
 
 
 def test_a_setting_that_cannot_be_drawn_leaves_the_last_figure():
@@ -131,8 +143,25 @@ def test_headless_it_displays_its_figure_and_no_widget(panel, published, monkeyp
     monkeypatch.setenv("LAB_PANELS", "static")
     IPython.display.display(panel)
     (output,) = published
-    assert list(output["data"]) == [PLOTLY]
-    assert go.Figure(output["data"][PLOTLY]) == panel.default()
+    assert list(output["data"]) == [PLOTLY, PICTURE, "text/plain"]
+    assert_shows(go.Figure(output["data"][PLOTLY]), panel.default())
+    assert base64.b64decode(output["data"][PICTURE]).startswith(b"\x89PNG")
+
+
+def test_names_that_come_and_go_with_a_slider_use_up_no_looks():
+    def one(step):
+        return figures.lines({"arm": torch.ones(3), f"step {step:g}": torch.ones(3)},
+                             x_title="x", y_title="y")  # fmt: skip
+
+    looks.reset()
+    arm = looks.of(["arm"])["arm"]
+    controls, output = parts(Panel(one, step=Slider("step", 0, 0, 99, 1)).widget())
+    for step in range(1, 60):
+        controls["step"].value = step
+    first, second = shown(output).data
+    assert (first.line.color, first.line.dash) == (arm.colour, arm.dash)
+    assert second.line.color != arm.colour
+    assert looks.of(["next"])["next"] == looks.LOOKS[1]
 
 
 def test_live_it_displays_its_controls(panel, published, monkeypatch):

@@ -1,0 +1,89 @@
+"""Sums of decays between steps, and products over all earlier steps weighted by them, in chunks."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lab.linalg.precision import widened
+from lab.scan import linear_scan
+
+CHUNK = 32  # measured on CPUs, where 64 and 128 take longer at any length
+
+
+@widened
+def segment_sums(a: Tensor) -> Tensor:
+    """["... T T"], axes (t, s), of a ["... T"]: a[s+1] + ... + a[t], and -inf for s > t.
+
+    Each is added up by itself. A difference of two sums from step 0 on would be off by the rounding
+    of the larger one: where the first steps decay by thousands, no digit is left for later ones.
+    """
+    T = a.shape[-1]
+    later = torch.ones(T, T, dtype=torch.bool, device=a.device).triu(1)
+    each = a[..., :, None].expand(*a.shape, T).masked_fill(~later.mT, 0)
+    return each.cumsum(-2).masked_fill(later, -torch.inf)
+
+
+@widened
+def decayed_product(
+    q: Tensor, k: Tensor, v: Tensor, log_gains: Tensor | None = None, *, chunk: int = CHUNK
+) -> Tensor:
+    """o[t] = sum over s <= t of exp(a[s+1] + ... + a[t]) (q[t] . k[s]) v[s], in chunks.
+
+    Pairs of steps within a chunk are weighed one by one; what earlier chunks have written is
+    carried along as one matrix, S = exp(sum of a over a chunk) S + what the chunk writes.
+
+    Args:
+        q, k: Float["... T F"].
+        v: Float["... T M"], in units of the output.
+        log_gains: Float["... T"], a; all zero if None.
+        chunk: steps, at least 1.
+
+    Returns:
+        Float["... T M"].
+
+    Raises:
+        ValueError: the chunk is below 1.
+
+    Cost: T (chunk (F + M) + 2 F M) multiply-adds. Sums of a are those within one chunk, and nothing
+    is divided by a gain: gains of any size up to 1 are exact, as small as they may be.
+    Source: Dao & Gu 2024, Transformers are SSMs, section 6 (the block decomposition).
+    """
+    if chunk < 1:
+        raise ValueError(f"the chunk is {chunk} steps; it must be at least 1")
+    T = q.shape[-2]
+    size = min(chunk, T)
+    q, k, v = (_chunks(part, size) for part in (q, k, v))
+    if log_gains is None:
+        o = (q @ k.mT).tril() @ v
+        return _joined(o if size >= T else o + q @ _shifted((k.mT @ v).cumsum(-3)), T)
+    a = _chunks(log_gains[..., None], size)[..., 0]
+    decay = segment_sums(a).exp()
+    o = ((q @ k.mT) * decay) @ v
+    if size >= T:
+        return _joined(o, T)
+    written = (k * decay[..., -1, :, None]).mT @ v
+    before = _shifted(_carried(a.sum(-1).exp(), written))
+    return _joined(o + (q * a.cumsum(-1).exp()[..., None]) @ before, T)
+
+
+def _carried(gains: Tensor, written: Tensor) -> Tensor:
+    """S[c] = gains[c] S[c-1] + written[c] ["... C F M"], for gains ["... C"]."""
+    a = gains[..., None, None].expand_as(written).flatten(-2)
+    batch = a.shape[:-2]
+    S = linear_scan(a.reshape(-1, *a.shape[-2:]), written.reshape(-1, *a.shape[-2:]))
+    return S.reshape(*batch, *written.shape[-3:])
+
+
+def _chunks(part: Tensor, size: int) -> Tensor:
+    """["... T X"] to ["... chunks size X"], filled up with steps of zeros, which do nothing."""
+    return pad(part, (0, 0, 0, -part.shape[-2] % size)).unflatten(-2, (-1, size))
+
+
+def _joined(chunks: Tensor, T: int) -> Tensor:
+    """["... T X"] of ["... chunks size X"]."""
+    return chunks.flatten(-3, -2)[..., :T, :]
+
+
+def _shifted(states: Tensor) -> Tensor:
+    """The state before each chunk, of ["... C F M"] after them."""
+    return pad(states[..., :-1, :, :], (0, 0, 0, 0, 1, 0))

@@ -1,0 +1,28 @@
+"""Figures: pure functions of arrays. Axes say what they show, with units."""
+
+from lab.plots.cells import tokens
+from lab.plots.curves import accuracy, lines, losses, recall, scaling
+from lab.plots.looks import claim
+from lab.plots.planes import eigenvalues, trajectories, transitions
+from lab.plots.points import intervals, ranges, recovered, slopes, strips
+from lab.plots.theme import COLOURS, GREY
+
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "accuracy",
+    "claim",
+    "eigenvalues",
+    "intervals",
+    "lines",
+    "losses",
+    "ranges",
+    "recall",
+    "recovered",
+    "scaling",
+    "slopes",
+    "strips",
+    "tokens",
+    "trajectories",
+    "transitions",
+]

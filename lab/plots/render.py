@@ -1,0 +1,72 @@
+"""How figures reach a notebook: every one with a picture beside its interactive form.
+
+JupyterLab shows the richest form that it knows; an exported page, a repository's view and a PDF
+know pictures alone.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io
+from plotly.io import to_json
+from plotly.io.base_renderers import ExternalRenderer
+
+from lab.plots.fit import fitted
+from lab.plots.theme import merged
+
+PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/png"
+_CONFIG = {"displaylogo": False}
+
+
+def bundle(
+    figure: go.Figure | Mapping[str, Any], *, picture: bool = True
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A figure as the data and the metadata of a notebook's output.
+
+    Args:
+        figure: of plotly, or the dictionary of one.
+        picture: whether the static twin is wanted, which takes some 0.1 s.
+
+    Raises:
+        Undrawable: the figure has something that its twin cannot show.
+    """
+    content = figure.to_plotly_json() if isinstance(figure, go.Figure) else dict(figure)
+    content = {"data": content.get("data", []), "layout": content.get("layout", {})}
+    content["layout"] = merged(content["layout"], fitted(content["data"], content["layout"]))
+    interactive = json.loads(to_json({**content, "config": _CONFIG}, validate=False))
+    if not picture:
+        return {PLOTLY: interactive}, {}
+    from lab.plots.twin import png
+    from lab.plots.twin.sheet import size
+
+    width, height = size(content)
+    encoded = base64.b64encode(png(content)).decode("ascii")
+    words = _described(content["layout"])  # for terminals, and for who cannot see pictures
+    data = {PLOTLY: interactive, PICTURE: encoded, "text/plain": words}
+    return data, {PICTURE: {"width": width, "height": height, "alt": words}}
+
+
+class Renderer(ExternalRenderer):
+    """Displays every plotly figure of the session in both forms."""
+
+    def render(self, fig: Mapping[str, Any]) -> None:
+        """Send a figure to the front end."""
+        from IPython.display import display
+
+        data, metadata = bundle(fig)
+        display(data, metadata=metadata, raw=True)
+
+
+def install() -> None:
+    """Make this the way in which plotly shows figures."""
+    plotly.io.renderers["lab"] = Renderer()
+    plotly.io.renderers.default = "lab"
+
+
+def _described(layout: Mapping[str, Any]) -> str:
+    """A figure in words."""
+    title = (layout.get("title") or {}).get("text") or "without a title"
+    return f"Figure: {title.replace('<br>', ' ')}"

@@ -1,0 +1,265 @@
+"""A sheet of paper in px, the origin at the top left, on which matplotlib draws a figure."""
+
+import io
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from lab.plots.theme import FONT_SIZE, WIDTH
+from lab.plots.twin.read import Undrawable, read
+
+LARGEST = 60_000  # bytes of a picture
+SCALE = 1.5  # dots of the picture a px: sharp on a dense screen, and small
+# Dots a px, colours and degrees of opacity, the best first. Text stays legible in all; the last
+# ones are for noise that fills the whole figure.
+_QUALITIES = (
+    (SCALE, 128, 256), (SCALE, 48, 8), (1.0, 128, 8), (1.0, 48, 4), (1.0, 24, 4), (0.8, 24, 4),
+    (0.6, 16, 4),
+)  # fmt: skip
+
+_SHARES = {"left": 0.0, "center": 0.5, "right": 1.0, "auto": 0.5}
+
+# Of one width of line: how long strokes and gaps are, in widths of at least 3 px (as plotly.js).
+_STROKES = {
+    "dot": (1, 1), "dash": (3, 3), "longdash": (5, 5), "dashdot": (3, 1, 1, 1),
+    "longdashdot": (5, 1, 1, 1),
+}  # fmt: skip
+
+
+def png(figure: Any) -> bytes:
+    """A figure as a PNG of at most 60 KB, 1.5 dots a px, on a transparent ground.
+
+    Args:
+        figure: a plotly figure or the dictionary of one.
+
+    Returns:
+        The same bytes for the same figure.
+
+    Raises:
+        Undrawable: it holds something that the static form lacks.
+    """
+    from lab.plots.twin.compose import compose
+
+    content = figure.to_plotly_json() if hasattr(figure, "to_plotly_json") else figure
+    traces, layout = read(content)
+    sheet = Sheet(layout.get("width") or WIDTH, layout.get("height") or 450, layout)
+    compose(sheet, traces, layout)
+    return sheet.png()
+
+
+def size(figure: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height at which a picture is meant to be shown, in px."""
+    _, layout = read(figure)
+    return int(layout.get("width") or WIDTH), int(layout.get("height") or 450)
+
+
+class Sheet:
+    """Draws lines, points, patches and text at places in px.
+
+    Args:
+        width, height: px.
+        layout: of the figure: its font and its ground.
+    """
+
+    def __init__(self, width: float, height: float, layout: Mapping[str, Any]) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.transforms import Affine2D
+
+        # No pyplot and no global settings: two threads may draw at the same time.
+        self.figure = Figure(figsize=(width / 100, height / 100), dpi=100 * SCALE)
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.width, self.height = float(width), float(height)
+        self.transform = Affine2D().scale(SCALE, -SCALE).translate(0, SCALE * height)
+        self.figure.patch.set_facecolor(colour(layout.get("paper_bgcolor") or "#ffffff"))
+        self.font = {"size": FONT_SIZE, "color": "#444444", **(layout.get("font") or {})}
+        self._order = 0
+        self._words: list[tuple[Any, Any]] = []  # outlines of texts, and their colours
+
+    def line(
+        self, x: Any, y: Any, *, color: Any, width: float = 1, dash: str | None = None,
+        opacity: float = 1.0, clip: Any = None,
+    ) -> None:  # fmt: skip
+        """A line through places in px."""
+        from matplotlib.lines import Line2D
+
+        line = Line2D(
+            x, y, color=colour(color), linewidth=_points(width), alpha=_alpha(color, opacity),
+            linestyle=strokes(dash, width), solid_joinstyle="round", dash_capstyle="butt",
+        )  # fmt: skip
+        self.add(line, clip)
+
+    def polygons(self, corners: Any, fill: Any, clip: Any = None, edge: Any = "none",
+                 width: float = 0, opacity: float = 1.0) -> None:  # fmt: skip
+        """Filled shapes, ["shapes corners 2"] in px, of one colour or of one each."""
+        from matplotlib.collections import PolyCollection
+
+        fills = fill if isinstance(fill, np.ndarray) else colour(fill, opacity)
+        shapes = PolyCollection(
+            corners, facecolors=fills, edgecolors=colour(edge, opacity), linewidths=_points(width),
+            antialiaseds=width > 0,
+        )  # fmt: skip
+        self.add(shapes, clip)
+
+    def text(
+        self, x: float, y: float, text: str, *, font: Mapping[str, Any] | None = None,
+        align: tuple[str, str] = ("center", "middle"), angle: float = 0, lines: str = "auto",
+        opacity: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Text at a place in px.
+
+        Args:
+            x, y: of the part of it that `align` names: left, center or right, and top, middle or
+                bottom.
+            text: plain, in lines.
+            font: size in px and colour, where they are not those of the figure.
+            align: see above.
+            angle: in degrees, counter-clockwise.
+            lines: how lines of different lengths stand: left, center, right; "auto" is as `align`.
+            opacity: 0 to 1.
+        """
+        from matplotlib.transforms import Affine2D
+
+        font = {**self.font, **(font or {})}
+        size, rows = float(font["size"]), text.split("\n")
+        letters = [_letters(row, size) for row in rows]
+        width = max(wide for _, wide in letters)
+        baselines = _baselines(len(rows), size, align[1])
+        side = align[0] if lines == "auto" else lines
+        begin = -_SHARES[align[0]] * width
+        turned = Affine2D().rotate_deg(-angle).translate(x, y)
+        for (shape, wide), down in zip(letters, baselines, strict=True):
+            right = begin + _SHARES[side] * (width - wide)
+            placed = turned.transform_path(Affine2D().translate(right, down).transform_path(shape))
+            self._words.append((placed, colour(font["color"], opacity)))
+
+    def text_width(self, text: str, size: float) -> float:
+        """How wide the widest line of a text is, in px."""
+        return max(_letters(row, float(size))[1] for row in text.split("\n"))
+
+    def _write(self) -> None:
+        """Put down all texts since the last artist, as one."""
+        from matplotlib.collections import PathCollection
+
+        if self._words:
+            shapes, colours = zip(*self._words, strict=True)
+            self._words = []
+            self.add(PathCollection(shapes, facecolors=colours, linewidths=0))
+
+    def add(self, artist: Any, clip: Any = None) -> None:
+        """Put an artist whose places are in px above all others.
+
+        Args:
+            artist: of matplotlib.
+            clip: (left, top, right, bottom) in px; nothing is seen outside.
+        """
+        from matplotlib.transforms import Bbox, TransformedBbox
+
+        self._write()
+        artist.set_transform(self.transform)
+        self.figure.add_artist(artist)
+        if clip is not None:
+            left, top, right, bottom = clip
+            artist.set_clip_box(
+                TransformedBbox(Bbox([[left, bottom], [right, top]]), self.transform)
+            )
+        self._order += 1
+        artist.set_zorder(self._order)
+
+    def png(self) -> bytes:
+        """What has been drawn, in as many dots and colours as the size allows."""
+        from PIL import Image
+
+        self._write()
+        self.canvas.draw()
+        picture = Image.fromarray(np.asarray(self.canvas.buffer_rgba()))
+        for scale, colours, degrees in _QUALITIES:
+            dots = round(scale * self.width), round(scale * self.height)
+            if scale < SCALE and picture.size != dots:
+                picture = picture.resize(dots, Image.Resampling.LANCZOS)
+            content = _encoded(_coarser(picture, degrees), colours)
+            if len(content) <= LARGEST:
+                return content
+        raise Undrawable(
+            f"a figure of {self.width:.0f} x {self.height:.0f} px makes a picture of "
+            f"{len(content)} bytes, more than {LARGEST}: make it smaller, or draw fewer curves"
+        )
+
+
+def colour(value: Any, opacity: float = 1.0) -> Any:
+    """A colour of plotly or CSS for matplotlib: (red, green, blue, alpha) in 0 to 1."""
+    from matplotlib.colors import to_rgba
+
+    if isinstance(value, tuple):
+        return (*value[:3], value[3] * opacity)
+    text = str(value).strip()
+    if text.startswith("rgb"):
+        parts = [float(part) for part in text[text.index("(") + 1 : -1].split(",")]
+        alpha = parts[3] if len(parts) == 4 else 1.0
+        return (*(part / 255 for part in parts[:3]), alpha * opacity)
+    red, green, blue, alpha = to_rgba("none" if text == "transparent" else text)
+    return red, green, blue, alpha * opacity
+
+
+def strokes(dash: str | None, width: float) -> Any:
+    """A dash of plotly for matplotlib, which counts in widths of the line."""
+    if dash in (None, "solid"):
+        return "solid"
+    if dash not in _STROKES:
+        raise Undrawable(f"the static twin does not know the dash {dash!r}: {', '.join(_STROKES)}")
+    unit = max(width, 3) / max(width, 1e-6)
+    return 0, tuple(unit * part for part in _STROKES[dash])
+
+
+def _alpha(color: Any, opacity: float) -> float:
+    return float(colour(color, opacity)[3])
+
+
+def _points(pixels: float) -> float:
+    return 0.72 * float(pixels)
+
+
+def _coarser(image: Any, degrees: int) -> Any:
+    """With so many degrees of opacity: edges of lines are what takes most of the room."""
+    from PIL import Image
+
+    if degrees == 256:
+        return image
+    dots = np.array(image)
+    dots[..., 3] = np.round(dots[..., 3] / 255 * (degrees - 1)) * (255 / (degrees - 1))
+    dots[dots[..., 3] == 0] = 0
+    return Image.fromarray(dots)
+
+
+def _encoded(image: Any, colours: int) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    image.quantize(colours, method=Image.Quantize.FASTOCTREE).save(out, "PNG", compress_level=6)
+    return out.getvalue()
+
+
+@lru_cache(maxsize=4096)
+def _letters(line: str, size: float) -> tuple[Any, float]:
+    """The outline of a line of text from its baseline on, y down, and its width, both in px."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.path import Path
+    from matplotlib.textpath import text_to_path
+    from matplotlib.transforms import Affine2D
+
+    font = FontProperties(family="DejaVu Sans", size=size)
+    corners, codes = text_to_path.get_text_path(font, line)
+    scale = size / text_to_path.FONT_SCALE
+    width, _, _ = text_to_path.get_text_width_height_descent(line, font, False)
+    path = Path(corners, codes) if len(corners) else Path(np.empty((0, 2)))
+    return Affine2D().scale(scale, -scale).transform_path(path), width
+
+
+def _baselines(count: int, size: float, along: str) -> list[float]:
+    """How far below a place the baselines of some lines are, in px."""
+    pitch = 1.28 * size
+    first = {"top": 0.9 * size, "bottom": -0.24 * size - (count - 1) * pitch,
+             "middle": 0.36 * size - (count - 1) / 2 * pitch}[along]  # fmt: skip
+    return [first + row * pitch for row in range(count)]

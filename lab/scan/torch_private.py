@@ -1,0 +1,133 @@
+"""The calls into torch that it does not promise to keep: all that lab makes are here.
+
+Each was seen in the torch releases that its docstring names, and a test calls each of them. Where
+torch has changed, this is the file to change. `tree_map` and `tree_leaves`, for tensors in tuples,
+lists and dictionaries, have no public name; seen in torch 2.9 to 2.13.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._functorch import pyfunctorch
+from torch.autograd import forward_ad
+from torch.utils._pytree import tree_leaves, tree_map
+
+__all__ = [
+    "below_autograd",
+    "is_batched",
+    "is_differentiating",
+    "is_watched",
+    "operator_name",
+    "storage_users",
+    "torch_associative_scan",
+    "tree_leaves",
+    "tree_map",
+    "values_of",
+]
+
+
+def is_differentiating() -> bool:
+    """Whether torch.func (grad, jvp, hessian, but not vmap) or forward-mode AD is at work.
+
+    torch has no public question for either. `forward_ad._current_level` is -1 outside of
+    `dual_level`; the interpreters are the levels of torch.func, the outermost first. Seen in torch
+    2.9 to 2.13.
+    """
+    if forward_ad._current_level >= 0:
+        return True
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    return any(
+        level.key() != torch._C._functorch.TransformType.Vmap
+        for level in pyfunctorch.retrieve_all_functorch_interpreters()
+    )
+
+
+def is_watched(values: Sequence[Tensor]) -> bool:
+    """Whether a tracer, a profiler, vmap, a mode or a kind of tensor wants to see an operator.
+
+    A custom operator tells all of them by itself; these are the questions that torch's dispatcher
+    asks before. Legacy batched tensors are those of `torch.autograd.grad(is_grads_batched=True)`.
+    Seen in torch 2.9 to 2.13.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or torch.autograd._profiler_enabled()
+        or not all(type(value) in (Tensor, torch.nn.Parameter) for value in values)
+        or any(map(torch._C._functorch.is_legacy_batchedtensor, values))
+    )
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether torch.vmap is at work on it, perhaps around or inside other transforms.
+
+    Each transform of torch.func wraps the tensors that it watches, and there is no public way to
+    look inside. Seen in torch 2.9 to 2.13.
+    """
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
+
+
+def values_of(tensor: Tensor) -> Tensor | None:
+    """The numbers themselves, of all lanes of a vmap, from inside the transforms of torch.func.
+
+    None where they cannot be looked at: in tracers, on the meta device, of kinds of tensors. Seen
+    in torch 2.9 to 2.13.
+    """
+    functorch = torch._C._functorch
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return None
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta
+    if not plain or functorch.is_legacy_batchedtensor(tensor):
+        return None
+    return tensor.detach()
+
+
+def below_autograd() -> AbstractContextManager[Any]:
+    """Inside, the dispatcher passes autograd over, as between an operator and its kernel.
+
+    Of this the public form is `torch.library.register_autograd`, which takes several times as long
+    for each call. Seen in torch 2.9 to 2.13.
+    """
+    guard: AbstractContextManager[Any] = torch._C._AutoDispatchBelowAutograd()
+    return guard
+
+
+def operator_name(operator: Any) -> str:
+    """The bare name of a torch.ops.NAMESPACE.NAME.OVERLOAD, which names the nodes of its graph.
+
+    Publicly there is only `str(operator)`. Seen in torch 2.9 to 2.13.
+    """
+    name: str = operator._opname
+    return name
+
+
+def storage_users(storage: torch.UntypedStorage) -> int:
+    """How many tensors and graphs share the storage, and 1 for the Python object itself.
+
+    Seen in torch 2.9 to 2.13.
+    """
+    return torch._C._storage_Use_Count(storage._cdata)
+
+
+def torch_associative_scan() -> Callable[..., Any]:
+    """torch's own associative scan, a prototype.
+
+    Where it has no public name it is imported from where it was first seen: torch 2.9 to 2.13.
+    """
+    module: Any = importlib.import_module("torch._higher_order_ops.associative_scan")
+    scan: Callable[..., Any] = module.associative_scan
+    return scan
