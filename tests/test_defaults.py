@@ -76,3 +76,21 @@ def test_defaults_and_smoke_runs_cost_no_more_than_full_runs(number):
         most = cost(name, full[name])
         assert cost(name, default) <= most, f"the default of {name} is above the full run's"
         assert cost(name, smoke[name]) <= most, f"{name} of the smoke run is above the full run's"
+
+
+MEASURED = yaml.safe_load((ROOT / "tests" / "measured_defaults.yaml").read_text())
+NOTEBOOKS = {**NUMBERED, "_template": ROOT / "notebooks" / "_template.py"}
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_defaults_cost_no_more_than_what_was_measured_to_take_a_minute(number):
+    # The clock of a test says little. That nothing grew since a clock was read says much.
+    measured = dict(MEASURED[number])
+    assert 0 < measured.pop("cpu_seconds") < 60
+    current = defaults(NOTEBOOKS[number])
+    assert current.keys() == measured.keys()
+    for name, default in current.items():
+        assert cost(name, default) <= cost(name, measured[name]), (
+            f"the default of {name} grew: run the notebook at its defaults, and write what it "
+            "takes into tests/measured_defaults.yaml"
+        )
