@@ -139,8 +139,6 @@ def ways(form):
     return of_vmap, of_grad, of_vmapped_grad, of_jvp
 
 
-# Forward-mode derivatives load torch's own scripts of an older kind, about which torch warns.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.complex128])
 @pytest.mark.parametrize("which", ["gains of a thousand", "held where it is unstable"])
 @every_scan

@@ -268,7 +268,6 @@ def test_vmap_is_one_scan_after_another(case):
 
 
 # Forward-mode derivatives load torch's own scripts of an older kind, about which torch warns.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @every_scan
 def test_torch_func_sees_its_derivatives(case):
     function, tensors = flat(case, case.arguments(torch.float64, 2, 5, 3, seed=0))

@@ -17,6 +17,13 @@ WIDER = {
     torch.complex32: torch.complex64,
 }
 
+# Asked once: torch.compile of torch 2.9 cannot see into this question.
+AUTOCAST_DEVICES = frozenset(
+    device
+    for device in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
+    if torch.amp.is_autocast_available(device)
+)
+
 
 def wide(x: Tensor) -> Tensor:
     """x in single precision if it is of half precision, else x itself."""
@@ -26,7 +33,7 @@ def wide(x: Tensor) -> Tensor:
 def autocasts(x: Tensor) -> bool:
     """Whether torch.autocast is at work on the device of x."""
     device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
 
 
 def uncast(x: Tensor) -> AbstractContextManager[Any]:

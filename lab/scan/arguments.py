@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lab.linalg.precision import autocasts
 from lab.scan.torch_private import is_batched, tree_map
 
 # Dtypes that scans compute in, and the one in place of each in which rounding would add up.
@@ -77,8 +78,7 @@ def alike(names: Sequence[str], *tensors: Tensor) -> Sequence[Tensor]:
     Raises:
         ValueError: dtypes or devices differ.
     """
-    device = tensors[0].device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if autocasts(tensors[0]):
         halves = (torch.float16, torch.bfloat16)
         tensors = tuple(t.float() if t.dtype in halves else t for t in tensors)
     for kind in ("dtype", "device"):
