@@ -36,7 +36,7 @@ def test_every_notebook_has_parameters_and_a_committed_result(notebook, folder):
     assert entry.status == "complete", entry.detail
     assert parameters["experiment"] == number == entry.record["experiment"]
     used = entry.record["parameters"]
-    assert used | parameters == used, "the result was made with other parameters than those committed"
+    assert used | parameters == used, "the result was made with other parameters than these"
 
 
 @pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)
