@@ -17,6 +17,9 @@ import pytest
 import torch
 
 from lab import research_log
+from lab.mixers import RealDiagonal
+from lab.model import SequenceModel
+from lab.tasks import WordProblem, groups
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -131,6 +134,8 @@ def prelude():
         "torch": torch,
         "x": torch.randn(B, T, 2),
         "tokens": torch.randint(0, 5, (B, T)),
+        "model": SequenceModel(2, 2, 8, [RealDiagonal(8, 8)]),
+        "task": WordProblem(groups.cyclic(2), [0, 1]),
         "a": torch.rand(B, T, N),
         "A": torch.rand(B, T, N, N) / N,
         "b": torch.randn(B, T, N),
@@ -141,7 +146,8 @@ def prelude():
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[0][:60])
-def test_a_snippet_of_the_readme_runs(snippet):
+def test_a_snippet_of_the_readme_runs(snippet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a checkpoint is written where they run
     exec(compile(snippet, "README.md", "exec"), prelude())
 
 
