@@ -92,7 +92,8 @@ def rounded_once(compute: Callable[..., Any], *inputs: Tensor) -> Any:
 
     A state in half precision would round at every step, and overflow above 65,504. Indices stay.
     """
-    dtype = next(tensor.dtype for tensor in inputs if tensor.dtype in COMPUTED)
+    # No generator, which torch.compile would not take.
+    dtype = [tensor.dtype for tensor in inputs if tensor.dtype in COMPUTED][0]  # noqa: RUF015
     if COMPUTED[dtype] == dtype:
         return compute(*inputs)
     results = compute(*[t.to(COMPUTED[dtype]) if t.dtype == dtype else t for t in inputs])
