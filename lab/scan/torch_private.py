@@ -2,7 +2,7 @@
 
 Each was seen in the torch releases that its docstring names, and a test calls each of them. Where
 torch has changed, this is the file to change. `tree_map` and `tree_leaves`, for tensors in tuples,
-lists and dictionaries, have no public name; seen in torch 2.9 to 2.13.
+lists and dictionaries, have no public name; seen in torch 2.9 to 2.15.
 """
 
 import importlib
@@ -35,7 +35,7 @@ def is_differentiating() -> bool:
 
     torch has no public question for either. `forward_ad._current_level` is -1 outside of
     `dual_level`; the interpreters are the levels of torch.func, the outermost first. Seen in torch
-    2.9 to 2.13.
+    2.9 to 2.15.
     """
     if forward_ad._current_level >= 0:
         return True
@@ -52,7 +52,7 @@ def is_watched(values: Sequence[Tensor]) -> bool:
 
     A custom operator tells all of them by itself; these are the questions that torch's dispatcher
     asks before. Legacy batched tensors are those of `torch.autograd.grad(is_grads_batched=True)`.
-    Seen in torch 2.9 to 2.13.
+    Seen in torch 2.9 to 2.15.
     """
     return (
         torch.compiler.is_compiling()
@@ -69,7 +69,7 @@ def is_batched(tensor: Tensor) -> bool:
     """Whether torch.vmap is at work on it, perhaps around or inside other transforms.
 
     Each transform of torch.func wraps the tensors that it watches, and there is no public way to
-    look inside. Seen in torch 2.9 to 2.13.
+    look inside. Seen in torch 2.9 to 2.15.
     """
     functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(tensor):
@@ -83,7 +83,7 @@ def values_of(tensor: Tensor) -> Tensor | None:
     """The numbers themselves, of all lanes of a vmap, from inside the transforms of torch.func.
 
     None where they cannot be looked at: in tracers, on the meta device, of kinds of tensors. Seen
-    in torch 2.9 to 2.13.
+    in torch 2.9 to 2.15.
     """
     functorch = torch._C._functorch
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
@@ -100,7 +100,7 @@ def below_autograd() -> AbstractContextManager[Any]:
     """Inside, the dispatcher passes autograd over, as between an operator and its kernel.
 
     Of this the public form is `torch.library.register_autograd`, which takes several times as long
-    for each call. Seen in torch 2.9 to 2.13.
+    for each call. Seen in torch 2.9 to 2.15.
     """
     guard: AbstractContextManager[Any] = torch._C._AutoDispatchBelowAutograd()
     return guard
@@ -109,7 +109,7 @@ def below_autograd() -> AbstractContextManager[Any]:
 def operator_name(operator: Any) -> str:
     """The bare name of a torch.ops.NAMESPACE.NAME.OVERLOAD, which names the nodes of its graph.
 
-    Publicly there is only `str(operator)`. Seen in torch 2.9 to 2.13.
+    Publicly there is only `str(operator)`. Seen in torch 2.9 to 2.15.
     """
     name: str = operator._opname
     return name
@@ -118,7 +118,7 @@ def operator_name(operator: Any) -> str:
 def storage_users(storage: torch.UntypedStorage) -> int:
     """How many tensors and graphs share the storage, and 1 for the Python object itself.
 
-    Seen in torch 2.9 to 2.13.
+    Seen in torch 2.9 to 2.15.
     """
     return torch._C._storage_Use_Count(storage._cdata)
 
@@ -126,7 +126,7 @@ def storage_users(storage: torch.UntypedStorage) -> int:
 def torch_associative_scan() -> Callable[..., Any]:
     """torch's own associative scan, a prototype.
 
-    Where it has no public name it is imported from where it was first seen: torch 2.9 to 2.13.
+    Where it has no public name it is imported from where it was first seen: torch 2.9 to 2.15.
     """
     module: Any = importlib.import_module("torch._higher_order_ops.associative_scan")
     scan: Callable[..., Any] = module.associative_scan

@@ -35,8 +35,7 @@ def launcher(kernel: Any) -> Any:
 
     def enter(parallel, rank, size, threads, first, last, *arguments):  # type: ignore[no-untyped-def]
         if threads < 2:
-            kernel(first, last, *arguments)
-            return last - first
+            return _alone(kernel, first, last, arguments)
         return _on_team(kernel, parallel, rank, size, threads, first, last, arguments)
 
     launch: Any = numba.njit(nogil=True)(enter)
@@ -53,6 +52,35 @@ def launcher(kernel: Any) -> Any:
 
 
 _folder = cache(private_folder)
+
+
+def _typed_alone(typing, kernel, first, last, arguments):  # type: ignore[no-untyped-def]
+    call = kernel.get_call_type(typing, (types.intp, types.intp, *arguments), {})
+
+    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        compiled = kernel.dispatcher.overloads[call.args]
+        context.add_linking_libs([compiled.library])
+        _, first, last, arguments = values
+        unpacked = cgutils.unpack_tuple(builder, arguments)
+        context.call_internal(builder, compiled.fndesc, call, [first, last, *unpacked])
+        _keep_apart(builder.function, compiled.fndesc)
+        return builder.sub(last, first)
+
+    return types.intp(kernel, first, last, arguments), build
+
+
+def _keep_apart(caller: ir.Function, kernel: Any) -> None:
+    """Let LLVM not put copies of the kernel into what calls it, each to be compiled once more."""
+    for block in caller.blocks:
+        for instruction in block.instructions:
+            if (
+                isinstance(instruction, ir.CallInstr)
+                and instruction.callee.name == kernel.llvm_func_name
+            ):
+                instruction.attributes.add("noinline")
+
+
+_alone: Any = intrinsic(_typed_alone)
 
 
 def _typed_on_team(typing, kernel, parallel, rank, size, threads, first, last, arguments):  # type: ignore[no-untyped-def]
@@ -106,6 +134,7 @@ def _share(context: Any, launch: ir.Function, kind: ir.Type, kernel: Any, call: 
     )
     values = [low, high, *cgutils.unpack_tuple(builder, arguments)]
     status, _ = context.call_internal_no_propagate(builder, kernel, call, values)
+    _keep_apart(function, kernel)
     with cgutils.if_likely(builder, status.is_ok):
         builder.atomic_rmw("add", finished, builder.sub(high, low), "monotonic")
     builder.ret_void()
