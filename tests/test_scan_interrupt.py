@@ -175,12 +175,13 @@ def test_outside_the_main_thread_there_are_no_handlers_to_wait():
 
 def test_the_memory_of_an_interrupted_scan_is_used_again(swallowed):
     memory.release()
+    held = sum(block.size for block in memory._books.values())  # by results of earlier tests
     a = torch.rand(4, 300, 256)
     expected = linear_scan(a, a).clone()
     for _ in range(30):
         interrupted_after(1e-3, lambda: linear_scan(a, a))
     assert torch.equal(linear_scan(a, a), expected)
-    assert sum(block.size for block in memory._books.values()) <= 4 * a.nbytes
+    assert sum(block.size for block in memory._books.values()) - held <= 4 * a.nbytes
 
 
 def test_what_an_interrupted_import_left_does_not_stand_in_the_way_of_the_next():
