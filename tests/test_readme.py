@@ -31,6 +31,7 @@ PROGRAMS = ("make", "papermill", "pytest", "python", "python3", "pip", "source",
 NOT_TRIED = {
     "source ": "it changes the shell that it is typed in",
     "git clone": "it needs a network",
+    "python scripts/constraints.py": "it asks the package index; .ci/run runs it",
     "pip install": "it needs a network, and changes the environment",
     "python -m pip install": "it needs a network, and changes the environment",
     "python3 -m venv": "it makes an environment",

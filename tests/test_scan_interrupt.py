@@ -4,6 +4,7 @@ The handlers of signals run in the main thread between any two instructions of P
 set to many different moments of every scan, and each signal has to reach the caller.
 """
 
+import gc
 import importlib
 import random
 import signal
@@ -32,11 +33,17 @@ SCANS = list(
 def swallowed(monkeypatch):
     """What was raised where nobody could catch it; SIGALRM raises KeyboardInterrupt meanwhile."""
     seen = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda each: seen.append(each.exc_value))
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda each: seen.append((each.exc_value, each.object))
+    )
+    # Destructors of what earlier tests left behind are not ours, and lose interrupts of their own.
+    gc.collect()
+    gc.freeze()
     usual = signal.signal(signal.SIGALRM, signal.default_int_handler)
     yield seen
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, usual)
+    gc.unfreeze()
 
 
 @pytest.fixture(params=["one thread", "openmp", "pool"])
