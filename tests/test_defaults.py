@@ -83,8 +83,8 @@ NOTEBOOKS = {**NUMBERED, "_template": ROOT / "notebooks" / "_template.py"}
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
-def test_defaults_cost_no_more_than_what_was_measured_to_take_a_minute(number):
-    # The clock of a test says little. That nothing grew since a clock was read says much.
+def test_defaults_cost_no_more_than_what_was_found_to_take_a_minute(number):
+    # The clock of a test says little. That no default grew since then says much.
     measured = dict(MEASURED[number])
     assert 0 < measured.pop("cpu_seconds") < 60
     current = defaults(NOTEBOOKS[number])
