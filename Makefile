@@ -86,7 +86,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
 	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,dev]
 	@.venv/bin/jupytext-config --settings-file $(LAB_DEFAULTS) set-default-viewer python
-	@cp lab/plots/jupyter_nbconvert_config.json .venv/etc/jupyter/  # pages without a network
+	@mkdir -p .venv/etc/jupyter && cp lab/plots/jupyter_nbconvert_config.json .venv/etc/jupyter/
 	@touch $@
 
 define NEW_ENVIRONMENT

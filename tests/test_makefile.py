@@ -46,7 +46,14 @@ def folder(tmp_path):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     notebooks = ("notebooks/004_osc_dplr.py", "notebooks/022_other.py")
-    for name in (*notebooks, "params/004.yaml", "params/022.yaml", "params/smoke/004.yaml"):
+    of_pages = "lab/plots/jupyter_nbconvert_config.json"
+    for name in (
+        *notebooks,
+        "params/004.yaml",
+        "params/022.yaml",
+        "params/smoke/004.yaml",
+        of_pages,
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     return tmp_path

@@ -152,6 +152,8 @@ class KernelCache(NullCache):
 
     def save_overload(self, sig: Any, cres: CompileResult) -> None:
         """Keep the kernel compiled for the types `sig`, if there is room for it."""
+        if cres.library.has_dynamic_globals:  # addresses, which mean nothing to another process
+            return
         key, payload = self._key(sig, cres.codegen), dumps(cres._reduce())
         with suppress(OSError):
             write_bytes(self._path(key), _digest(key, payload) + payload)

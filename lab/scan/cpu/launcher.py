@@ -21,6 +21,7 @@ from lab.scan.interrupts import handlers_wait
 
 WORD, COUNT, POINTER = ir.IntType(64), ir.IntType(32), cgutils.voidptr_t
 NOTHING = ir.VoidType()
+_PACKAGE = f"{__package__}."
 
 
 @cache
@@ -39,7 +40,9 @@ def launcher(kernel: Any) -> Any:
         return _on_team(kernel, parallel, rank, size, threads, first, last, arguments)
 
     launch: Any = numba.njit(nogil=True)(enter)
-    if (folder := _folder()) is not None:
+    # The folder is named after the sources of this package: of other kernels it would not see that
+    # they have changed, nor that they hold addresses of one process.
+    if kernel.py_func.__module__.startswith(_PACKAGE) and (folder := _folder()) is not None:
         launch._cache = KernelCache(folder, kernel.py_func)
     compile_it = launch._compile_for_args
 
