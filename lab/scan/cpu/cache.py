@@ -150,7 +150,7 @@ class KernelCache(NullCache):
             return None
         return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
-    def save_overload(self, sig: Any, cres: CompileResult) -> None:
+    def save_overload(self, sig: Any, cres: Any) -> None:
         """Keep the kernel compiled for the types `sig`, if there is room for it."""
         if cres.library.has_dynamic_globals:  # addresses, which mean nothing to another process
             return
