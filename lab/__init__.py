@@ -4,7 +4,7 @@ Importing `lab` is cheap: papermill does it for every notebook it opens, and so 
 imports torch. Take models, tasks and training from their own modules, `from lab.scan import ...`.
 """
 
-from lab.notebook import parameters
+from lab.records.parameters import parameters
 
 __version__ = "0.1.0"
 

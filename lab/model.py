@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from lab.mixers.guard import Guarded, Method, check_tokens
-from lab.mixers.linear import linear
 from lab.mixers.state_space import look_up
+from lab.nn.guard import Guarded, Method, check_tokens
+from lab.nn.linear import linear
 
 Norm = Literal["rms", "layer"]
 _NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}

@@ -1,6 +1,7 @@
 """Lets the stock papermill command read py:percent notebooks and write results in one piece.
 
-What it is given as parameters is checked by `lab.papermill_checks`, which is installed here.
+What it is given as parameters is checked by `lab.records.papermill_checks`, which is installed
+here.
 
 Only papermill imports this, half-way through its own import, through the entry point `notebooks/`
 in pyproject.toml. An import before papermill's would be circular.
@@ -21,11 +22,11 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.models import Parameter
 from papermill.translators import PythonTranslator, papermill_translators
 
-from lab import papermill_checks
-from lab.executed import TEMPLATE, is_finished, previous
 from lab.files import write_bytes, write_text
-from lab.notebook import ParameterError, declarations, is_declaration, shorten
-from lab.papermill_checks import NotebookError
+from lab.records import papermill_checks
+from lab.records.executed import TEMPLATE, is_finished, previous
+from lab.records.papermill_checks import NotebookError
+from lab.records.parameters import ParameterError, declarations, is_declaration, shorten
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -203,7 +204,7 @@ def _metadata(buf: str) -> dict[str, Any]:
 
 
 class DeclarationTranslator(PythonTranslator):
-    """papermill's translator for Python, which understands every declaration of `lab.notebook`.
+    """papermill's translator for Python, for every declaration of `lab.records.parameters`.
 
     papermill's own goes by lines and signs, and overlooks a parameter whose value or comment holds
     = or #.

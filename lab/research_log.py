@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
-from lab import doubts, evidence, files, stale
-from lab.executed import STATUSES, Entry, number_of, previous, read, read_notebook
+from lab import evidence, files
+from lab.records import doubts, stale
+from lab.records.executed import STATUSES, Entry, number_of, previous, read, read_notebook
 
 if TYPE_CHECKING:
     import pandas
@@ -39,7 +40,7 @@ def write(folder: str | os.PathLike[str]) -> list[Entry]:
 
     Raises:
         NotADirectoryError: there is no such folder.
-        DoubtError: its doubts.yaml cannot be used, as in `lab.doubts.read`.
+        DoubtError: its doubts.yaml cannot be used, as in `lab.records.doubts.read`.
     """
     entries = read(folder)
     doubted = doubts.read(folder, _numbers(entries))

@@ -59,18 +59,19 @@ import torch
 from IPython.display import display
 
 from lab import audit
+from lab.audit.by_hand import plane, representation, signs, simplex, word_problem_solver
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
 from lab.linalg import delta_rule, delta_rule_sequential, routed_reflection
-from lab.mixers import DeltaNet, linear
+from lab.mixers import DeltaNet
 from lab.model import SequenceModel, SwiGLU
+from lab.nn import linear
 from lab.plots import figures, looks
 from lab.plots.panels import Choice, Panel, Slider
-from lab.prescribed import plane, representation, signs, simplex, word_problem_solver
 from lab.seeding import stream
 from lab.statistics import spread
 from lab.tasks import Stored, WordProblem, groups
-from lab.training import accuracy, fit_together
+from lab.train import accuracy, fit_together
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 TRAIN, LENGTHS = 20, [20, 40, 80, 160]  # tokens: longest word in training, words of the tests
@@ -407,7 +408,7 @@ figures.accuracy(
 )  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("001", "All 8 letters, trained to length 20: mean accuracy")
 

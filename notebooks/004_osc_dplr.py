@@ -60,11 +60,7 @@ from torch.nn.functional import pad
 from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
-from lab.linalg import (
-    causal_convolution,
-    kernel_resolvent,
-    oscillator_parameters,
-)
+from lab.linalg import causal_convolution, kernel_resolvent, oscillator_parameters
 from lab.mixers import OscDPLR, unroll
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
@@ -72,7 +68,7 @@ from lab.scan import matrix_scan_associative, matrix_scan_sequential
 from lab.seeding import stream
 from lab.tasks import AnonymousOscillations, KnownOscillators, Stored, oscillation
 from lab.tasks.oscillation import OMEGA, ZETA
-from lab.training import evaluate, fit, fit_together
+from lab.train import evaluate, fit, fit_together
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 TRAIN, TEST = 128, 512  # steps
@@ -696,7 +692,7 @@ for length, ratio in worst_ratio.items():
 evidence
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.criteria(evidence)
 

@@ -66,9 +66,15 @@ from torch.utils._pytree import tree_map
 from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
-from lab.linalg import monarch, spin
+from lab.linalg import monarch
 from lab.mixers import StateSpace, look_up
-from lab.mixers.monarch import (
+from lab.model import SequenceModel, SwiGLU
+from lab.plots import figures
+from lab.plots.panels import Choice, Panel, Slider
+from lab.seeding import stream
+from lab.tasks import Batch, WordProblem, groups
+from lab.train import accuracy, fit_together
+from lab.transitions.monarch import (
     BlockCay,
     BlockDense,
     BlockExp,
@@ -77,12 +83,6 @@ from lab.mixers.monarch import (
     GatedMonarch,
     MonarchID,
 )
-from lab.model import SequenceModel, SwiGLU
-from lab.plots import figures
-from lab.plots.panels import Choice, Panel, Slider
-from lab.seeding import stream
-from lab.tasks import Batch, WordProblem, groups
-from lab.training import accuracy, fit_together
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 S5 = groups.symmetric(5)
@@ -510,7 +510,7 @@ figures.accuracy(
 )  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("006", "Trained on 20 swaps, tested on up to 160")
 

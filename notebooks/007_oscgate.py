@@ -56,27 +56,19 @@ import torch
 from IPython.display import display
 from scipy import stats
 
-from lab import audit, recall_curve
+from lab import audit
+from lab.benchmark import recall_curve
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
-from lab.mixers import (
-    Convolved,
-    DelayLine,
-    LinOSS,
-    OscGate,
-    OscillatorBank,
-    PolarDiagonal,
-    RealDiagonal,
-    SelectiveDiagonal,
-    StateSpace,
-)
-from lab.mixers.linoss import Oscillators, implicit_norm, implicit_norm_bound
+from lab.mixers import Convolved, DelayLine, OscillatorBank, SelectiveDiagonal, StateSpace
 from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.tasks import IndexedCopying, SelectiveCopying, Stored
-from lab.training import fit_together, scored_accuracy
+from lab.train import fit_together, scored_accuracy
+from lab.transitions import LinOSS, OscGate, PolarDiagonal, RealDiagonal
+from lab.transitions.linoss import Oscillators, implicit_norm, implicit_norm_bound
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 evidence = Evidence(
@@ -135,7 +127,7 @@ Panel(draw_target, task=Choice("task", ["selective", "by index"]),
 # \sqrt{4 + \Delta^2(1+a)^2}\right)$, above 1 for every $a < 1/(1 + \Delta)$. And as $\sqrt s =
 # \cos\theta$, $\theta = \arctan\Delta\omega$ the angle of a step, the implicit step loses what it turns
 # by. The polar form $(1-\zeta)R(\theta)$ has the same angles, no such loss, and norm at most 1.
-# (The proofs are in `lab.mixers.linoss`.)
+# (The proofs are in `lab.transitions.linoss`.)
 
 # %%
 a = torch.logspace(-3, 3, 121, dtype=torch.float64)
@@ -418,7 +410,7 @@ pd.DataFrame({
 }).T  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("007", "Selective copying, trained on up to 64 steps")
 

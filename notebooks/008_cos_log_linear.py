@@ -65,23 +65,25 @@ import plotly.graph_objects as go
 import torch
 from IPython.display import display
 
-from lab import audit, read_out, recall_curve
+from lab import audit
+from lab.audit import read_out
+from lab.audit.state_size import state_bytes
+from lab.benchmark import recall_curve
 from lab.benchmark.kept import kept_bytes
 from lab.benchmark.timing import growth, take_turns
 from lab.evidence import Evidence
-from lab.factorial import contrast, contrasts
 from lab.linalg.fenwick import fenwick_product, level_count, level_map, split
-from lab.mixers import CosFormer, FenwickAttention, LinearAttention, MultiHead, SoftmaxAttention
+from lab.memories import CosFormer, FenwickAttention, LinearAttention, SoftmaxAttention
+from lab.mixers import MultiHead
 from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
-from lab.state_size import state_bytes
-from lab.statistics import bootstrap_interval
+from lab.statistics import bootstrap_interval, contrast, contrasts
 from lab.tasks import Recall
 from lab.tasks.by_length import ByLength
 from lab.tasks.retrieval import COMMONEST
-from lab.training import fit_together, scored_accuracy
+from lab.train import fit_together, scored_accuracy
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 D, H, WIDTH, LEVELS, M = 32, 2, 16, 9, 128
@@ -413,7 +415,7 @@ figures.strips(correct, log=False, limits=plateau, y_title="accuracy", solved=0.
                title="8 pairs: every arm, every seed")  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("008", "8 pairs: every arm, every seed")
 

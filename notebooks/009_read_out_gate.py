@@ -64,29 +64,29 @@ import torch
 from IPython.display import display
 from plotly.subplots import make_subplots
 
-from lab import audit, recall_curve
+from lab import audit
+from lab.audit.read_out import attention, gated
+from lab.benchmark import recall_curve
 from lab.benchmark.flops import counted_flops
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
-from lab.mixers import (
+from lab.memories import (
     CosFormer,
     GatedLinearAttention,
     LinearAttention,
-    MultiHead,
     Retention,
-    SelectiveDiagonal,
     SoftmaxAttention,
-    linear,
-)  # fmt: skip
+)
+from lab.mixers import MultiHead, SelectiveDiagonal
 from lab.model import SequenceModel, SwiGLU
+from lab.nn import linear  # fmt: skip
 from lab.plots import figures, looks
 from lab.plots.panels import Choice, Panel, Slider
-from lab.read_out import attention, gated
 from lab.seeding import stream
 from lab.statistics import bootstrap_interval
 from lab.tasks import Recall, Stored
 from lab.tasks.retrieval import COMMONEST, RANDOM
-from lab.training import fit_together, scored_accuracy
+from lab.train import fit_together, scored_accuracy
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 REPORTED = {"ungated, task A": 0.377, "gated, task A": 0.332, "time overhead": 0.053}
@@ -487,7 +487,7 @@ display(figures.slopes(shown, ends=("wider MLP", "gate"), title=title))
 draw_effects(by_kind, "Gate against a wider MLP: every seed, mean and 95 % interval")
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("009", "Gate against a wider MLP: every seed, mean and 95 % interval")
 

@@ -59,15 +59,16 @@ from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
 from lab.linalg.circulant import fourier, real_fourier
-from lab.mixers import BlockCirculant, Circulant, PolarDiagonal, RealDiagonal, StateSpace
-from lab.mixers.circulant import as_diagonal
+from lab.mixers import StateSpace
+from lab.mixers.equivalence import as_diagonal
 from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import matrix_scan_sequential
 from lab.seeding import stream
 from lab.tasks import WordProblem, groups
-from lab.training import accuracy, fit_together
+from lab.train import accuracy, fit_together
+from lab.transitions import BlockCirculant, Circulant, PolarDiagonal, RealDiagonal
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 D = N = 64  # width; state, in real numbers
@@ -415,7 +416,7 @@ pd.DataFrame({
 }).T  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("013", "A5")
 

@@ -60,9 +60,12 @@ from IPython.display import display
 from plotly.subplots import make_subplots
 from torch import nn
 
-from lab import audit, recall_curve
+from lab import audit
+from lab.audit.state_size import state_bytes
+from lab.benchmark import recall_curve
 from lab.evidence import Evidence
-from lab.linalg.softmax_average import (
+from lab.memories import DeltaRule, LinearAttention, LogEMA, LogSSM, SoftmaxAttention, SoftSlots
+from lab.memories.softmax_average import (
     attention,
     jacobians,
     odds_spread,
@@ -70,26 +73,16 @@ from lab.linalg.softmax_average import (
     shares_by_autograd,
     signs_apart,
 )
-from lab.mixers import (
-    DeltaRule,
-    LinearAttention,
-    LogEMA,
-    LogSSM,
-    MultiHead,
-    RealDiagonal,
-    SoftmaxAttention,
-    SoftSlots,
-    StateSpace,
-    linear,
-)
+from lab.mixers import MultiHead, StateSpace
 from lab.model import SequenceModel
+from lab.nn import linear
 from lab.plots import figures, looks
 from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import softmax_scan, softmax_scan_associative, softmax_scan_sequential
 from lab.seeding import stream
-from lab.state_size import state_bytes
 from lab.tasks import IndexedCopying, Recall, Stored
-from lab.training import fit_together, scored_accuracy
+from lab.train import fit_together, scored_accuracy
+from lab.transitions import RealDiagonal
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 TRAIN_SET = 5000  # examples of the proposal's training set
@@ -619,7 +612,7 @@ figure.add_scatter(
 )
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("014", "Capacity at equal state")
 

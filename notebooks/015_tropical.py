@@ -64,19 +64,23 @@ import torch
 from IPython.display import display
 from torch import nn
 
-from lab import audit, recall_curve
+from lab import audit
+from lab.audit.invariance import certify_mixer
+from lab.benchmark import recall_curve
 from lab.evidence import Evidence
-from lab.mixers import DeltaRule, LinearAttention, MultiHead, SoftmaxAttention, SoftSlots, linear
-from lab.mixers.invariance import certify_mixer
-from lab.mixers.tropical import TropicalGated, TropicalSlots, geometric, sharpen, straight
+from lab.memories import DeltaRule, LinearAttention, SoftmaxAttention, SoftSlots
+from lab.memories.annealing import geometric, sharpen, straight
+from lab.memories.tropical import TropicalGated, TropicalSlots
+from lab.mixers import MultiHead
 from lab.model import SequenceModel, SwiGLU
+from lab.nn import linear
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import tropical_scan, tropical_scan_associative, tropical_scan_sequential
 from lab.seeding import stream
 from lab.tasks import Recall
 from lab.tasks.base import Batch
-from lab.training import fit_together, scored_accuracy
+from lab.train import fit_together, scored_accuracy
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 LONG, LONGER = p.long, p.longer
@@ -613,7 +617,7 @@ pd.DataFrame({(name, f"{pairs} pairs"): {f"seed {s}": f"{v:.3f}" for s, v in zip
               for (name, pairs), each in loads.items()}).T  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("015", "Recall against load")
 

@@ -77,14 +77,14 @@ from lab.linalg.displacement import (
     zero_diagonal,
 )
 from lab.mixers import StateSpace
-from lab.mixers.displacement_rank import CayleyCauchy, Dense, DisplacementRank, GatedDiagonal
 from lab.model import SequenceModel
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.tasks import Stored, WordProblem, groups
 from lab.tasks.word_problem import in_training
-from lab.training import accuracy, fit_together
+from lab.train import accuracy, fit_together
+from lab.transitions.displacement_rank import CayleyCauchy, Dense, DisplacementRank, GatedDiagonal
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 # %%
@@ -534,7 +534,7 @@ figures.lines(
 )  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("022", "Updates to 95 % at words of 20")
 

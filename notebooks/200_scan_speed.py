@@ -236,7 +236,7 @@ figures.scaling(
 )  # fmt: skip
 
 # %% tags=["nbval-ignore-output"]
-from lab import committed  # the full run, for the short one at the defaults
+from lab.records import committed  # the full run, for the short one at the defaults
 
 committed.figure("200", "One sequence of 64 columns")
 

@@ -14,7 +14,7 @@
 # # 201 · What does recall cost in bytes of state?
 #
 # **Question.** A model of fixed state must forget what does not fit. Several experiments train their
-# mixers on one recall task at several sizes of state, by one protocol (`lab.recall_curve`), and keep
+# mixers on one recall task at several sizes of state, by one protocol (`lab.benchmark.recall_curve`), and keep
 # the rows in their records. Side by side: does the number of bytes decide how much is recalled, or
 # does it matter what a mixer does with them?
 #
@@ -50,11 +50,13 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from lab import audit, executed
+from lab import audit
+from lab.benchmark.recall_curve import TABLE, TASK, by_state
 from lab.evidence import Evidence
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
-from lab.recall_curve import TASK, by_state, rows_of
+from lab.records import executed
+from lab.records.tables import rows_of
 from lab.seeding import stream
 from lab.tasks.retrieval import RANDOM
 
@@ -88,7 +90,7 @@ Panel(draw_example, example=Slider("example", 0, 0, 19, 1))
 
 # %% tags=["nbval-ignore-output"]
 root = Path(lab.__file__).parents[1]  # wherever the notebook is run from
-rows = rows_of(executed.read(root / p.folder))
+rows = rows_of(executed.read(root / p.folder), TABLE)
 missing = set(p.expected) - {row["experiment"] for row in rows}
 if missing:
     raise FileNotFoundError(f"{p.folder} has no recall rows of {sorted(missing)}: run these first")
@@ -180,5 +182,5 @@ print("\n".join(s for s in evidence.statuses().splitlines() if not s.startswith(
 # **One task.** 8 pairs, one vocabulary, one width, short distances. What is read here is recall
 # without noise: selection is asked for in 007, overwriting in 008, load in 014 and 015.
 #
-# Later experiments add their mixers by handing the rows of `lab.recall_curve.measure` to their
+# Later experiments add their mixers by handing the rows of `lab.benchmark.recall_curve.measure` to their
 # records; nothing here changes.

@@ -47,7 +47,7 @@ from lab.plots import figures
 from lab.plots.panels import Panel, Slider
 from lab.seeding import stream
 from lab.tasks import KnownOscillators
-from lab.training import evaluate, fit_together
+from lab.train import evaluate, fit_together
 
 evidence = Evidence(
     "NNN", title="The question in a few words", reported={}, parameters=asdict(p), seeds=p.seeds

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from numeric import stream
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from lab import scan
 
@@ -238,3 +239,17 @@ SOFTMAX = [
     Case(averages_of_nothing, "softmax_scan", REAL, smooth=False),
 ]
 CASES = [*LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *SEMIRINGS, *SOFTMAX]
+
+
+def floating(values) -> list[Tensor]:
+    """The tensors that may have gradients: all but indices."""
+    return [t for t in tree_leaves(values) if t.is_floating_point() or t.is_complex()]
+
+
+def of_floats(change, values):
+    """The same values with `change` made to all tensors but indices."""
+    return tree_map(lambda value: change(value) if floating(value) else value, values)
+
+
+def to(dtype):
+    return lambda tensor: tensor.to(dtype)

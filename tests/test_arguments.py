@@ -26,7 +26,7 @@ from lab.tasks import (
 from lab.tasks.by_length import ByLength
 from lab.tasks.groups import symmetric
 from lab.tasks.word_problem import MixedLengths
-from lab.training import accuracy, evaluate, fit, fit_together, scored_accuracy
+from lab.train import accuracy, evaluate, fit, fit_together, scored_accuracy
 
 LENGTH = 20
 

@@ -8,39 +8,43 @@ import torch
 from numeric import stream
 from torch import Tensor, nn
 
-from lab.mixers import (
-    BlockCirculant,
-    Circulant,
-    Convolved,
+from lab.memories import (
     CosFormer,
-    DelayLine,
-    DeltaNet,
     DeltaRule,
     FenwickAttention,
     GatedLinearAttention,
     LinearAttention,
-    LinOSS,
     LogEMA,
     LogSSM,
-    MultiHead,
-    OscDPLR,
-    OscGate,
-    OscillatorBank,
-    PolarDiagonal,
-    RealDiagonal,
     Retention,
-    SelectiveDiagonal,
     SoftmaxAttention,
     SoftSlots,
-    StateSpace,
-    Transition,
     TropicalGated,
     TropicalSlots,
+)
+from lab.mixers import (
+    Convolved,
+    DelayLine,
+    DeltaNet,
+    MultiHead,
+    OscDPLR,
+    OscillatorBank,
+    SelectiveDiagonal,
+    StateSpace,
+)
+from lab.nn import linear
+from lab.nn.linear import precise
+from lab.transitions import (
+    BlockCirculant,
+    Circulant,
+    LinOSS,
+    OscGate,
+    PolarDiagonal,
+    RealDiagonal,
+    Transition,
     displacement_rank,
-    linear,
     monarch,
 )
-from lab.mixers.linear import precise
 
 D_MODEL = 6
 

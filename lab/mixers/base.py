@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from lab.mixers.guard import Guarded, Method, check_numbers, check_tokens
+from lab.nn.guard import Guarded, Method, check_numbers, check_tokens
 
 
 class Mixer(Protocol):

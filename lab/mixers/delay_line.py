@@ -6,7 +6,7 @@ from torch.nn.functional import pad
 
 from lab.linalg.precision import wide
 from lab.mixers.base import Layer
-from lab.mixers.linear import linear
+from lab.nn.linear import linear
 
 
 class DelayLine(Layer):

@@ -12,10 +12,10 @@ from torch.nn.functional import normalize
 from lab.linalg.delta_rule import delta_rule
 from lab.linalg.precision import wide, widened
 from lab.mixers.base import Layer
-from lab.mixers.linear import linear, precise
 from lab.mixers.state_space import look_up
+from lab.nn.linear import linear, precise
+from lab.nn.weight_decay import without_decay
 from lab.scan import block_scan
-from lab.weight_decay import without_decay
 
 Routing = Literal["none", "columns", "permutations"]
 MOST_ROWS = 5  # of a head that is routed by permutations: 120 of them are weighed at every step

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lab.weight_decay import without_decay
+from lab.nn.weight_decay import without_decay
 
 Kind = Literal["elementwise", "headwise", "silu", "constant", "read"]
 

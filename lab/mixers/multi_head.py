@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lab.memories.base import Memory
 from lab.mixers.base import Layer
 from lab.mixers.gate import Kind, ReadOutGate
-from lab.mixers.linear import linear
-from lab.mixers.memory import Memory
 from lab.mixers.short_convolution import ShortConvolution
-from lab.weight_decay import without_decay
+from lab.nn.linear import linear
+from lab.nn.weight_decay import without_decay
 
 Heads = tuple[Tensor, Tensor, Tensor]
 

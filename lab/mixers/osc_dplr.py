@@ -19,9 +19,9 @@ from lab.linalg import (
 )
 from lab.linalg.precision import wide, widened
 from lab.mixers.base import Layer
-from lab.mixers.guard import Method, check_shape
+from lab.nn.guard import Method, check_shape
+from lab.nn.weight_decay import without_decay
 from lab.scan import matrix_scan
-from lab.weight_decay import without_decay
 
 Form = Literal["plain", "dissipative", "real"]
 Discretisation = Literal["bilinear", "zero-order hold"]

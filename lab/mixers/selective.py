@@ -10,10 +10,10 @@ from torch.nn.functional import softplus
 from lab.linalg.precision import wide
 from lab.mixers.base import Layer
 from lab.mixers.gate import Kind, ReadOutGate
-from lab.mixers.linear import linear, precise
 from lab.mixers.short_convolution import ShortConvolution
+from lab.nn.linear import linear, precise
+from lab.nn.weight_decay import without_decay
 from lab.scan import linear_scan
-from lab.weight_decay import without_decay
 
 State = tuple[Tensor | None, Tensor]
 

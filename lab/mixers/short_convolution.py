@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lab.mixers.base import Layer
-from lab.weight_decay import without_decay
+from lab.nn.weight_decay import without_decay
 
 
 class ShortConvolution(Layer):

@@ -8,10 +8,10 @@ from torch.nn.functional import one_hot
 
 from lab.linalg.precision import uncast, wide
 from lab.mixers.base import Layer
-from lab.mixers.linear import linear
-from lab.mixers.transition import Parameters, Transition
+from lab.nn.linear import linear
+from lab.nn.weight_decay import without_decay
 from lab.scan.torch_private import tree_map
-from lab.weight_decay import without_decay
+from lab.transitions.base import Parameters, Transition
 
 
 class StateSpace(Layer):

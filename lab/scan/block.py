@@ -4,13 +4,7 @@ import torch
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import (
-    alike,
-    are_numbers,
-    full_precision,
-    initial_state,
-    rounded_once,
-)
+from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import matrix as cpu
 from lab.scan.growth import Growth

@@ -3,13 +3,7 @@
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import (
-    alike,
-    are_numbers,
-    full_precision,
-    initial_state,
-    rounded_once,
-)
+from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
 from lab.scan.cpu import householder as cpu
 from lab.scan.linear import before
 from lab.scan.matrix import matrix_scan_associative

@@ -5,13 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import (
-    alike,
-    are_numbers,
-    full_precision,
-    initial_state,
-    rounded_once,
-)
+from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
 from lab.scan.growth import Growth
 from lab.scan.linear import linear_scan, linear_scan_sequential
 

@@ -6,13 +6,7 @@ The state is a grid of n by n numbers. R[t, r] mixes row r of it, then L[t, c] c
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import (
-    alike,
-    are_numbers,
-    full_precision,
-    initial_state,
-    rounded_once,
-)
+from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
 from lab.scan.cpu import monarch as cpu
 from lab.scan.linear import before
 from lab.scan.operators import Scan

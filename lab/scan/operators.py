@@ -14,12 +14,7 @@ from torch import Tensor
 
 from lab.scan.cpu import memory
 from lab.scan.interrupts import handlers_wait
-from lab.scan.torch_private import (
-    below_autograd,
-    is_differentiating,
-    is_watched,
-    operator_name,
-)
+from lab.scan.torch_private import below_autograd, is_differentiating, is_watched, operator_name
 
 # What a result is like: the name of an argument, of the same shape and type; that name and another
 # type; or a function from all arguments by name to a tensor of the shape and type.

@@ -3,14 +3,7 @@
 import torch
 from torch import Tensor
 
-from lab.scan.arguments import (
-    alike,
-    are_numbers,
-    are_tensors,
-    initial_state,
-    rounded_once,
-    within,
-)
+from lab.scan.arguments import alike, are_numbers, are_tensors, initial_state, rounded_once, within
 from lab.scan.associative import Elements, associative_scan, associative_scan_sequential
 from lab.scan.cpu import permutation as cpu
 from lab.scan.growth import Growth

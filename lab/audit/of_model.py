@@ -1,0 +1,166 @@
+"""Is a model what it is said to be, causal, one function in both forms, and fit to be trained?"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lab.arguments import refuse, whole
+from lab.audit.report import AuditError, Report
+from lab.audit.state_size import state_bytes
+from lab.mixers import unroll
+from lab.seeding import stream
+from lab.tasks import Batch, Task
+
+
+def model(
+    examined: nn.Module,
+    trained_on: Task,
+    *,
+    length: int,
+    parameters: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Is the model what it is said to be, and fit to be trained?
+
+    Args:
+        examined: a mixer, or a model with the same methods.
+        trained_on: for the shape of its inputs, and one batch for the gradients.
+        length: time steps.
+        parameters: the count that was reported, if any.
+        seed: of the random inputs.
+
+    Raises:
+        AuditError: the parameter count is another one; an output depends on a later input; the step
+            form differs from the parallel form; an output is not finite.
+        ValueError: length is no whole number of at least 1, parameters none of at least 0, or the
+            seed is none; or the model has no parameters.
+    """
+    whole("audit.model", "length", length, least=1)
+    if parameters is not None:
+        whole("audit.model", "parameters", parameters, least=0)
+    if next(examined.parameters(), None) is None:
+        refuse("audit.model", "the model", type(examined).__name__, "one with parameters")
+    generator = stream(seed, "audit of the model")
+    batch = trained_on.sample(32, length, generator)
+    weight = next(examined.parameters())
+    x, late = _probes(batch.inputs, length, trained_on, generator)
+    x, late = (probe.to(weight if x.is_floating_point() else weight.device) for probe in (x, late))
+    batch = Batch(*(part.to(weight.device) for part in batch))
+    report = Report(f"{type(examined).__name__}, {length} steps")
+    _count(examined, parameters, report)
+    with torch.no_grad():
+        _forms(examined, x, late, report)
+        _dynamics(examined, x, report)
+    _capacity(examined, x, trained_on, length, report)
+    _gradients(examined, trained_on, batch, report)
+    return report
+
+
+def disagreement(
+    examined: nn.Module, x: Tensor, forms: Sequence[Callable[[Tensor], Tensor]]
+) -> float:
+    """The largest gap between several forms of one model, in outputs and gradients.
+
+    Args:
+        examined: whose parameters the gradients of the mean squared output are taken for.
+        x: the input.
+        forms: functions of `x`; the first is the one that all others are held against.
+
+    Returns:
+        The gap, relative to the largest value of what is compared where that is above 1.
+    """
+    parameters = [parameter for parameter in examined.parameters() if parameter.numel()]
+    found = []
+    for form in forms:
+        y = form(x)
+        found.append([y, *torch.autograd.grad(y.square().mean(), parameters)])
+    gaps = [
+        (other - reference).abs().max() / reference.abs().max().clamp(min=1)
+        for results in found[1:]
+        for other, reference in zip(results, found[0], strict=True)
+    ]
+    return max(gap.item() for gap in gaps)
+
+
+def _count(examined: nn.Module, expected: int | None, report: Report) -> None:
+    count = sum(parameter.numel() for parameter in examined.parameters())
+    if expected not in (None, count):
+        raise AuditError(f"the model has {count} parameters, {expected} were reported")
+    report.add("real parameters", f"{count:,}", "as reported" if expected == count else "")
+
+
+def _probes(
+    like: Tensor, length: int, trained_on: Task, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Two inputs that differ from the middle on: random numbers, or for a task of tokens, those."""
+    if not like.is_floating_point():
+        x, vocabulary = like[:2], trained_on.vocabulary  # type: ignore[attr-defined]
+        if vocabulary < 2:
+            raise AuditError("with a single token there is no other input to compare with")
+        return x, torch.where(_later_half(x), (x + 1) % vocabulary, x)
+    x = torch.randn(2, length, like.shape[-1], generator=generator, dtype=torch.float64)
+    return x, x + _later_half(x)[:, None]
+
+
+def _later_half(x: Tensor) -> Tensor:
+    """Bool["T"]: the steps of x ["B T ..."] from its middle on."""
+    return torch.arange(x.shape[1]) >= x.shape[1] // 2
+
+
+def _forms(examined: nn.Module, x: Tensor, late: Tensor, report: Report) -> None:
+    """Causality, as `late` differs from `x` in the later half; parallel form against step form."""
+    y = examined(x)
+    if not y.isfinite().all():
+        raise AuditError("the output is not finite on random input of unit variance")
+    tolerance = _tolerance(y) * max(1.0, y.abs().max().item())
+    change = x.shape[1] // 2
+    leak = (examined(late) - y)[:, :change].abs()
+    leaked = leak.max().item() if leak.numel() else 0.0
+    if leaked > tolerance:
+        raise AuditError(f"a change of the input at step {change} moves earlier outputs: {leaked}")
+    report.add("largest move before a changed input", leaked, "causal")
+    gap = (unroll(examined, x) - y).abs().max().item()  # type: ignore[arg-type]
+    if gap > tolerance:
+        raise AuditError(f"the step form differs from the parallel form by {gap}")
+    report.add("step form against parallel form", gap, "the same")
+    remark = "input of variance 1" if x.is_floating_point() else ""
+    report.add("variance of the output at the start", y.var().item(), remark)
+
+
+def _dynamics(examined: nn.Module, x: Tensor, report: Report) -> None:
+    """Eigenvalues against the unit circle, and how the state grows."""
+    sizes = examined.eigenvalues(x).abs()  # type: ignore[operator]
+    outside = (sizes > 1 + _tolerance(sizes)).sum(-1).max().item()
+    remark = "stable" if outside == 0 else f"{outside} of {sizes.shape[-1]} outside the unit circle"
+    report.add("largest size of an eigenvalue", f"{sizes.max().item():.6f}", remark)
+    norms = examined.states(x).flatten(2).norm(dim=-1).mean(0)  # type: ignore[operator]
+    report.add("norm of the state, largest", norms.max().item(), f"at step {norms.argmax().item()}")
+    report.add("norm of the state, last", norms[-1].item())
+
+
+def _capacity(
+    examined: nn.Module, x: Tensor, trained_on: Task, length: int, report: Report
+) -> None:
+    """The size of the state, against the bits that the task says it must hold."""
+    held = state_bytes(examined, x)
+    needed = getattr(trained_on, "bits", None)
+    remark = "" if needed is None else f"{needed(length) / 8:,.4g} bytes are needed at least"
+    report.add(f"bytes of state after {x.shape[1]} steps", held, remark)
+
+
+def _gradients(examined: nn.Module, trained_on: Task, batch: Batch, report: Report) -> None:
+    """The gradient norm of every parameter, on one batch."""
+    loss = trained_on.loss(examined, batch)
+    named = {name: p for name, p in examined.named_parameters() if p.numel()}
+    names, parameters = list(named), list(named.values())
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for name, gradient in zip(names, gradients, strict=True):
+        size = 0.0 if gradient is None else gradient.norm().item()
+        dead = "" if size else "dead: the loss does not depend on it"
+        report.add(f"gradient norm of {name}", size, dead)
+
+
+def _tolerance(x: Tensor) -> float:
+    """What rounding may do, relative to outputs of size 1: float64 has 16 digits, float32 has 7."""
+    return 1e-10 if x.dtype == torch.float64 else 1e-4

@@ -1,0 +1,109 @@
+"""Does the input of a task determine the target, and what could a model score at all?"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lab.arguments import whole
+from lab.audit.report import AuditError, Report
+from lab.seeding import stream
+from lab.tasks import Batch, Task
+
+
+def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Report:
+    """Does the input determine the target, and what could a model score at all?
+
+    Args:
+        examined: the task.
+        length: time steps of an example.
+        drawn: how many examples to look at; a further tenth stands for a test set.
+        seed: of the draw.
+
+    Raises:
+        AuditError: an input or target is NaN or infinite, or the measured variance of the targets
+            given the input is not what the task states as its floor.
+        ValueError: length or drawn is no whole number of at least 1, or the seed is none.
+    """
+    whole("audit.task", "length", length, least=1)
+    whole("audit.task", "drawn", drawn, least=1)
+    train = examined.sample(drawn, length, stream(seed, "audit of training data"))
+    test = examined.sample(max(1, drawn // 10), length, stream(seed, "audit of test data"))
+    for name, part in (("inputs", train.inputs), ("targets", train.targets)):
+        if not part.double().isfinite().all():
+            raise AuditError(f"the {name} of {type(examined).__name__} hold NaN or infinity")
+    groups, seen = _group(train.inputs), _rows(train.inputs)
+    chance, floor = examined.chance(length), examined.floor(length)
+    report = Report(f"{type(examined).__name__}, {length} steps, {drawn:,} examples")
+    report.add("distinct inputs, of all", examined.distinct_inputs(length))
+    report.add("distinct inputs, drawn", len(seen))
+    overlap = sum(row in seen for row in map(bytes, _as_bytes(test.inputs))) / len(test.inputs)
+    report.add("test inputs also in training", f"{overlap:.1%}")
+    report.add("chance: without looking at the input", chance)
+    report.add("floor: the best possible", floor, _floor_remark(floor, chance))
+    variance, error = _variance_within(train, groups)
+    if abs(variance - floor) > 6 * error + 1e-9 * chance:  # nan where no two inputs are the same
+        measured = f"{variance:.4g} with a standard error of {error:.2g}"
+        raise AuditError(
+            f"the variance of the target given the input is {measured}, not {floor:.4g}"
+        )
+    report.add("variance of the target, input given", *_variance_remark(variance, error, chance))
+    _retrieval(getattr(examined, "task", examined), length, report)
+    return report
+
+
+def _as_bytes(inputs: Tensor) -> Iterable[bytes]:
+    return (row.tobytes() for row in inputs.flatten(1).contiguous().numpy())
+
+
+def _rows(inputs: Tensor) -> set[bytes]:
+    return set(_as_bytes(inputs))
+
+
+def _group(inputs: Tensor) -> Tensor:
+    """Int64["B"]: the same number for identical inputs."""
+    return torch.unique(inputs.flatten(1), dim=0, return_inverse=True)[1]
+
+
+def _variance_within(train: Batch, groups: Tensor) -> tuple[float, float]:
+    """Variance of the targets among examples with the same input, and its standard error."""
+    sizes = torch.bincount(groups)
+    repeated = sizes[groups] > 1
+    if not repeated.any():
+        return math.nan, math.nan
+    targets = train.targets.double().flatten(1)
+    sums = torch.zeros(len(sizes), targets.shape[1], dtype=torch.float64)
+    means = sums.index_add(0, groups, targets) / sizes[:, None]
+    squares = (targets - means[groups]).square().mean(1)
+    unbiased = (squares * (sizes / (sizes - 1))[groups])[repeated]
+    return unbiased.mean().item(), unbiased.std().item() / math.sqrt(len(unbiased))
+
+
+def _variance_remark(variance: float, error: float, chance: float) -> tuple[float | str, str]:
+    if math.isnan(variance):
+        return "none to compare", "all inputs differ"
+    if variance <= 1e-12 * chance:
+        return 0.0, "the input determines the target"
+    return variance, f"± {error:.2g}: the input does NOT determine the target"
+
+
+def _retrieval(examined: Task, length: int, report: Report) -> None:
+    """What a state must hold and what guesses score, where the task, or that of a set, says so.
+
+    A word problem states the accuracy of chance for every step, which is no row.
+    """
+    bits = getattr(examined, "bits", None)
+    if bits is not None:
+        report.add("bits that a state must hold", bits(length))
+    guesses = {"a guess": getattr(examined, "chance_accuracy", None)}
+    guesses |= getattr(examined, "ceilings", {})
+    for guess, accuracy in guesses.items():
+        if isinstance(accuracy, float):
+            report.add(f"accuracy of {guess}", f"{accuracy:.1%}")
+
+
+def _floor_remark(floor: float, chance: float) -> str:
+    if floor >= 0.999 * chance:
+        return "no model can beat predicting zero"
+    return f"{floor / chance:.1%} of chance"

@@ -1,0 +1,139 @@
+"""Recall accuracy against state size, by one protocol for all mixers: rows that can share a figure.
+
+Experiments hand their rows to `Evidence.table` under the name `TABLE`; `rows_of` reads them back.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from lab.arguments import whole
+from lab.audit.state_size import state_bytes
+from lab.model import SequenceModel, SwiGLU
+from lab.seeding import stream
+from lab.tasks import ZoologyRecall
+from lab.train import fit_together, scored_accuracy
+
+TABLE = "recall by state size"
+TASK = ZoologyRecall(vocabulary=64, pairs=8, random_filler=False)
+D_MODEL = 32
+LAYERS = 2
+CONVOLUTION = 3  # the width of the short convolution that every mixer has
+SIZES = (4, 8, 16)
+
+Build = Callable[[int, torch.Generator], nn.Module]
+Row = dict[str, Any]
+
+
+def measure(
+    mixers: Mapping[str, Build],
+    *,
+    seeds: Sequence[int],
+    steps: int = 600,
+    sizes: Sequence[int] = SIZES,
+    lr: float | Mapping[str, float] = 1e-2,
+    samples: int = 500,
+    train: Callable[..., Any] = fit_together,
+) -> list[Row]:
+    """Train every mixer at every size on the same recall task, and say what came of it.
+
+    The task is `TASK` at its natural length, 32 steps; the model has two layers of 32 channels,
+    each a mixer with a short convolution and a SwiGLU, and no positions. Optimiser, batches and
+    updates are alike, too; the learning rate may be chosen for a mixer, as recall is learned in a
+    narrow window of them.
+
+    Args:
+        mixers: by name, what makes a mixer for D_MODEL channels from a size and a generator. It
+            has to bring the short convolution, of width CONVOLUTION. What size means is the
+            mixer's affair (numbers in a key, slots); it decides the state.
+        seeds: of the models; those of one mixer and size train side by side.
+        steps: updates.
+        sizes: as above.
+        lr: the largest step size, or one for every mixer.
+        samples: examples that a model is scored on.
+        train: called as `fit_together` is; for mixers that need more than one stage.
+
+    Returns:
+        A row for each mixer, size and seed: mixer, size, seed, lr, steps, parameters, the bytes of
+        the state after the sequence, the bits that it must hold, and the accuracy in evaluation
+        mode.
+
+    Raises:
+        ValueError: learning rates are given by name, for other mixers than these; steps or samples
+            is no whole number, or too small.
+
+    Source: the task and the plot are those of Arora et al. 2023, Zoology, and 2024, Based.
+    """
+    whole("measure", "steps", steps, least=0)
+    whole("measure", "samples", samples, least=1)
+    rates = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(mixers, float(lr))
+    if set(rates) != set(mixers):  # before anything trains: an error later would lose what has
+        raise ValueError(f"lr is given for {sorted(rates)}, the mixers are {sorted(mixers)}")
+    return [
+        row
+        for name, build in mixers.items()
+        for size in sizes
+        for row in _train(
+            name, partial(build, size), size, seeds, steps, rates[name], samples, train
+        )
+    ]
+
+
+def build_model(mixer: Callable[[torch.Generator], nn.Module], seed: int) -> SequenceModel:
+    """The model of the protocol around two mixers of a kind."""
+    generator = stream(seed, "init")
+    return SequenceModel(
+        TASK.vocabulary,
+        TASK.classes,
+        D_MODEL,
+        [mixer(generator) for _ in range(LAYERS)],
+        channels=[SwiGLU(D_MODEL, 2 * D_MODEL, generator=generator) for _ in range(LAYERS)],
+        generator=generator,
+    )
+
+
+def by_state(
+    rows: Iterable[Row], *, against: str = "state_bytes"
+) -> dict[str, dict[int, list[float]]]:
+    """The accuracies of all seeds by bytes of state, by mixer: what `figures.recall` draws.
+
+    Args:
+        rows: as `measure` returns them.
+        against: another column in place of the bytes, such as "parameters".
+    """
+    curves: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        curves.setdefault(row["mixer"], {}).setdefault(row[against], []).append(row["accuracy"])
+    return curves
+
+
+def _train(
+    name: str,
+    mixer: Callable[[torch.Generator], nn.Module],
+    size: int,
+    seeds: Sequence[int],
+    steps: int,
+    lr: float,
+    samples: int,
+    train: Callable[..., Any],
+) -> list[Row]:
+    models = [build_model(mixer, seed) for seed in seeds]
+    train(
+        models, [TASK] * len(seeds), seeds=seeds, steps=steps, batch=32, length=TASK.length, lr=lr,
+        schedule="warmup-cosine", optimizer=torch.optim.AdamW, decay="all", clip=1.0,
+        label=f"{name}, {size}",
+    )  # fmt: skip
+    example = TASK.sample(1, TASK.length, stream(0, "state size")).inputs
+    shared = {
+        "mixer": name, "size": size, "lr": lr, "steps": steps, "bits": TASK.bits(TASK.length),
+        "parameters": sum(parameter.numel() for parameter in models[0].parameters()),
+        "state_bytes": state_bytes(models[0].eval(), example),
+    }  # fmt: skip
+    score = partial(scored_accuracy, task=TASK, length=TASK.length, samples=samples)
+    return [
+        {**shared, "seed": seed, "accuracy": score(model.eval(), seed=seed)}
+        for model, seed in zip(models, seeds, strict=True)
+    ]

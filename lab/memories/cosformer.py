@@ -1,0 +1,77 @@
+"""cosFormer: linear attention whose weights fall with the distance like a cosine."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lab.memories.linear_attention import FEATURES, Feature, LinearMemory
+
+
+class CosFormer(LinearMemory):
+    """Weights f(q[t])^T f(k[s]) cos(pi (t - s) / (2 M)), averaged with, in recurrent form.
+
+    cos(a - b) = cos a cos b + sin a sin b, so that features (f cos, f sin) of twice the width give
+    these weights: the state doubles. M is a constant. Were it the length of the sequence, as in the
+    code that came with the paper, the angle of a token would depend on how long the sequence is
+    going to be, and there would be no recurrence.
+
+    Args:
+        heads, d_key, d_value: H, K and M of the memory.
+        horizon: M, in steps: as long as the longest sequence, beyond which weights turn negative.
+        feature: f, "relu" as published, or "elu" for elu + 1.
+        normalise: whether o is divided by the sum of the weights, as published. Where it is not, o
+            grows with their number, and is to be normalised behind this (`norm` of `MultiHead`).
+
+    Raises:
+        ValueError: there is no such feature, or a sequence is longer than the horizon.
+
+    Source: Qin et al. 2022, cosFormer: rethinking softmax in attention, equations 9 to 11.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        *,
+        horizon: int,
+        feature: Feature = "relu",
+        normalise: bool = True,
+    ) -> None:
+        super().__init__(heads, d_key, d_value)
+        if feature not in ("relu", "elu"):
+            raise ValueError(f"feature is {feature!r}; it must be relu or elu, to be positive")
+        if horizon < 1:
+            raise ValueError(f"the horizon is {horizon}; it must be at least 1 step")
+        self.horizon, self.feature, self.normalise = horizon, feature, normalise
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"]."""
+        self._check(x.shape[1])
+        return super().forward(q, k, v, x)
+
+    def step(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        x: Tensor,
+        state: tuple[int, Tensor] | None = None,
+    ) -> tuple[Tensor, tuple[int, Tensor]]:
+        """As `LinearMemory.step`, with twice as many features."""
+        self._check(1 if state is None else state[0] + 1)
+        return super().step(q, k, v, x, state)
+
+    def features(self, x: Tensor, t: Tensor) -> Tensor:
+        """["... 2K"]: f(x) times the cosine, then the sine, of the angle of the step."""
+        # Steps are counted in double precision, whatever the type of the input.
+        angle = (math.pi / 2 / self.horizon * t.double())[..., None]
+        f = FEATURES[self.feature](x)
+        return torch.cat([f * angle.cos().to(f), f * angle.sin().to(f)], dim=-1)
+
+    def _check(self, T: int) -> None:
+        if self.horizon < T:
+            raise ValueError(
+                f"{T} steps, and a horizon of {self.horizon}: make it at least as long"
+            )

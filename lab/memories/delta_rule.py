@@ -1,0 +1,71 @@
+"""The delta rule: what is stored under a key is replaced, not added to."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from lab.linalg.delta_rule import delta_rule
+from lab.memories.base import Memory
+from lab.nn.linear import linear, precise
+
+
+class DeltaRule(Memory):
+    """S[t] = S[t-1] + beta k (v - S[t-1]^T k)^T, o[t] = S[t]^T q[t], from an empty state.
+
+    k and q have length 1 and beta = sigmoid(W x + b) in (0, 1). K keys at right angles to
+    one another are stored without disturbing each other. `DeltaNet` is the relative for tracking,
+    with a learned first state, reflections and routings.
+
+    Args:
+        d_model: D.
+        heads, d_key, d_value: H, K and M.
+        generator, dtype: of the initial draw.
+
+    Source: Schlag et al. 2021, Linear transformers are secretly fast weight programmers, equation
+    24; Yang et al. 2024, Parallelizing linear transformers with the delta rule.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(heads, d_key, d_value)
+        self.beta = linear(d_model, heads, generator=generator, dtype=dtype)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"], in chunks."""
+        beta = precise(self.beta, x).sigmoid().mT
+        q, k = normalize(q, dim=-1), normalize(k, dim=-1)
+        # The heads go to the batch.
+        reads, _ = delta_rule(*(part.flatten(0, 1) for part in (q, k, v, beta)))
+        return reads.unflatten(0, (-1, self.heads))
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """["B H M"] and the state ["B H K M"]."""
+        q, k = normalize(q, dim=-1), normalize(k, dim=-1)
+        S = k.new_zeros(*k.shape, self.d_value) if state is None else state
+        stored = (k[..., None] * S).sum(-2)
+        change = precise(self.beta, x).sigmoid()[..., None] * (v - stored)
+        S = S + k[..., None] * change[..., None, :]
+        return (q[..., None] * S).sum(-2), S
+
+    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B T H K M"]."""
+        state, found = None, []
+        for t in range(x.shape[1]):
+            _, state = self.step(q[:, :, t], k[:, :, t], v[:, :, t], x[:, t], state)
+            found.append(state)
+        return torch.stack(found, dim=1)
+
+    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """Complex["B T H"]: 1 - beta, along the key; it is 1 in all other directions."""
+        gain = 1 - precise(self.beta, x).sigmoid()
+        return torch.complex(gain, torch.zeros_like(gain))

@@ -1,0 +1,138 @@
+"""Log-linear attention: one state per stretch of the past, few and recent ones short."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, softmax
+from torch.nn.functional import pad
+
+from lab.linalg.fenwick import States, advance, fenwick_product_chunked, level_count, lowest_digit
+from lab.linalg.precision import wide
+from lab.memories.base import Memory, normalised
+from lab.memories.linear_attention import LinearMemory
+from lab.nn.linear import linear, precise
+
+
+class FenwickAttention(Memory):
+    """A linear attention whose past is split into stretches of 1, 1, 2, 4, ... steps.
+
+    Weight of what step s wrote, at step t: f(q[t])^T f(k[s]) lambda[t, level(t, s)], with lambda =
+    softmax over levels of a linear map of x[t]. The step form holds one matrix per level that is
+    not empty, at most ceil(log2 T) + 1. All of them are read with one query, so that for a given
+    lambda one matrix of rank K (2 K with a cosine) is read, as without levels.
+
+    Where the weights are averaged with (`inner.normalise`), lambda matters up to a factor alone,
+    and the softmax is no coupling of levels: its denominator cancels.
+
+    Args:
+        d_model: D.
+        inner: whose features f, width and normalisation are taken: `LinearAttention` without decay,
+            or `CosFormer`, for weights that also fall with the distance like a cosine.
+        levels: L; sequences that need more are an error.
+        favoured: a level whose lambda starts larger, or None.
+        start: by how much, before the softmax.
+        inclusive: the other convention of levels, which `lab.linalg.fenwick` explains.
+        generator, dtype: of the initial draw.
+
+    Raises:
+        ValueError: `inner` has a decay, levels is below 1, or there is no such level to favour.
+
+    Source: Guo et al. 2025, Log-linear attention; levels as in its section 3.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        inner: LinearMemory,
+        *,
+        levels: int,
+        favoured: int | None = None,
+        start: float = 4.0,
+        inclusive: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(inner.heads, inner.d_key, inner.d_value)
+        if levels < 1 or not 0 <= (favoured or 0) < levels:
+            raise ValueError(f"{levels} levels, {favoured} favoured: at least 1, and one of them")
+        if inner.log_gains(torch.zeros(1, d_model, dtype=dtype)) is not None:
+            raise ValueError("the inner memory decays; levels are for one that keeps what it has")
+        self.inner, self.levels, self.inclusive = inner, levels, inclusive
+        self.weigh = linear(d_model, self.heads * levels, generator=generator, dtype=dtype)
+        if favoured is not None:
+            with torch.no_grad():
+                self.weigh.bias.view(self.heads, levels)[:, favoured] += start
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"], from pairs of steps within chunks and sums of chunks beyond."""
+        self._check(x.shape[1])
+        t = torch.arange(x.shape[1], device=x.device)
+        return self._divided(
+            fenwick_product_chunked(
+                self.inner.features(q, t),
+                self.inner.features(k, t),
+                self._values(v),
+                self.level_weights(x).movedim(-2, 1),
+                inclusive=self.inclusive,
+            )
+        )
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: tuple[int, States] | None = None
+    ) -> tuple[Tensor, tuple[int, States]]:
+        """["B H M"] and the state: a count of steps, and S ["B H F M+1"] by level, none empty."""
+        t, states = (0, {}) if state is None else state
+        self._check(t + 1)
+        states = advance(states, self._written(k, v, t), t, inclusive=self.inclusive)
+        weights = self.level_weights(x)[..., None, None]
+        S = torch.stack([weights[:, :, level] * S for level, S in states.items()]).sum(0)
+        f = self.inner.features(q, torch.tensor(t, device=x.device))
+        return self._divided((f[..., None, :] @ S)[..., 0, :]), (t + 1, states)
+
+    def level_weights(self, x: Tensor) -> Tensor:
+        """lambda ["... H L"] for x ["... D"]."""
+        return softmax(precise(self.weigh, x).unflatten(-1, (self.heads, self.levels)), dim=-1)
+
+    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B T L H F M"], or with M+1 and sums of weights last; zero where a level is empty."""
+        states: States = {}
+        seen = []
+        for t in range(x.shape[1]):
+            new = self._written(k[:, :, t], v[:, :, t], t)
+            states = advance(states, new, t, inclusive=self.inclusive)
+            empty = torch.zeros_like(new)
+            seen.append(torch.stack([states.get(i, empty) for i in range(self.levels)], dim=1))
+        return torch.stack(seen, dim=1)
+
+    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """Complex["B T L"]: 1 for a level that a step leaves alone, 0 for those it merges.
+
+        The eigenvalues of the matrix by which a step maps the states of all levels to the next.
+        """
+        lowest = [lowest_digit(t + self.inclusive) for t in range(x.shape[1])]
+        top = torch.tensor(lowest, device=x.device) + (0 if self.inclusive else 1)
+        kept = torch.arange(self.levels, device=x.device) > top[:, None]
+        return kept.to(wide(x).dtype.to_complex()).expand(x.shape[0], -1, -1)
+
+    def _written(self, k: Tensor, v: Tensor, t: int) -> Tensor:
+        """["B H F M"] that step t adds for k ["B H K"] and v ["B H M"]."""
+        f = self.inner.features(k, torch.tensor(t, device=k.device))
+        return f[..., None] * self._values(v)[..., None, :]
+
+    def _values(self, v: Tensor) -> Tensor:
+        return pad(v, (0, 1), value=1.0) if self.inner.normalise else v
+
+    def _divided(self, o: Tensor) -> Tensor:
+        return normalised(o[..., :-1], o[..., -1:]) if self.inner.normalise else o
+
+    def _check(self, T: int) -> None:
+        needed, horizon = level_count(T, inclusive=self.inclusive), self._horizon
+        if needed > self.levels:
+            raise ValueError(f"{T} steps need {needed} levels, there are {self.levels}")
+        if horizon is not None and horizon < T:
+            raise ValueError(f"{T} steps, and a horizon of {horizon}: make it at least as long")
+
+    @property
+    def _horizon(self) -> Any:
+        """Steps after which the weights of the inner memory would turn negative, if ever."""
+        return getattr(self.inner, "horizon", None)

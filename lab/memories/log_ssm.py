@@ -1,0 +1,174 @@
+"""State-space recurrences in the semiring (logsumexp, +): averages that no query can reach."""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from lab.memories.base import Memory
+from lab.memories.linear_attention import scalar_decay
+from lab.memories.softmax_average import shares
+from lab.nn.linear import precise
+from lab.scan import softmax_scan
+
+State = tuple[Tensor, Tensor]
+Bids = Literal["summed", "separate"]
+
+
+class LogEMA(Memory):
+    """Every head keeps one softmax average of its values: a normalised moving average.
+
+        l[t] = logsumexp(a[t] + l[t-1], b[t])        b[t] = q[t] . k[t] / sqrt(K)
+        o[t] = (1 - z[t]) o[t-1] + z[t] v[t]         z[t] = exp(b[t] - l[t])
+
+    Unrolled, o[t] is the average of v[j] with weights exp(b[j] + a[j+1] + ... + a[t]). Query and
+    key meet when they are written: the odds of two past steps never change again, and a query can
+    only choose how much of the whole past it keeps. The state is M + 1 numbers a head.
+
+    Args:
+        d_model: D.
+        heads, d_key, d_value: H, K and M.
+        decay: a = -softplus(W x + c) starts near minus this; below 1 / T, or the past is gone.
+        generator, dtype: of the initial draw.
+
+    Source: Feng et al. 2024, Attention as an RNN (without decay, and with one learned query);
+    Beck et al. 2024, xLSTM, equations 13 to 15 (the normaliser).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        *,
+        decay: float = 0.018,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(heads, d_key, d_value)
+        self.decay = scalar_decay(d_model, self.gates, decay, generator, dtype)
+
+    @property
+    def gates(self) -> int:
+        """How many decays x decides on: H here."""
+        return self.heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"], by the scan."""
+        averages, _ = self.scanned(q, k, v, x)
+        return self._merged(averages).movedim(1, 2)
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """["B H M"] and the state, averages ["B N V"] and log-normalisers ["B N"]."""
+        q, k, v = (part[:, :, None] for part in (q, k, v))
+        averages, log_norms = self.scanned(q, k, v, x[:, None], state)
+        return self._merged(averages)[:, 0], (averages[:, 0], log_norms[:, 0])
+
+    def scanned(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, initial: State | None = None
+    ) -> State:
+        """Averages ["B T N V"] and log-normalisers ["B T N"] after every step."""
+        return softmax_scan(self.log_gains(x), self.bids(q, k), self._values(v), initial)
+
+    def weights(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
+        """["B N T T"], axes (reading step, writing step): p(j|t), as a softmax over all pairs."""
+        return shares(self.log_gains(x).mT, self.bids(q, k).mT)
+
+    def bids(self, q: Tensor, k: Tensor) -> Tensor:
+        """["B T N"]: b."""
+        return self._products(q, k).sum(-1)
+
+    def log_gains(self, x: Tensor) -> Tensor:
+        """["B T N"], below 0: a."""
+        return -softplus(precise(self.decay, x))
+
+    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B T N V+1"]: the averages, with the log-normalisers last."""
+        averages, log_norms = self.scanned(q, k, v, x)
+        return torch.cat([averages, log_norms[..., None]], dim=-1)
+
+    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """Complex["B T N"]: 1 - z."""
+        _, log_norms = self.scanned(q, k, v, x)
+        keep = -torch.expm1(self.bids(q, k) - log_norms)
+        return torch.complex(keep, torch.zeros_like(keep))
+
+    def _products(self, q: Tensor, k: Tensor) -> Tensor:
+        """["B T H K"]: products of query and key entries of one step."""
+        return (q * k).movedim(2, 1) / math.sqrt(self.d_key)
+
+    def _values(self, v: Tensor) -> Tensor:
+        """["B T N V"], or with a 1 for N where all averages share their values."""
+        return v.movedim(2, 1)
+
+    def _merged(self, averages: Tensor) -> Tensor:
+        """["B T H M"] of the averages."""
+        return averages
+
+
+class LogSSM(LogEMA):
+    """The recurrence as it was proposed: all heads and entries of keys average the same values.
+
+    Every entry i of a head has a bid b_i = q_i k_i / sqrt(K) and a decay a_i = -softplus(W x + c)_i
+    of its own. What is read is the mean of all averages of the one value of H M numbers. Since
+    they share it, this is one average with the mean weights: heads and entries add nothing to what
+    can be stored. (As proposed it is the sum over entries, K times as much.)
+
+    Args:
+        d_model, heads, d_key, d_value: as for `LogEMA`; values have H M numbers.
+        bids: "summed", as in the code that came with the proposal, adds up the bids and the decays
+            of a head, which then keeps one average; "separate" keeps K.
+        decay: what a step takes off an average's log-weights at the start. The code started at
+            K softplus(1), which is 21 for K = 16: exp(-21) of the past survives a step.
+        generator, dtype: of the initial draw.
+
+    Raises:
+        ValueError: `bids` is neither.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        *,
+        bids: Bids = "summed",
+        decay: float = 0.018,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if bids not in get_args(Bids):
+            raise ValueError(f"bids are {bids!r}; they must be one of {get_args(Bids)}")
+        each = decay / d_key if bids == "summed" else decay
+        super().__init__(
+            d_model, heads, d_key, d_value, decay=each, generator=generator, dtype=dtype
+        )
+        self.summed = bids == "summed"
+
+    @property
+    def gates(self) -> int:
+        """H K."""
+        return self.heads * self.d_key
+
+    def bids(self, q: Tensor, k: Tensor) -> Tensor:
+        """["B T H"] or ["B T HK"]: b."""
+        products = self._products(q, k)
+        return products.sum(-1) if self.summed else products.flatten(2)
+
+    def log_gains(self, x: Tensor) -> Tensor:
+        """["B T H"] or ["B T HK"], below 0: a."""
+        gains = super().log_gains(x)
+        return gains.unflatten(-1, (self.heads, -1)).sum(-1) if self.summed else gains
+
+    def _values(self, v: Tensor) -> Tensor:
+        """["B T 1 HM"]: one for all averages."""
+        return v.movedim(2, 1).flatten(2)[:, :, None]
+
+    def _merged(self, averages: Tensor) -> Tensor:
+        return averages.mean(2).unflatten(-1, (self.heads, -1))

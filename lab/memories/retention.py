@@ -1,0 +1,57 @@
+"""Retention: linear attention with a fixed decay per head, and positions as rotations."""
+
+import torch
+from torch import Tensor
+
+from lab.memories.linear_attention import LinearMemory
+
+
+class Retention(LinearMemory):
+    """S[t] = g S[t-1] + R^t k[t] v[t]^T, o[t] = S[t]^T R^t q[t] / sqrt(K), g fixed for every head.
+
+    R turns pairs of key entries by fixed angles, so that weights depend on t - s alone: they are
+    q^T R^(s-t) k g^(t-s) / sqrt(K). What heads read is to be normalised behind this (`norm` of
+    `MultiHead`), and gated ("silu").
+
+    Args:
+        heads: H, with decays g = 1 - 2^-5 to 1 - 2^-(4+H).
+        d_key: K, even.
+        d_value: M.
+        rotate: whether there is an R other than the identity.
+
+    Raises:
+        ValueError: K is odd, so that its entries do not pair.
+
+    Source: Sun et al. 2023, Retentive network, equations 3, 5 and 8.
+    """
+
+    def __init__(
+        self, heads: int, d_key: int, d_value: int | None = None, *, rotate: bool = True
+    ) -> None:
+        super().__init__(heads, d_key, d_value)
+        if rotate and d_key % 2:
+            raise ValueError(f"d_key {d_key} must be even: entries of keys are turned in pairs")
+        self.rotate = rotate
+
+    def features(self, x: Tensor, t: Tensor) -> Tensor:
+        """["... K"]: x, its pairs (first half, second half) turned by t times their angles."""
+        x = x * self.d_key**-0.25
+        if not self.rotate:
+            return x
+        # A step is turned by its number times an angle: in single precision that is off by 0.06 rad
+        # at step 1,000,000.
+        turn = t.double()[..., None] * self.angles(x.device)
+        one, two = x.chunk(2, dim=-1)
+        cos, sin = turn.cos().to(x), turn.sin().to(x)
+        return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
+
+    def log_gains(self, x: Tensor) -> Tensor:
+        """["... H 1"], the same for every x."""
+        powers = torch.arange(self.heads, dtype=torch.float64, device=x.device) + 5
+        gain = torch.log1p(-(2.0**-powers)).to(x)[:, None]
+        return gain.expand(*x.shape[:-1], *gain.shape)
+
+    def angles(self, device: torch.device) -> Tensor:
+        """Float64["K/2"], in rad per step; no buffer, which would be rounded with the layer."""
+        falling = torch.linspace(0, 1, self.d_key // 2, dtype=torch.float64, device=device)
+        return 10_000.0**-falling

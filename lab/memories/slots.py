@@ -1,0 +1,144 @@
+"""Slots: several softmax averages over the past, and a query that chooses among them."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from lab.memories.base import Memory, causal
+from lab.memories.decay import segment_sums
+from lab.memories.linear_attention import scalar_decay
+from lab.nn.linear import precise
+from lab.scan import softmax_scan
+
+State = tuple[Tensor, Tensor]
+
+
+class SoftSlots(Memory):
+    """Slot i keeps the average Y_i of the values with weights exp(mu l), and its log-normaliser.
+
+        l_i[t] = (a[t] + l_i[t-1]) (+) k_i[t]        x (+) y = log(exp(mu x) + exp(mu y)) / mu
+        z_i[t] = exp(mu (k_i[t] - l_i[t]))           the share of the new value, in (0, 1]
+        Y_i[t] = (1 - z_i[t]) Y_i[t-1] + z_i[t] v[t]
+        o[t] = sum over i of softmax over i of mu (q_i[t] + l_i[t]) Y_i[t]
+
+    Keys are bids for m = K slots when writing, queries are bids for them when reading. This equals
+    causal attention with the logits
+
+        mu s(t, j) = log(sum over i of exp(mu (q_i[t] + k_i[j]))) + mu (a[j+1] + ... + a[t]),
+
+    that is linear attention with features exp(mu k) of width m, normalised and with decay, in
+    logarithms: no feature overflows. The state is m (M + 1) numbers a head.
+
+    Equal slots are a saddle point: W_q and W_k must start with a spread of half a unit or so, as
+    those of `MultiHead` do. As mu grows, (+) becomes the maximum.
+
+    Args:
+        heads, d_key, d_value: H, the number of slots m of a head, and M.
+        mu: the sharpness, an inverse temperature, above 0. A plain attribute: it may be changed
+            between updates, in all models that train side by side.
+        d_model: D, where there is a decay a = -softplus(W x + b), one per head; 0 for a = 0.
+        decay: softplus(b) at the start, above 0.
+        generator, dtype: of the initial draw.
+
+    Raises:
+        ValueError: mu or decay is not above 0.
+
+    Source: Milakov & Gimelshein 2018, Online normalizer calculation for softmax (the average);
+    Katharopoulos et al. 2020, Transformers are RNNs (the same in exponentials of bids).
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        *,
+        mu: float = 1.0,
+        d_model: int = 0,
+        decay: float = 0.0025,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(heads, d_key, d_value)
+        if not (mu > 0 and decay > 0):
+            raise ValueError(f"mu is {mu} and decay {decay}; both must be above 0")
+        self.mu = mu
+        self.decay = scalar_decay(d_model, heads, decay, generator, dtype) if d_model else None
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"], from all pairs of steps; `scanned` where mu times bids spans more than 60.
+
+        Weights below 1e-28 of what a pair of bids could have at most count as that much.
+        """
+        return self.weights(q, k, x) @ v
+
+    def weights(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
+        """["B H T T"], axes (reading step, writing step): the shares of all values in o.
+
+        The sum over slots is a product of matrices: no array of T x T x m is ever made.
+        """
+        q, k = self.mu * q, self.mu * k
+        most_q, most_k = (bids.amax(-1, keepdim=True).detach() for bids in (q, k))
+        matches = (q - most_q).exp() @ (k - most_k).exp().mT
+        floor = torch.finfo(q.dtype).tiny ** 0.75  # its reciprocal, in the gradient, is finite
+        # The largest read bid is the same for all writes, and no softmax over them sees it.
+        logits = matches.clamp_min(floor).log() + most_k.mT
+        if self.decay is not None:
+            return (logits + segment_sums(self.log_gains(x))).softmax(-1)
+        return logits.masked_fill(~causal(q.shape[2], q.device), -torch.inf).softmax(-1)
+
+    def scanned(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """`forward` by the scan over time, for bids of any size."""
+        return self.read(q, *self.slots(k, v, x))
+
+    def slots(
+        self, k: Tensor, v: Tensor, x: Tensor, initial: State | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Averages ["B H T m M"] and mu times the log-normalisers ["B H T m"], after every step.
+
+        Args:
+            k: ["B H T m"], write bids.
+            v: ["B H T M"].
+            x: ["B T D"].
+            initial: both before step 0, ["B H m M"] and ["B H m"]; nothing written if None.
+        """
+        k = self.mu * k
+        gains = self.log_gains(x)[..., None].expand_as(k)
+        a, b, values = (part.flatten(0, 1) for part in (gains, k, v[..., None, :]))
+        before = None if initial is None else (initial[0].flatten(0, 1), initial[1].flatten(0, 1))
+        average, log_norm = softmax_scan(a, b, values, before)
+        shape = (-1, self.heads)
+        return average.unflatten(0, shape), log_norm.unflatten(0, shape)
+
+    def read(self, q: Tensor, average: Tensor, log_norm: Tensor) -> Tensor:
+        """["... M"]: what read bids q ["... m"] get from averages and log-normalisers of slots."""
+        return (self.choice(q, log_norm)[..., None] * average).sum(-2)
+
+    def choice(self, q: Tensor, log_norm: Tensor) -> Tensor:
+        """["... m"]: the share of every slot in what is read."""
+        return (self.mu * q + log_norm).softmax(-1)
+
+    def log_gains(self, x: Tensor) -> Tensor:
+        """["B H T"], at most 0: mu a."""
+        if self.decay is None:
+            return x.new_zeros(x.shape[0], self.heads, x.shape[1])
+        return -self.mu * softplus(precise(self.decay, x)).mT
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """["B H M"] and the state: averages ["B H m M"], mu times log-normalisers ["B H m"]."""
+        average, log_norm = self.slots(k[:, :, None], v[:, :, None], x[:, None], state)
+        after = average[:, :, 0], log_norm[:, :, 0]
+        return self.read(q, *after), after
+
+    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B T H m M+1"]: the averages, with mu times the log-normalisers last."""
+        average, log_norm = self.slots(k, v, x)
+        return torch.cat([average, log_norm[..., None]], dim=-1).movedim(1, 2)
+
+    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """Complex["B T Hm"]: 1 - z, the share that the past keeps in every slot."""
+        _, log_norm = self.slots(k, v, x)
+        share = -torch.expm1(self.mu * k - log_norm).movedim(1, 2).flatten(-2)
+        return torch.complex(share, torch.zeros_like(share))

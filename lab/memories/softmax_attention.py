@@ -1,0 +1,45 @@
+"""Causal softmax attention: the memory that keeps everything."""
+
+import warnings
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from lab.memories.base import Memory
+
+Cache = tuple[Tensor, Tensor]
+
+
+class SoftmaxAttention(Memory):
+    """o[t] = sum over s <= t of softmax(q[t] . k[s] / sqrt(K)) v[s].
+
+    The state is the cache of all keys and values: H (K + M) numbers more at every step.
+
+    Half precision is left to torch's kernel, which adds up in float32.
+
+    Source: Vaswani et al. 2017, equation 1.
+    """
+
+    any_precision = True
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"]."""
+        with warnings.catch_warnings():
+            # Models that train side by side go through torch's kernel one after another. That is
+            # faster than the kernel that could take them at once, and no reason to warn.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            return scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Cache | None = None
+    ) -> tuple[Tensor, Cache]:
+        """["B H M"] and the cache: keys ["B H T K"] and values ["B H T M"]."""
+        k, v = k[:, :, None], v[:, :, None]
+        if state is not None:
+            k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
+        return scaled_dot_product_attention(q[:, :, None], k, v)[:, :, 0], (k, v)
+
+    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B T H K+M"]: what every step adds to the cache."""
+        return torch.cat([k, v], dim=-1).movedim(1, 2)

@@ -1,0 +1,182 @@
+"""Slots in the max-plus semiring: every slot keeps one value, that of the best bid so far."""
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lab.memories.slots import SoftSlots, State
+from lab.scan import tropical_scan
+
+Training = Literal["soft", "straight-through", "hard"]
+# Up to this mu the soft form is a product of matrices; above, it is scanned, as mu times the bids
+# spans more than a product of exponentials takes in single precision.
+SHARP = 8.0
+
+
+class TropicalSlots(SoftSlots):
+    """Slot i keeps the value with the best bid; a query takes the value of one slot.
+
+        l_i[t] = max(a[t] + l_i[t-1], k_i[t])        the later one wins where both are equal
+        Y_i[t] = v[t] if k_i[t] wins, else Y_i[t-1]
+        o[t] = Y_i[t] of the i with the largest q_i[t] + l_i[t], the first of several
+
+    As maxima over slots and over steps commute, o[t] = v[j] of the step j <= t with the largest
+
+        s(t, j) = max over i of (q_i[t] + k_i[j]) + a[j+1] + ... + a[t],
+
+    hard attention with the inner product of the max-plus semiring. Bids and decays have no
+    gradient: where the winner changes the output jumps, and elsewhere they do not matter. So in
+    training mode this is something else, and in evaluation mode always the above:
+
+        soft                `SoftSlots`, whose limit for large mu this is
+        straight-through    the hard output with the gradient of the soft one
+        hard                the above: only values learn
+
+    Args:
+        heads, d_key, d_value, mu, d_model, decay, generator, dtype: as for `SoftSlots`.
+        training_form: one of the three.
+
+    Raises:
+        ValueError: there is no such form; else as `SoftSlots`.
+
+    Source: Baccelli et al. 1992, Synchronization and linearity, chapter 3 (max-plus algebra);
+    Bengio et al. 2013, Estimating or propagating gradients (straight-through).
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        *,
+        training_form: Training = "soft",
+        **settings: Any,
+    ) -> None:
+        super().__init__(heads, d_key, d_value, **settings)
+        if training_form not in get_args(Training):
+            raise ValueError(
+                f"the form is {training_form!r}; it must be one of {get_args(Training)}"
+            )
+        self.training_form = training_form
+
+    @property
+    def form(self) -> Training:
+        """What is computed now."""
+        return self.training_form if self.training else "hard"
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"]."""
+        if self.form == "hard":
+            return self.hard(q, k, v, x)
+        soft = (super().forward if self.mu <= SHARP else self.scanned)(q, k, v, x)
+        return soft if self.form == "soft" else _through(soft, self.hard(q, k, v, x))
+
+    def hard(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"]: the value of every step's winner."""
+        return _taken(v, self.winners(q, k, x))
+
+    def winners(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
+        """Int64["B H T"]: the step whose value is read, for bids q and k ["B H T m"]."""
+        level, holder = self.holders(k, x)
+        slot = (q + level).argmax(-1, keepdim=True)
+        return holder.gather(-1, slot)[..., 0]
+
+    def holders(self, k: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """["B H T m"] each: l of every slot, and Int64, the step whose value it holds."""
+        gains = self.gains_per_step(x)[..., None].expand_as(k)
+        level, holder = tropical_scan(gains.flatten(0, 1), k.flatten(0, 1))
+        return level.unflatten(0, k.shape[:2]), holder.unflatten(0, k.shape[:2])
+
+    def gains_per_step(self, x: Tensor) -> Tensor:
+        """["B H T"], at most 0: a."""
+        return self.log_gains(x) / self.mu
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
+    ) -> tuple[Tensor, Any]:
+        """["B H M"] and the state: values ["B H m M"] and levels ["B H m"], soft or hard.
+
+        Straight-through has both.
+        """
+        if self.form == "soft":
+            return super().step(q, k, v, x, state)
+        if self.form == "hard":
+            return self._hard_step(q, k, v, x, state)
+        of_soft, of_hard = (None, None) if state is None else state
+        soft, of_soft = super().step(q, k, v, x, of_soft)
+        hard, of_hard = self._hard_step(q, k, v, x, of_hard)
+        return _through(soft, hard), (of_soft, of_hard)
+
+    def _hard_step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None
+    ) -> tuple[Tensor, State]:
+        if state is None:
+            state = v.new_zeros(*k.shape, v.shape[-1]), k.new_full(k.shape, -math.inf)
+        past = self.gains_per_step(x[:, None]) + state[1]
+        won = k >= past
+        kept = torch.where(won[..., None], v[..., None, :], state[0])
+        level = torch.where(won, k, past)
+        slot = (q + level).argmax(-1)[..., None, None].expand(*q.shape[:-1], 1, v.shape[-1])
+        return kept.gather(-2, slot)[..., 0, :], (kept, level)
+
+    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B T H m M+1"]: what the slots hold, their levels last (soft: mu times them)."""
+        if self.form == "soft":
+            return super().states(q, k, v, x)
+        level, holder = self.holders(k, x)
+        kept = _taken(v, holder.flatten(2)).unflatten(2, holder.shape[2:])
+        return torch.cat([kept, level[..., None]], dim=-1).movedim(1, 2)
+
+    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """Complex["B T Hm"]: what is left of a slot's value; in hard form all of it or nothing."""
+        if self.form == "soft":
+            return super().gains(q, k, v, x)
+        _, holder = self.holders(k, x)
+        step = torch.arange(k.shape[2], device=k.device)[:, None]
+        kept = (holder != step).to(v.dtype).movedim(1, 2).flatten(-2)
+        return torch.complex(kept, torch.zeros_like(kept))
+
+
+class TropicalGated(TropicalSlots):
+    """One slot a head, whose bid is q[t] . k[t] / sqrt(K): the query of the time of writing.
+
+    l[t] = max(a[t] + l[t-1], b[t]), and o[t] is the value of the winner. What is read does not
+    depend on the present query, which can but win itself: the order of two earlier steps never
+    changes. Forms, arguments and errors are those of `TropicalSlots`; the state is M + 1 numbers a
+    head.
+    """
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B H T M"]."""
+        return super().forward(*self.bids(q, k), v, x)
+
+    def bids(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Read and write bids ["... 1"] of q and k ["... K"]; the one slot is read for nothing."""
+        bid = (q * k).sum(-1, keepdim=True) / math.sqrt(self.d_key)
+        return torch.zeros_like(bid), bid
+
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
+    ) -> tuple[Tensor, Any]:
+        """["B H M"] and the state: the value ["B H 1 M"] and the level ["B H 1"]."""
+        return super().step(*self.bids(q, k), v, x, state)
+
+    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """["B T H 1 M+1"]."""
+        return super().states(*self.bids(q, k), v, x)
+
+    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        """Complex["B T H"]."""
+        return super().gains(*self.bids(q, k), v, x)
+
+
+def _through(soft: Tensor, hard: Tensor) -> Tensor:
+    """The hard values with the derivatives of the soft ones."""
+    return soft + (hard - soft).detach()
+
+
+def _taken(v: Tensor, steps: Tensor) -> Tensor:
+    """["B H n M"]: of v ["B H T M"] the values of some steps Int64["B H n"]."""
+    return v.gather(2, steps[..., None].expand(*steps.shape, v.shape[-1]))

@@ -1,0 +1,43 @@
+"""A state-space layer whose input is a force on oscillators."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.mixers.state_space import StateSpace
+from lab.nn.linear import linear
+from lab.transitions.linoss import Oscillation, Oscillators
+
+
+class OscillatorBank(StateSpace):
+    """A state-space layer whose input is a force: h[t] = A(x[t]) h[t-1] + (dt s, dt^2 s) B x[t].
+
+    B gives one force per oscillator, so it has half the rows of that of `StateSpace`.
+
+    Args:
+        d_model: D.
+        transition: the oscillators.
+        settings: of `StateSpace`; there is always a drive.
+    """
+
+    def __init__(self, d_model: int, transition: Oscillators, **settings: Any) -> None:
+        super().__init__(d_model, transition, **settings)
+        generator, dtype = settings.get("generator"), settings.get("dtype", torch.float32)
+        self.B = linear(d_model, transition.d_state // 2, generator=generator, dtype=dtype)
+
+    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` as a recurrence: ["B D"] and ["B N"] to ["B D"] and the next state."""
+        state = self._initial(x_t) if state is None else state
+        parameters = self.transition(x_t)
+        state = self.transition.product(parameters, state) + self._force(parameters, x_t)
+        return self._read(state, x_t), state
+
+    def _scan(self, parameters: Oscillation, x: Tensor) -> Tensor:
+        force = self._force(parameters, x)
+        return self.transition.scan(parameters, force, self._initial(x))
+
+    def _force(self, parameters: Oscillation, x: Tensor) -> Tensor:
+        assert isinstance(self.transition, Oscillators)
+        assert self.B is not None
+        return self.transition.force(parameters, self.B(x))

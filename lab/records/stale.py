@@ -1,0 +1,239 @@
+"""Which committed results are older than the code they ran.
+
+A record names the commit it was made at. Of the notebook, its parameters and every module of `lab`
+that it takes something from, directly or by way of others, what differs from that commit now is
+listed. That a file differs does not mean that the numbers would: it says where to look.
+"""
+
+import ast
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from lab.records import executed
+
+ROOT = Path(__file__).parents[1]
+MODULE = re.compile(r"lab(\.\w+)+")
+
+
+class StaleError(RuntimeError):
+    """Nothing can be compared; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One executed notebook, and what has changed since it ran.
+
+    Attributes:
+        path: its file, relative to the folder that was read.
+        commit: the commit it ran at; "+changes" if there were others; None if unknown.
+        files: how many files it depends on now.
+        changed: those that differ from the commit, or were not there yet.
+        unknown: why that cannot be told, in a few words; empty if it can.
+    """
+
+    path: str
+    commit: str | None
+    files: int = 0
+    changed: tuple[str, ...] = ()
+    unknown: str = ""
+
+    def __str__(self) -> str:
+        run = f"{self.path}, of {self.commit}"
+        if self.unknown:
+            return f"{run}: {self.unknown}"
+        if not self.changed:
+            return f"{run}: none of its {self.files} files has changed"
+        changed = f"{len(self.changed)} of its {self.files} files have changed"
+        return f"{run}: {changed}: {', '.join(self.changed)}"
+
+
+def results(folder: str | os.PathLike[str], root: Path = ROOT) -> list[Result]:
+    """Every complete result of a folder of executed notebooks, compared with the code of now.
+
+    Args:
+        folder: executed notebooks, such as `executed` or `executed/smoke`.
+        root: the top of the checkout that their code is in.
+
+    Raises:
+        NotADirectoryError: there is no such folder.
+        StaleError: `root` is no git checkout.
+    """
+    if _git(root, "rev-parse", "HEAD") is None:
+        raise StaleError(f"{root} is no git checkout with a commit: there is nothing to compare")
+    for kept in (_hashes_at, _imported, _exports, _tree):
+        kept.cache_clear()  # files may have changed since the last call
+    kind = _kind(Path(folder), root)
+    entries = [entry for entry in executed.read(folder) if entry.record is not None]
+    return [_result(entry, kind, root) for entry in entries]
+
+
+def summary(found: Iterable[Result]) -> str:
+    """One line on all of them."""
+    found = list(found)
+    stale = sum(bool(each.changed) for each in found)
+    unknown = sum(bool(each.unknown) for each in found)
+    line = f"{stale} of {len(found)} results are older than the code they ran"
+    return f"{line}; of {unknown} it cannot be told." if unknown else f"{line}."
+
+
+def dependencies(path: Path, root: Path = ROOT) -> set[Path]:
+    """A Python file, and the modules of `lab` it takes something from, directly or by others.
+
+    Imports inside functions count, and so does a module named in a string, as for a process of its
+    own. A package that imports by computed names depends on all its modules.
+    """
+    found: set[Path] = set()
+    waiting = {path}
+    while waiting:
+        current = waiting.pop()
+        found.add(current)
+        waiting |= _imported(current, root) - found
+    return found
+
+
+def _kind(folder: Path, root: Path) -> Path:
+    """Where below params/ the parameters of a folder of results are: `smoke` for executed/smoke."""
+    inside = (root / "executed").resolve()
+    resolved = folder.resolve()
+    return resolved.relative_to(inside) if resolved.is_relative_to(inside) else Path()
+
+
+def _result(entry: executed.Entry, kind: Path, root: Path) -> Result:
+    assert entry.record is not None  # `results` left the others out
+    number, commit = entry.record["experiment"], entry.record["environment"].get("commit")
+    notebooks = [path for path in (root / "notebooks").glob("*.py") if _has(path, number)]
+    if not commit:
+        return Result(entry.path, None, unknown="its record names no commit")
+    if len(notebooks) != 1:
+        return Result(entry.path, commit, unknown=f"{len(notebooks)} notebooks have its number")
+    then = _hashes_at(root, str(commit).removesuffix("+changes"))
+    if then is None:
+        return Result(entry.path, commit, unknown="its commit is not in this repository")
+    parameters = root / "params" / kind / f"{number}.yaml"
+    paths = dependencies(notebooks[0], root) | ({parameters} if parameters.is_file() else set())
+    now = _hashes_now(root, sorted(path.relative_to(root).as_posix() for path in paths))
+    changed = tuple(name for name, blob in now.items() if then.get(name) != blob)
+    return Result(entry.path, commit, len(now), changed)
+
+
+def _has(path: Path, number: str) -> bool:
+    return path.name.startswith(f"{number}_")
+
+
+# --- imports -------------------------------------------------------------------------------------
+
+
+@cache
+def _imported(path: Path, root: Path) -> set[Path]:
+    names = {name for node in ast.walk(_tree(path)) for name in _names(node, path, root)}
+    return {file for name in names for file in _files(name, root)}
+
+
+def _names(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
+    """Dotted names that a piece of syntax may import."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = _base(node, path, root)
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from [node.value] if MODULE.fullmatch(node.value) else []
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        here = path.parent.relative_to(root)
+        yield from (".".join((here / each.stem).parts) for each in path.parent.glob("*.py"))
+
+
+def _base(node: ast.ImportFrom, path: Path, root: Path) -> str:
+    if not node.level:
+        return node.module or ""
+    package = path.relative_to(root).parts[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _files(name: str, root: Path) -> Iterator[Path]:
+    """The file that a dotted name leads to: a module, or where a package has the name from.
+
+    Importing anything from a package runs the whole of it; its other modules are no dependency.
+    """
+    parts = name.split(".")
+    if parts[0] != "lab":
+        return
+    length = next((n for n in range(len(parts), 0, -1) if _module(root, parts[:n])), 0)
+    file = _module(root, parts[:length])
+    if file is None:
+        return
+    rest = parts[length:]
+    origin = _exports(file, root).get(rest[0]) if rest and file.name == "__init__.py" else None
+    if origin is None:
+        yield file
+    else:
+        yield from _files(origin, root)
+
+
+def _module(root: Path, parts: list[str]) -> Path | None:
+    place = root.joinpath(*parts)
+    files = [place / "__init__.py", place.with_suffix(".py")]
+    return next((file for file in files if parts and file.is_file()), None)
+
+
+@cache
+def _exports(package: Path, root: Path) -> dict[str, str]:
+    """Where a package imports its names from, by name."""
+    return {
+        alias.asname or alias.name: f"{_base(node, package, root)}.{alias.name}"
+        for node in _tree(package).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    """The syntax of a file, empty if it has none."""
+    try:
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+        tree = compile(path.read_bytes(), path, "exec", flags)
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module([], [])
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
+# --- git -----------------------------------------------------------------------------------------
+
+
+@cache
+def _hashes_at(root: Path, commit: str) -> dict[str, str] | None:
+    """Hashes of all files at a commit, by path; None if there is no such commit."""
+    if not re.fullmatch(r"[0-9a-f]{4,64}", commit):
+        return None
+    listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
+    if listed is None:
+        return None
+    entries = [line.split("\t", 1) for line in listed.split("\0") if line]
+    return {path: head.split()[2] for head, path in entries}
+
+
+def _hashes_now(root: Path, names: list[str]) -> dict[str, str]:
+    listed = _git(root, "hash-object", "--stdin-paths", text="\n".join(names))
+    return dict(zip(names, (listed or "").split(), strict=True))
+
+
+def _git(root: Path, *arguments: str, text: str = "") -> str | None:
+    """What git prints about the checkout at `root`, or None if it fails."""
+    # Inside a hook git points these at the checkout of the hook, whatever folder is asked for.
+    hook = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
+    outside = {name: value for name, value in os.environ.items() if name not in hook}
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(
+            command, env=outside, input=text, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None

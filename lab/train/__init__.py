@@ -1,0 +1,15 @@
+"""The one training loop, its scores, and what makes a killed run go on."""
+
+from lab.train.interrupt import Interrupted
+from lab.train.loop import History, fit, fit_together
+from lab.train.scoring import accuracy, evaluate, scored_accuracy
+
+__all__ = [
+    "History",
+    "Interrupted",
+    "accuracy",
+    "evaluate",
+    "fit",
+    "fit_together",
+    "scored_accuracy",
+]

@@ -1,0 +1,41 @@
+"""Transitions x -> A(x), which `lab.mixers.StateSpace` takes; one structure a file."""
+
+from lab.transitions.base import DiagonalTransition, Parameters, Transition
+from lab.transitions.circulant import BlockCirculant, Circulant
+from lab.transitions.diagonal import PolarDiagonal, RealDiagonal
+from lab.transitions.displacement_rank import CayleyCauchy, Dense, DisplacementRank, GatedDiagonal
+from lab.transitions.linoss import LinOSS, Oscillators
+from lab.transitions.monarch import (
+    BlockCay,
+    BlockDense,
+    BlockExp,
+    BlockHH,
+    Diagonal,
+    GatedMonarch,
+    MonarchID,
+)
+from lab.transitions.osc_gate import OscGate
+
+__all__ = [
+    "BlockCay",
+    "BlockCirculant",
+    "BlockDense",
+    "BlockExp",
+    "BlockHH",
+    "CayleyCauchy",
+    "Circulant",
+    "Dense",
+    "Diagonal",
+    "DiagonalTransition",
+    "DisplacementRank",
+    "GatedDiagonal",
+    "GatedMonarch",
+    "LinOSS",
+    "MonarchID",
+    "OscGate",
+    "Oscillators",
+    "Parameters",
+    "PolarDiagonal",
+    "RealDiagonal",
+    "Transition",
+]

@@ -1,0 +1,93 @@
+"""What a state-space layer needs to know of its input-dependent transition A(x)."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lab.linalg.precision import uncast, wide
+from lab.nn.guard import Guarded, Method, check_numbers
+from lab.scan import linear_scan, matrix_scan
+
+# One tensor, or a tuple of them, all with the axes of the input but its last in front.
+Parameters = Any
+
+
+def _of_input(transition: "Transition", method: Method, x: Tensor) -> Any:
+    check_numbers(transition, "x", x, "... D", or_wider=True)
+    with uncast(x):
+        return method(transition, wide(x))
+
+
+def _of_parameters(
+    transition: "Transition", method: Method, parameters: Parameters, *states: Tensor
+) -> Any:
+    first = parameters[0] if isinstance(parameters, tuple) else parameters
+    with uncast(first):
+        return method(transition, parameters, *map(wide, states))
+
+
+class Transition(Guarded):
+    """A family of matrices A(x) ["N N"], one for each input x ["D"].
+
+    A subclass has `forward`, which says what it computes of an input, and `dense`, which writes
+    that as matrices. It overrides `scan` and `product` where its structure makes them cheaper; the
+    shared tests hold both to `dense`.
+
+    All of that is in float32 at least, also of half-precision inputs and inside torch.autocast:
+    dense layers within a subclass are called by `lab.nn.linear.precise`.
+
+    Attributes:
+        d_state: N.
+        is_complex: whether A, and so the state, is complex.
+    """
+
+    guards: ClassVar = {
+        "forward": _of_input,
+        "dense": _of_parameters,
+        "product": _of_parameters,
+        "scan": _of_parameters,
+        "eigenvalues": _of_parameters,
+    }
+    d_state: int
+    is_complex: bool = False
+
+    def forward(self, x: Tensor) -> Parameters:
+        """The parameters of A for every x ["... D"]."""
+        raise NotImplementedError
+
+    def dense(self, parameters: Parameters) -> Tensor:
+        """A ["... N N"]."""
+        raise NotImplementedError
+
+    def product(self, parameters: Parameters, h: Tensor) -> Tensor:
+        """A h ["... N"] for h ["... N"]."""
+        return (self.dense(parameters) @ h[..., None])[..., 0]
+
+    def scan(self, parameters: Parameters, b: Tensor, initial: Tensor) -> Tensor:
+        """States ["B T N"] of h[t] = A[t] h[t-1] + b[t], for b ["B T N"] and initial ["B N"]."""
+        return matrix_scan(self.dense(parameters), b, initial)
+
+    def eigenvalues(self, parameters: Parameters) -> Tensor:
+        """Complex["... N"]: of A."""
+        return torch.linalg.eigvals(self.dense(parameters))
+
+
+class DiagonalTransition(Transition):
+    """A(x) = diag(a(x)) with real gains a: `forward` gives the gains ["... N"]."""
+
+    def dense(self, parameters: Tensor) -> Tensor:
+        """["... N N"]."""
+        return torch.diag_embed(parameters)
+
+    def product(self, parameters: Tensor, h: Tensor) -> Tensor:
+        """Elementwise."""
+        return parameters * h
+
+    def scan(self, parameters: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+        """`linear_scan`."""
+        return linear_scan(parameters, b, initial)
+
+    def eigenvalues(self, parameters: Tensor) -> Tensor:
+        """The gains."""
+        return torch.complex(parameters, torch.zeros_like(parameters))

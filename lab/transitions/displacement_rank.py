@@ -1,0 +1,321 @@
+"""Transitions of low displacement rank, and the matrices they are compared with.
+
+All of them give whole matrices: a layer that reads tokens alone builds one per token, and looks
+them up. What tells them apart is how the off-diagonal part is made and what bounds the matrix.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lab.linalg.displacement import balanced_kernel, cauchy_kernel, chebyshev_nodes, unit_kernel
+from lab.linalg.precision import wide
+from lab.nn.linear import precise, precise_product
+from lab.nn.weight_decay import without_decay
+from lab.transitions.base import DiagonalTransition, Transition
+
+Kernel = Literal["cauchy", "unit", "balanced", "none"]
+Gate = Literal["sigmoid", "tanh"]
+Bound = Literal["none", "frobenius", "columns", "norm", "newton-schulz", "tanh"]
+
+_KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cauchy": lambda kernel: kernel,
+    "unit": unit_kernel,
+    "balanced": lambda kernel: 4 * balanced_kernel(kernel),
+    "none": lambda kernel: (kernel != 0).to(kernel.dtype),
+}
+_GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
+
+
+class GatedDiagonal(DiagonalTransition):
+    """A(x) = diag(gate(W x + 2.2)): displacement rank 0. Parameters: (D + 1) N."""
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        *,
+        gate: Gate = "tanh",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.d_state, self.gate = d_state, Gates(d_model, d_state, gate, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["... N"]: the diagonal."""
+        d: Tensor = self.gate(x)
+        return d
+
+
+class Whole(Transition):
+    """A transition whose parameters are the matrix itself, ["... N N"]."""
+
+    def dense(self, parameters: Tensor) -> Tensor:
+        """As it is."""
+        return parameters
+
+
+class DisplacementRank(Whole):
+    """A(x) = bound(diag(d) + K * (G H^T)) with d, G, H of x, and K a Cauchy kernel.
+
+    Args:
+        d_model: D.
+        d_state: N, with Chebyshev nodes.
+        rank: columns of G and H. Only with `proper` is it a bound on the displacement rank, and
+            only for a `bound` that scales: "none", "frobenius", "columns" and "norm".
+        kernel: "cauchy" as it is, "unit" over its spectral norm, "balanced" (four times its
+            balanced form), "none" for the plain low rank without a kernel.
+        gate: of the diagonal, which starts at gate(2.2): sigmoid 0.90, tanh 0.98.
+        bound: "frobenius" sets the norms of G and H to sqrt(rank), as first tried; it does not
+            bound A. "columns" scales columns longer than 1, "norm" the whole matrix; "tanh" and
+            "newton-schulz" see `BOUNDS`.
+        proper: whether diag(G H^T) is projected to zero, so that G H^T is the displacement.
+        generator: the stream of the initial draw.
+        dtype: of the parameters.
+
+    Real parameters: (D + 1) (N + 2 N rank).
+
+    Raises:
+        ValueError: there is no such kernel, gate or bound; the rank is below 1.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        *,
+        rank: int,
+        kernel: Kernel = "unit",
+        gate: Gate = "tanh",
+        bound: Bound = "columns",
+        proper: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        _check(rank, kernel, bound)
+        self.d_state, self.rank, self.bound, self.proper = d_state, rank, bound, proper
+        self.gate = Gates(d_model, d_state, gate, dtype)
+        self.generators = small(d_model, 2 * d_state * rank, d_state * rank, generator, dtype)
+        self.kernel: Tensor
+        made = _KERNELS[kernel](cauchy_kernel(chebyshev_nodes(d_state)))
+        self.register_buffer("kernel", made.to(dtype), persistent=False)
+
+    def generators_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """G and H ["... N rank"], as they enter the matrix."""
+        G, H = precise(self.generators, x).unflatten(-1, (2, self.d_state, self.rank)).unbind(-3)
+        if self.bound == "frobenius":
+            G, H = (math.sqrt(self.rank) * each / _frobenius(each) for each in (G, H))
+        if self.proper:
+            share = (G * H).sum(-1, keepdim=True) / _size(G).clamp_min(1e-24)
+            H = H - share * G
+        return G, H
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A ["... N N"]."""
+        G, H = self.generators_of(x)
+        off = wide(self.kernel) * (G @ H.mT)
+        return BOUNDS[self.bound](self.gate(x), off)
+
+
+class Dense(Whole):
+    """A(x) = bound(diag(d) + off-diagonal part of M), all N^2 entries of M from x.
+
+    With bound "tanh" and a sigmoid gate it is the baseline of the earlier run. M is drawn small,
+    so that A starts near the diagonal d.
+
+    Real parameters: (D + 1) (N + N^2); the N of the diagonal of M are idle, as they were then.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        *,
+        gate: Gate = "tanh",
+        bound: Bound = "columns",
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        _check(1, "none", bound)
+        self.d_state, self.bound = d_state, bound
+        self.gate = Gates(d_model, d_state, gate, dtype)
+        self.entries = small(d_model, d_state**2, d_state**2, generator, dtype)
+        self.off_diagonal: Tensor
+        off = 1 - torch.eye(d_state, dtype=dtype)
+        self.register_buffer("off_diagonal", off, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A ["... N N"]."""
+        M = precise(self.entries, x).unflatten(-1, (self.d_state, self.d_state))
+        return BOUNDS[self.bound](self.gate(x), wide(self.off_diagonal) * M)
+
+
+class CayleyCauchy(Whole):
+    """A(x) = diag(e) Q with |e| < 1 and Q orthogonal, both of x: |A| < 1, and rank exactly `rank`.
+
+    With `two_sided` it is diag(e) Q diag(f), |f| < 1: a diagonal factor on either side keeps both.
+
+    Q = 2 (I + Z)^-1 - I for the skew Z = c K * (rho rho^T * (U U^T - V V^T)). K is antisymmetric,
+    what it is multiplied with symmetric; that has a zero diagonal because the rows of U and V have
+    length one, so it is the displacement of Z, of rank `rank`. Cayley's transform and a diagonal
+    factor keep it: the displacement of Q is -2 (I + Z)^-1 D(Z) (I + Z)^-1.
+
+    At rank 2 the rows of U and V are numbers of size one, and their signs are all there is to
+    choose: they are fixed, U = 1 and V alternating, which couples every second state with the
+    others. A real skew matrix of displacement rank 2 is always of this kind, for some split of the
+    states: from p[i]^2 = q[i]^2 for the diagonal of p p^T - q q^T.
+
+    Args:
+        d_model: D.
+        d_state: N, with Chebyshev nodes.
+        rank: even, at least 2.
+        scale: c, in units of 1 / |K|.
+        two_sided: whether there is an f.
+        generator: the stream of the initial draw.
+        dtype: of the parameters.
+
+    Real parameters: (D + 1) times 2 N, N more if two-sided, and N rank more above rank 2.
+
+    Raises:
+        ValueError: the rank is odd or below 2.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        *,
+        rank: int,
+        scale: float = 8.0,
+        two_sided: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if rank < 2 or rank % 2:
+            raise ValueError(f"rank is {rank}; it must be even and at least 2")
+        self.d_state, self.rank = d_state, rank
+        self.gate = Gates(d_model, d_state, "tanh", dtype)
+        self.right = Gates(d_model, d_state, "tanh", dtype) if two_sided else None
+        self.rho = small(d_model, d_state, 1, generator, dtype)
+        width = d_state * rank if rank > 2 else 0
+        self.rows = small(d_model, width, 1, generator, dtype) if width else None
+        self.kernel: Tensor
+        self.identity: Tensor
+        kernel = scale * unit_kernel(cauchy_kernel(chebyshev_nodes(d_state)))
+        self.register_buffer("kernel", kernel.to(dtype), persistent=False)
+        self.register_buffer("identity", torch.eye(d_state, dtype=dtype), persistent=False)
+
+    def symmetric(self, x: Tensor) -> Tensor:
+        """rho rho^T * (U U^T - V V^T) ["... N N"]: the displacement of Z, up to c / |K|."""
+        rho = precise(self.rho, x)
+        if self.rows is None:
+            sign = torch.ones_like(rho)
+            sign[..., 1::2] = -1
+            inner = 1 - sign[..., :, None] * sign[..., None, :]
+        else:
+            both = precise(self.rows, x).unflatten(-1, (2, self.d_state, self.rank // 2))
+            both = both / _size(both).clamp_min(1e-24).sqrt()
+            U, V = both.unbind(-3)
+            inner = U @ U.mT - V @ V.mT
+        return rho[..., :, None] * rho[..., None, :] * inner
+
+    def orthogonal(self, x: Tensor) -> Tensor:
+        """Q ["... N N"]."""
+        Z, identity = wide(self.kernel) * self.symmetric(x), wide(self.identity)
+        return 2 * torch.linalg.inv(identity + Z) - identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A ["... N N"]."""
+        A: Tensor = self.gate(x)[..., None] * self.orthogonal(x)
+        return A if self.right is None else A * self.right(x)[..., None, :]
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+class Gates(nn.Module):
+    """gate(W x + 2.2) ["... N"]; W starts at zero. Parameters: (D + 1) N."""
+
+    def __init__(self, d_model: int, d_state: int, gate: Gate, dtype: torch.dtype) -> None:
+        super().__init__()
+        if gate not in _GATES:
+            raise ValueError(f"gate is {gate!r}; it must be one of {get_args(Gate)}")
+        self.kind = gate
+        self.weight = nn.Parameter(torch.zeros(d_state, d_model, dtype=dtype))
+        self.bias = nn.Parameter(torch.full((d_state,), 2.2, dtype=dtype))
+        without_decay(self, "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["... N"]."""
+        return _GATES[self.kind](precise_product(x, self.weight, self.bias))
+
+
+def small(
+    d_in: int, d_out: int, fan: int, generator: torch.Generator | None, dtype: torch.dtype
+) -> nn.Linear:
+    """A dense layer with weights N(0, 0.01^2) and biases N(0, 1 / fan), as in the earlier run."""
+    layer = nn.utils.skip_init(nn.Linear, d_in, d_out, dtype=dtype)
+    with torch.no_grad():
+        for parameter, std in ((layer.weight, 0.01), (layer.bias, 1 / math.sqrt(fan))):
+            draw = torch.randn(parameter.shape, generator=generator, dtype=dtype)
+            parameter.copy_(std * draw)
+    return layer
+
+
+def newton_schulz(A: Tensor, steps: int = 8) -> Tensor:
+    """The orthogonal polar factor of A ["... N N"], nearly: steps of A <- 1.5 A - 0.5 A A^T A.
+
+    They converge for singular values up to sqrt(3) and grow small ones by half a step.
+    Source: Bjorck & Bowie 1971, An iterative algorithm for computing the best estimate of an
+    orthogonal matrix.
+    """
+    for _ in range(steps):
+        A = 1.5 * A - 0.5 * A @ A.mT @ A
+    return A
+
+
+def clip_columns(A: Tensor) -> Tensor:
+    """A ["... N N"] with every column longer than 1 scaled to length 1."""
+    return A / A.square().sum(-2, keepdim=True).clamp_min(1).sqrt()
+
+
+def _sum(d: Tensor, off: Tensor) -> Tensor:
+    return torch.diag_embed(d) + off
+
+
+def _norm(A: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(A, ord=2)[..., None, None]
+
+
+# (d, off-diagonal part) -> A.
+BOUNDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "none": _sum,
+    "frobenius": _sum,  # applied to the generators
+    "columns": lambda d, off: clip_columns(_sum(d, off)),
+    "norm": lambda d, off: _sum(d, off) / _norm(_sum(d, off)).clamp_min(1),
+    "newton-schulz": lambda d, off: newton_schulz(_sum(d, off) / _norm(_sum(d, off))),
+    "tanh": lambda d, off: _sum(d, off.tanh() / math.sqrt(d.shape[-1])),
+}
+
+
+def _size(rows: Tensor) -> Tensor:
+    """["... 1"]: squared lengths. Clamped, not added to, so that rows of any length are exact."""
+    return rows.square().sum(-1, keepdim=True)
+
+
+def _frobenius(G: Tensor) -> Tensor:
+    return G.square().sum((-2, -1), keepdim=True).sqrt()
+
+
+def _check(rank: int, kernel: str, bound: str) -> None:
+    if rank < 1:
+        raise ValueError(f"rank is {rank}; it must be at least 1 (GatedDiagonal is rank 0)")
+    for name, value, known in (("kernel", kernel, Kernel), ("bound", bound, Bound)):
+        if value not in get_args(known):
+            raise ValueError(f"{name} is {value!r}; it must be one of {get_args(known)}")

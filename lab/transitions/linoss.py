@@ -1,0 +1,176 @@
+"""LinOSS: oscillators of fixed frequency, by an implicit step; and the layer that drives them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from lab.linalg.precision import wide
+from lab.nn.weight_decay import without_decay
+from lab.scan import linear_scan, pair_scan
+from lab.transitions.base import Transition
+
+# Of every oscillator: its frequency omega in rad per unit of time, and the share kept by damping.
+Oscillation = tuple[Tensor, Tensor]
+
+
+class Oscillators(Transition):
+    r"""m oscillators y'' = -omega^2 y, z = y', a step of dt each; the state is all z, then all y.
+
+    With a = omega^2 and s = 1 / (1 + dt^2 a), the two forms of a step of (z, y) are
+
+        implicit  keep M,  M = s [[1, -dt a], [dt, 1]]
+        polar     keep R,  R = sqrt(s) [[1, -dt omega], [dt omega, 1]], a rotation by
+                           theta = atan(dt omega)
+
+    The eigenvalues of M are sqrt(s) exp(+-i theta), and sqrt(s) = cos(theta): the implicit step
+    loses what it turns by. R has the same phases and no loss.
+
+    What holds of norms, for 0 <= keep <= 1:
+
+    - Polar. |keep R| = keep <= 1, so every product of such steps, whatever omega and keep are at
+      each, has norm at most the product of the keeps.
+    - Implicit, one omega at all steps. In the energy norm |(z, y)|_a^2 = z^2 + a y^2, M is sqrt(s)
+      times a rotation, as diag(1, omega) M diag(1, 1/omega) = sqrt(s) R. It never grows.
+    - Implicit, one step, Euclidean. With singular values p >= q, p q = det M = s, and p^2 + q^2 =
+      s^2 (2 + dt^2 + dt^2 a^2), so (p - q)^2 = s^2 dt^2 (1 - a)^2 and (p + q)^2 = s^2 (4 + dt^2
+      (1 + a)^2), hence |M| = p = (dt |1 - a| + sqrt(4 + dt^2 (1 + a)^2)) s / 2. For a <= 1 this
+      falls with a, from (dt + sqrt(4 + dt^2)) / 2 at a = 0; for a >= 1 it is below 1/dt, as
+      (2/dt + dt (1 + a))^2 >= 4 + dt^2 (1 + a)^2. So |M| is below the larger of these two: for
+      dt = 1 the golden ratio, 1.618, and not 1. It is at most 1 exactly where p^2 + q^2 <= 1 + s^2,
+      which is (1 - dt^2) a^2 - 2 a + 1 <= 0: for a >= 1/(1 + dt), and where dt < 1 also
+      a <= 1/(1 - dt).
+    - Implicit, omega changing. |h[t]| in the energy norm of a[t] is at most keep[t] sqrt(s[t])
+      max(1, omega[t] / omega[t-1]) times |h[t-1]| in that of a[t-1], since |.|_a <= max(1, omega /
+      omega') |.|_a'. Rises of omega pump energy, and no constant bounds the product: k steps with
+      a -> 0 and one with a -> infinity have an eigenvalue -> -k, whatever dt is.
+
+    Args:
+        oscillators: m.
+        polar: the form.
+        dt: the step, in units of time, above 0. It scales z against y, and omega.
+    """
+
+    def __init__(self, oscillators: int, *, polar: bool, dt: float = 1.0) -> None:
+        super().__init__()
+        if not dt > 0:
+            raise ValueError(f"dt is {dt}; it must be above 0")
+        self.d_state, self.polar, self.dt = 2 * oscillators, polar, dt
+
+    @property
+    def norm_bound(self) -> float:
+        """What no step's spectral norm can exceed: see the class."""
+        return 1.0 if self.polar else implicit_norm_bound(self.dt)
+
+    def dense(self, parameters: Oscillation) -> Tensor:
+        """["... N N"], a matrix of 2 x 2 diagonal blocks."""
+        rows = torch.diag_embed(self._blocks(parameters)).unbind(-4)
+        return torch.cat([torch.cat(row.unbind(-3), dim=-1) for row in rows], dim=-2)
+
+    def product(self, parameters: Oscillation, h: Tensor) -> Tensor:
+        """Of the blocks with h ["... N"]."""
+        pairs = h.unflatten(-1, (2, -1))
+        return (self._blocks(parameters) * pairs[..., None, :, :]).sum(-2).flatten(-2)
+
+    def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
+        """`pair_scan`; the polar form is a complex number per oscillator: `linear_scan`."""
+        if not self.polar:
+            pairs = b.unflatten(-1, (2, -1)), initial.unflatten(-1, (2, -1))
+            return pair_scan(self._blocks(parameters), *pairs).flatten(-2)
+        keep_cos, keep_sin = self._turns(parameters)
+        numbers = torch.complex(*b.chunk(2, dim=-1)), torch.complex(*initial.chunk(2, dim=-1))
+        h = linear_scan(torch.complex(keep_cos, keep_sin), *numbers)
+        return torch.cat([h.real, h.imag], dim=-1)
+
+    def eigenvalues(self, parameters: Oscillation) -> Tensor:
+        """Complex["... N"]: a conjugate pair per oscillator."""
+        omega, keep = parameters
+        size = keep * _cosine(omega, self.dt) ** (1 if self.polar else 2)
+        one = torch.complex(size, size * self.dt * omega)
+        return torch.cat([one, one.conj()], dim=-1)
+
+    def force(self, parameters: Oscillation, u: Tensor) -> Tensor:
+        """["... N"]: what a force u ["... m"] adds in a step, (dt s, dt^2 s) u."""
+        to_speed = self.dt * _cosine(parameters[0], self.dt).square() * u
+        return torch.cat([to_speed, self.dt * to_speed], dim=-1)
+
+    def _turns(self, parameters: Oscillation) -> Oscillation:
+        """keep cos(theta) and keep sin(theta), ["... m"]."""
+        omega, keep = parameters
+        keep_cos = keep * _cosine(omega, self.dt)
+        return keep_cos, self.dt * omega * keep_cos
+
+    def _blocks(self, parameters: Oscillation) -> Tensor:
+        """["... 2 2 m"], axes (out, in, oscillator)."""
+        omega, keep = parameters
+        if self.polar:
+            along, across = self._turns(parameters)
+            entries = [along, -across, across, along]
+        else:
+            along = keep * _cosine(omega, self.dt).square()
+            entries = [along, -self.dt * omega.square() * along, self.dt * along, along]
+        return torch.stack(entries, dim=-2).unflatten(-2, (2, 2))
+
+
+class LinOSS(Oscillators):
+    """Frequencies that no input moves, no damping, the implicit step (LinOSS-IM).
+
+    Args:
+        d_model: only for the common form of the constructor: nothing depends on the input.
+        oscillators: m.
+        dt: the step. The source learns one per oscillator, which changes nothing but scales:
+            eigenvalues depend on dt omega alone.
+        generator, dtype: of the initial draw, a = omega^2 uniform in (0, 1) as in the source.
+
+    Source: Rusch & Rus 2025, Oscillatory state-space models, section 2; softplus in place of their
+    relu keeps omega above 0.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        oscillators: int,
+        *,
+        dt: float = 1.0,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(oscillators, polar=False, dt=dt)
+        omega = torch.rand(oscillators, generator=generator, dtype=dtype).sqrt()
+        self.frequency = nn.Parameter(inverse_softplus(omega))
+        without_decay(self, "frequency")
+
+    def forward(self, x: Tensor) -> Oscillation:
+        """The same for every x ["... D"]."""
+        return self._oscillation(*x.shape[:-1])
+
+    def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
+        """`pair_scan` with one matrix for all steps, so `parameters` need not be read."""
+        return super().scan(self._oscillation(1, 1), b, initial)
+
+    def _oscillation(self, *shape: int) -> Oscillation:
+        omega = softplus(wide(self.frequency)).expand(*shape, -1)
+        return omega, torch.ones_like(omega)
+
+
+def implicit_norm(omega: Tensor, dt: float = 1.0) -> Tensor:
+    """["..."]: the Euclidean norm of an undamped implicit step, as `Oscillators` derives it."""
+    a = omega.square()
+    difference, total = dt * (1 - a).abs(), (4 + (dt * (1 + a)).square()).sqrt()
+    return (difference + total) / (2 * (1 + dt**2 * a))
+
+
+def implicit_norm_bound(dt: float = 1.0) -> float:
+    """The supremum of `implicit_norm` over all frequencies."""
+    return max((dt + math.sqrt(4 + dt**2)) / 2, 1 / dt)
+
+
+def inverse_softplus(y: Tensor) -> Tensor:
+    """The x with softplus(x) = y, for y above 0."""
+    return y + torch.log(-torch.expm1(-y))
+
+
+def _cosine(omega: Tensor, dt: float) -> Tensor:
+    """cos(theta) = sqrt(s)."""
+    return torch.rsqrt(1 + (dt * omega).square())

@@ -1,0 +1,321 @@
+"""Transitions on a grid of b by b states: as proposed, and with blocks that depend on the input.
+
+All go into `StateSpace`. What differs is what the input may do to the state: scale its
+coordinates, in `Diagonal` and between the fixed rotations of `GatedMonarch`; or turn blocks of it,
+in the others.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lab.linalg.monarch import (
+    cayley,
+    column_factor,
+    direction,
+    expm,
+    grid_side,
+    householder_blocks,
+    monarch_dense,
+    monarch_product,
+    row_factor,
+    skew,
+)
+from lab.linalg.precision import wide
+from lab.nn.linear import linear, precise
+from lab.nn.weight_decay import without_decay
+from lab.scan import block_scan, householder_scan
+from lab.scan.monarch import monarch_scan
+from lab.transitions.base import DiagonalTransition, Transition
+
+Gate = Literal["sigmoid", "tanh"]
+_GATES = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
+
+
+class Diagonal(DiagonalTransition):
+    """A(x) = diag(sigmoid(W x + c)): (D + 1) N parameters. The baseline that never mixes states.
+
+    Args:
+        d_model: D.
+        d_state: N.
+        generator: the stream of the initial draw.
+    """
+
+    def __init__(
+        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.d_state = d_state
+        self.gates = linear(d_model, d_state, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gains ["... N"]."""
+        return precise(self.gates, x).sigmoid()
+
+
+class GatedMonarch(Transition):
+    """P^T L(x) P R(x) with fixed rotations, L_c(x) = alpha_c(x) L_c and R_r(x) = beta_r(x) R_r.
+
+    As proposed: the input reaches the transition through 2 b gains alone. They are sigmoids of a
+    dense layer; "tanh" lets them be negative. 2 b³ + 2 b (D + 1) parameters, N = b².
+
+    Since a gain commutes with the rotation of its own block, A(x) = U D(x) V with fixed rotations
+    and a diagonal D. So A(x) A(y)^-1 is symmetric, and all of these commute: no group is followed
+    but by counting tokens, with gains of both signs but up to commuting involutions.
+
+    Args:
+        d_model: D.
+        d_state: N, a square.
+        gate: "sigmoid" or "tanh".
+        spread: standard deviation of the numbers that the fixed blocks start from.
+        opening: added to what the gates start from; 4 holds a state over some fifty steps.
+        generator: the stream of the initial draw.
+
+    Raises:
+        ValueError: d_state is not a square, or there is no such gate.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 64,
+        *,
+        gate: Gate = "sigmoid",
+        spread: float = 0.01,
+        opening: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if gate not in _GATES:
+            raise ValueError(f"gate is {gate!r}; it must be one of {tuple(_GATES)}")
+        self.d_state, self.gate, b = d_state, gate, grid_side(d_state)
+        # All b² numbers of S in S - S^T, as counted in the proposal; b (b + 1) / 2 do nothing.
+        left, right = (spread * torch.randn(b, b, b, generator=generator) for _ in range(2))
+        self.left, self.right = nn.Parameter(left), nn.Parameter(right)
+        without_decay(self, "left", "right")  # decay would turn them back to the identity
+        self.gates = linear(d_model, 2 * b, generator=generator)
+        with torch.no_grad():
+            self.gates.bias.add_(opening)
+
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        """The fixed rotations L and R, ["b b b"] each."""
+        left, right = wide(self.left), wide(self.right)
+        return cayley(left - left.mT), cayley(right - right.mT)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gains alpha of columns and beta of rows, ["... b"] each."""
+        alpha, beta = _GATES[self.gate](precise(self.gates, x)).chunk(2, dim=-1)
+        return alpha, beta
+
+    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+        """["... N N"]."""
+        (L, R), (alpha, beta) = self.blocks(), parameters
+        return monarch_dense(alpha[..., None, None] * L, beta[..., None, None] * R)
+
+    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+        """`monarch_product`."""
+        (L, R), (alpha, beta) = self.blocks(), parameters
+        return monarch_product(alpha[..., None, None] * L, beta[..., None, None] * R, h)
+
+    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+        """One step after another, with one dense product each, which the rotations share.
+
+        Gains commute with the rotations of their own blocks, so A = U D V with one diagonal D. For
+        z = V h a step is z = V U D z + V b. At 64 states this beats 16 small products.
+        """
+        (L, R), (alpha, beta) = self.blocks(), parameters
+        V = row_factor(R).mT
+        VU = column_factor(L).mT @ V
+        gains = alpha.repeat(1, 1, len(L)) * beta.repeat_interleave(len(L), dim=-1)
+        z, states = initial @ V, []
+        for gain, drive in zip(gains.unbind(1), (b @ V).unbind(1), strict=True):
+            z = (gain * z) @ VU + drive
+            states.append(z)
+        return torch.stack(states, dim=1) @ V.mT
+
+
+class MonarchID(Transition):
+    """P^T L(x) P R(x), all 2 b blocks Cayley transforms of skew matrices linear in x.
+
+    A rotation for every x. b² (b - 1) (D + 1) parameters, N = b².
+
+    Args:
+        d_model: D.
+        d_state: N, a square.
+        generator: the stream of the initial draw.
+
+    Raises:
+        ValueError: d_state is not a square.
+    """
+
+    def __init__(
+        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.d_state, self.side = d_state, grid_side(d_state)
+        self.entries = linear(d_model, d_state * (self.side - 1), generator=generator)
+
+    def generators(self, x: Tensor) -> Tensor:
+        """Skew matrices ["... 2b b b"], those of L first."""
+        b = self.side
+        return skew(precise(self.entries, x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """L and R, ["... b b b"] each."""
+        L, R = cayley(self.generators(x)).chunk(2, dim=-3)
+        return L, R
+
+    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+        """["... N N"]."""
+        return monarch_dense(*parameters)
+
+    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+        """`monarch_product`."""
+        return monarch_product(*parameters, h)
+
+    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+        """`monarch_scan`."""
+        return monarch_scan(*parameters, b, initial)
+
+
+class Blocks(Transition):
+    """A block-diagonal A(x): b blocks of b by b states, made by `forward`."""
+
+    def __init__(self, d_state: int) -> None:
+        super().__init__()
+        self.d_state, self.side = d_state, grid_side(d_state)
+
+    def dense(self, parameters: Tensor) -> Tensor:
+        """["... N N"] of blocks ["... b b b"]."""
+        return row_factor(parameters)
+
+    def product(self, parameters: Tensor, h: Tensor) -> Tensor:
+        """Block by block."""
+        parts = h.unflatten(-1, (self.side, self.side))
+        return (parameters @ parts[..., None]).flatten(-3)
+
+    def scan(self, parameters: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+        """`block_scan`."""
+        return block_scan(parameters, b, initial)
+
+
+class _SkewBlocks(Blocks):
+    """Blocks from skew matrices linear in x: b² (b - 1) / 2 (D + 1) parameters.
+
+    Args:
+        d_model: D.
+        d_state: N = b².
+        generator: the stream of the initial draw.
+    """
+
+    def __init__(
+        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(d_state)
+        self.entries = linear(d_model, d_state * (self.side - 1) // 2, generator=generator)
+
+    def generators(self, x: Tensor) -> Tensor:
+        """Skew matrices ["... b b b"]."""
+        b = self.side
+        return skew(precise(self.entries, x).unflatten(-1, (b, b * (b - 1) // 2)), b)
+
+
+class BlockCay(_SkewBlocks):
+    """Cayley transforms: every rotation but those by pi, which lie at infinity."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["... b b b"]."""
+        return cayley(self.generators(x))
+
+
+class BlockExp(_SkewBlocks):
+    """Exponentials: every rotation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["... b b b"]."""
+        return expm(self.generators(x))
+
+
+class BlockDense(Blocks):
+    """I + W x in every block, divided by its spectral norm where that is above 1.
+
+    N b (D + 1) parameters.
+
+    Args:
+        d_model: D.
+        d_state: N = b².
+        generator: the stream of the initial draw.
+    """
+
+    def __init__(
+        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(d_state)
+        self.entries = linear(d_model, d_state * self.side, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["... b b b"]."""
+        b = self.side
+        free = precise(self.entries, x).unflatten(-1, (b, b, b))
+        blocks = torch.eye(b, dtype=free.dtype, device=x.device) + free
+        sizes = torch.linalg.matrix_norm(blocks, ord=2, keepdim=True)
+        return blocks / sizes.clamp_min(1)
+
+
+class BlockHH(Transition):
+    """One reflection I - beta v v^T per block, beta in (0, 2), v and beta from the input.
+
+    (b + 1) b (D + 1) parameters; `shared`, the same reflection in all blocks, has b times fewer:
+    b + 1 numbers a step are all that the input says to the transition.
+
+    Args:
+        d_model: D.
+        d_state: N = b².
+        shared: whether all blocks have the same reflection.
+        generator: the stream of the initial draw.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 64,
+        *,
+        shared: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.d_state, self.side = d_state, grid_side(d_state)
+        self.distinct = 1 if shared else self.side
+        width = self.distinct * (self.side + 1)
+        self.entries = linear(d_model, width, generator=generator)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """beta ["... b"] and unit vectors v ["... b b"]."""
+        each = precise(self.entries, x).unflatten(-1, (self.distinct, self.side + 1))
+        beta, v = 2 * each[..., 0].sigmoid(), direction(each[..., 1:])
+        return beta.expand(*beta.shape[:-1], self.side), v.expand(*v.shape[:-2], self.side, -1)
+
+    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+        """["... N N"]."""
+        beta, v = parameters
+        return row_factor(householder_blocks(v, beta))
+
+    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+        """h - beta (v . h) v, block by block."""
+        (beta, v), parts = parameters, h.unflatten(-1, (self.side, self.side))
+        return (parts - (beta * (v * parts).sum(-1))[..., None] * v).flatten(-2)
+
+    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+        """`householder_scan` of all blocks side by side, as sequences of their own."""
+        beta, v = parameters
+        side = self.side
+
+        def apart(h: Tensor) -> Tensor:
+            """["B T K ..."] to ["B K T ..."] to ["BK T ..."]."""
+            return h.transpose(1, 2).flatten(0, 1)
+
+        drive = apart(b.unflatten(-1, (side, side)))
+        first = initial.unflatten(-1, (side, side)).flatten(0, 1)
+        h = householder_scan(apart(beta)[..., None], apart(v)[..., None, :], drive, first)
+        return h.unflatten(0, (b.shape[0], side)).transpose(1, 2).flatten(2)

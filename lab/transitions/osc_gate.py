@@ -1,0 +1,84 @@
+"""OscGate: oscillators whose frequency and damping depend on the input."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from lab.linalg.precision import wide
+from lab.nn.affine import Affine, affine
+from lab.nn.weight_decay import without_decay
+from lab.transitions.linoss import Oscillation, Oscillators, inverse_softplus
+
+
+class OscGate(Oscillators):
+    """omega = softplus(W x + b), zeta = sigmoid(W' x + b'), keep = 1 - zeta; else `Oscillators`.
+
+    What a step does to the state is bounded as `Oscillators` proves: the polar form never makes it
+    larger, for any inputs; the implicit form can, without bound, as omega changes.
+
+    At the start, and without input, theta = atan(dt omega) is spread evenly over (0, pi/2).
+
+    Args:
+        d_model: D.
+        oscillators: m.
+        polar: the form.
+        frequency_gate, damping_gate: whether omega, zeta depend on x; else they are learned
+            constants.
+        dt: the step, in units of time.
+        damping: zeta at the start, in (0, 1); near 0, or all is forgotten within a few steps.
+        generator, dtype: of the initial draw.
+
+    Real parameters: 2 m, and D m for each gate.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        oscillators: int,
+        *,
+        polar: bool = True,
+        frequency_gate: bool = True,
+        damping_gate: bool = True,
+        dt: float = 1.0,
+        damping: float = 0.005,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(oscillators, polar=polar, dt=dt)
+        m = oscillators
+        theta = math.pi / 2 * (torch.arange(m, dtype=dtype) + 0.5) / m
+        frequency = inverse_softplus(theta.tan() / dt)
+        loss = torch.full((m,), math.log(damping / (1 - damping)), dtype=dtype)
+
+        def gate(start: Tensor, gated: bool) -> nn.Module:
+            return (
+                Affine(d_model, start, spread=1.0, generator=generator)
+                if gated
+                else Constant(start)
+            )
+
+        self.frequency, self.damping = gate(frequency, frequency_gate), gate(loss, damping_gate)
+
+    def forward(self, x: Tensor) -> Oscillation:
+        """omega and keep, ["... m"] each, for x ["... D"]."""
+        both = [self.frequency, self.damping]
+        if all(isinstance(each, Affine) for each in both):
+            frequency, damping = affine(both, x)  # type: ignore[arg-type]
+        else:
+            frequency, damping = (each(x) for each in both)
+        return softplus(frequency), torch.sigmoid(-damping)
+
+
+class Constant(nn.Module):
+    """x -> bias, whatever x is: what an `Affine` without its weight would be."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(start.clone())
+        without_decay(self, "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """["... d_input"] to ["... d_output"]."""
+        return wide(self.bias).expand(*x.shape[:-1], -1)
