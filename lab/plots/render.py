@@ -40,7 +40,7 @@ def bundle(
     if not picture:
         return {PLOTLY: interactive}, {}
     from lab.plots.twin import png
-    from lab.plots.twin.sheet import size
+    from lab.plots.twin.picture import size
 
     width, height = size(content)
     encoded = base64.b64encode(png(content)).decode("ascii")

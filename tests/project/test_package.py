@@ -24,7 +24,11 @@ NOTEBOOKS_NEED = {
     "yaml",
 }  # fmt: skip
 # Modules of figures, of papermill and of what a notebook displays; all else is the library.
-FOR_NOTEBOOKS = ("lab.records.committed", "lab.papermill_", "lab.records.plain_yaml", "lab.plots")
+FOR_NOTEBOOKS = (
+    "lab.papermill_handler",
+    *("lab.records.committed", "lab.records.papermill_checks", "lab.records.plain_yaml"),
+    "lab.plots",
+)
 
 # Python without the extra: its packages cannot be imported.
 WITHOUT = f"""
@@ -70,7 +74,7 @@ HEAVY = (NOTEBOOKS_NEED - {"yaml"}) | {"scipy.stats", "scipy.optimize", "torch._
 @pytest.mark.parametrize(
     ("module", "others"),
     [
-        ("lab.train.loop", {"scipy", "numba"}),
+        ("lab.train", {"scipy", "numba"}),
         ("lab.tasks", {"scipy", "numba"}),
         ("lab.audit", set()),
         ("lab.mixers", set()),

@@ -9,7 +9,7 @@ and colour bars. What it does not know it refuses: a picture that lacks somethin
 error. matplotlib takes half a second to load, which happens with the first picture.
 """
 
+from lab.plots.twin.picture import png
 from lab.plots.twin.read import Undrawable
-from lab.plots.twin.sheet import png
 
 __all__ = ["Undrawable", "png"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.plots.theme import FONT_SIZE, WIDTH
-from lab.plots.twin.read import Undrawable, read
+from lab.plots.theme import FONT_SIZE
+from lab.plots.twin.read import Undrawable
 
 LARGEST = 60_000  # bytes of a picture
 SCALE = 1.5  # dots of the picture a px: sharp on a dense screen, and small
@@ -26,33 +26,6 @@ _STROKES = {
     "dot": (1, 1), "dash": (3, 3), "longdash": (5, 5), "dashdot": (3, 1, 1, 1),
     "longdashdot": (5, 1, 1, 1),
 }  # fmt: skip
-
-
-def png(figure: Any) -> bytes:
-    """A figure as a PNG of at most 60 KB, 1.5 dots a px, on a transparent ground.
-
-    Args:
-        figure: a plotly figure or the dictionary of one.
-
-    Returns:
-        The same bytes for the same figure.
-
-    Raises:
-        Undrawable: it holds something that the static form lacks.
-    """
-    from lab.plots.twin.compose import compose
-
-    content = figure.to_plotly_json() if hasattr(figure, "to_plotly_json") else figure
-    traces, layout = read(content)
-    sheet = Sheet(layout.get("width") or WIDTH, layout.get("height") or 450, layout)
-    compose(sheet, traces, layout)
-    return sheet.png()
-
-
-def size(figure: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height at which a picture is meant to be shown, in px."""
-    _, layout = read(figure)
-    return int(layout.get("width") or WIDTH), int(layout.get("height") or 450)
 
 
 class Sheet:
