@@ -1,0 +1,1 @@
+"""What is read from, and written about, notebooks that have run."""
