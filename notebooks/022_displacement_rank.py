@@ -929,6 +929,22 @@ for vectors, n in pays_from.items():
         "E", n, "<=", 256, kind="context", metric=f"n from which fast wins, {vectors} vectors"
     )
 
+# %%
+value = evidence.value
+evidence.summary(
+    question="Does displacement rank control what a recurrence can track?",
+    finding=(
+        f"Not by this knob: alpha 4 has displacement rank {learned_ranks['alpha 4']} of {N}, and solves "
+        f"words of 20 on {100 * value('S1', 'alpha 4, worst seed'):.0f} % (worst seed; alpha 1 "
+        f"{100 * value('S1', 'alpha 1, median seed'):.0f} %, median); of exact rank 4 and 2, worst seeds "
+        f"have {100 * value('P', '20 tokens, Cayley, alpha 4, worst seed'):.0f} and "
+        f"{100 * value('P', '20 tokens, Cayley, alpha 2, two sides, worst seed'):.0f} %."
+    ),
+    settles="A random antisymmetric kernel in Cauchy's place at every alpha, a learning rate for each, and how many seeds solve it.",
+    figure="Trained on 20 tokens, tested on up to 100",
+    tags=["state tracking", "displacement rank"], impact=4, cost_h=4,
+)  # fmt: skip
+
 # %% tags=["nbval-ignore-output"]
 evidence
 
