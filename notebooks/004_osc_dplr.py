@@ -697,10 +697,9 @@ value = evidence.value
 evidence.summary(
     question="Can an oscillatory state-space model continue an oscillation?",
     finding=(
-        f"As first posed, the loss is {worst_ratio[TRAIN]:.2f} times the least that a model can reach "
-        f"that is told nothing of its target; with oscillators known by channel, layers trained on "
-        f"{TRAIN} steps have a test error of {lab.evidence.shown(value('C1', 'test MSE, K = 8, complex'), 2)} at "
-        f"{TEST} steps (K = 8, median seed)."
+        f"As posed, the loss is {worst_ratio[TRAIN]:.2f} times the least that a blind model can reach; with "
+        f"oscillators known by channel, the error at {TEST} steps is "
+        f"{lab.evidence.shown(value('C1', 'test MSE, K = 8, complex'), 2)} (K = 8, median)."
     ),
     settles="Score steps 128 to 2,048 with the envelope taken off, and ask for the poles of one head that is not told the channels.",
     figure="Every seed, at 128 and 512 steps",

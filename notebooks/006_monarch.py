@@ -819,11 +819,10 @@ value = evidence.value
 evidence.summary(
     question="Can a Monarch transition follow the permutations of five things?",
     finding=(
-        f"With rotations that the input chooses, Monarch factors are right after 20 swaps on "
-        f"{100 * value('N2', 'MonarchID, 20 swaps'):.0f} % of words (worst seed) and blocks of "
-        f"exponentials after 160 swaps on {100 * value('E', 'BlockExp, 160 swaps'):.0f} %; fixed blocks "
-        f"that the input scales are on {100 * value('N3', 'fixed blocks, 2 layers, 20 swaps'):.0f} % "
-        f"after 20 (best seed)."
+        f"After 20 swaps Monarch factors turned by the input are right on "
+        f"{100 * value('N2', 'MonarchID, 20 swaps'):.0f} % of words, exponential blocks after 160 on "
+        f"{100 * value('E', 'BlockExp, 160 swaps'):.0f} % (worst seeds), fixed blocks on "
+        f"{100 * value('N3', 'fixed blocks, 2 layers, 20 swaps'):.0f} % (best)."
     ),
     settles="Give every arm equal updates and a learning rate of its own, and run the reported curriculum with plain reflections as a control.",
     figure="Trained on 20 swaps, tested on up to 160",

@@ -725,11 +725,11 @@ value = evidence.value
 evidence.summary(
     question="What does an input-dependent frequency add to a state-space layer?",
     finding=(
-        f"In selective copying of 64 steps the worst seed is right on "
-        f"{100 * value('C1', 'OscGate, selective'):.0f} % of symbols with frequency and damping gated, "
-        f"on {100 * value('E', 'damping only, selective, 64 steps, worst seed'):.0f} % with the damping "
-        f"alone, on {100 * value('E', 'gated complex, selective, 64 steps, worst seed'):.0f} % in a "
-        f"gated complex diagonal."
+        f"Selective copying of 64 steps, worst seeds: "
+        f"{100 * value('C1', 'OscGate, selective'):.0f} % with frequency and damping gated, "
+        f"{100 * value('E', 'damping only, selective, 64 steps, worst seed'):.0f} % with damping alone, "
+        f"{100 * value('E', 'gated complex, selective, 64 steps, worst seed'):.0f} % in a gated complex "
+        f"diagonal."
     ),
     settles="Tune each rival (gain bias, learning rate, 1,500 updates) and compare again at 64 and at 256 steps.",
     figure="Selective copying, trained on up to 64 steps",

@@ -787,11 +787,11 @@ value = evidence.value
 evidence.summary(
     question="Does a scan in the log semiring give softmax attention?",
     finding=(
-        f"In the form proposed no query can choose: the odds of two past steps change by "
-        f"{shown(value('C2', 'spread of log-odds over t, source form'), 1)} over time, and it copies "
-        f"{100 * value('S1', 'source form'):.0f} % (worst seed), slots {100 * value('C3', 'slots'):.0f} %; "
-        f"at equal state slots carry {value('C4', 'load of slots / of linear attention'):.2f} times the "
-        f"load of linear attention."
+        f"As proposed no query can choose (odds vary by "
+        f"{shown(value('C2', 'spread of log-odds over t, source form'), 1)}): copying stands at "
+        f"{100 * value('S1', 'source form'):.0f} %, with slots at {100 * value('C3', 'slots'):.0f} % (worst "
+        f"seeds); at equal state slots carry "
+        f"{value('C4', 'load of slots / of linear attention'):.2f} times linear attention's load."
     ),
     settles="Loads 6 to 16 with 1,500 updates, five seeds and a learning rate per arm, the crossing of 90 % interpolated.",
     figure="Selective copying: a query can choose",

@@ -814,17 +814,16 @@ _ = check(
 
 # %%
 against_linear = (
-    f"with {solved[-1]} pairs hard slots are {100 * ahead.mean().item():+.0f} points from linear "
-    "attention of the same state"
+    f"with {solved[-1]} pairs {100 * ahead.mean().item():+.0f} points against linear attention"
     if solved
-    else "softmax attention solved no load to compare slots and linear attention at"
+    else "and no load that softmax attention solves to compare at"
 )
 evidence.summary(
     question="Can a max-plus memory look things up?",
     finding=(
-        f"In the form proposed it answers at most {100 * highest:.0f} % of queries, where ignoring the "
-        f"query gives {100 * ceiling:.0f} %; with slots, hard, "
-        f"{100 * evidence.value('C3', 'slots, hard, set A'):.0f} % (worst seed); {against_linear}."
+        f"As proposed it answers {100 * highest:.0f} % at most, where ignoring queries gives "
+        f"{100 * ceiling:.0f} %; hard slots have "
+        f"{100 * evidence.value('C3', 'slots, hard, set A'):.0f} % (worst seed), {against_linear}."
     ),
     settles="Soft slots at sharpness 1 with 16 and 32 pairs, each trained until it stands, to part hardness from annealing.",
     figure="Recall against load",

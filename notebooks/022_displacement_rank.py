@@ -930,15 +930,14 @@ for vectors, n in pays_from.items():
     )
 
 # %%
-value = evidence.value
+value, is_rank = evidence.value, "no" if learned_ranks["alpha 4"] > 4 else "the"
 evidence.summary(
     question="Does displacement rank control what a recurrence can track?",
     finding=(
-        f"Not by this knob: alpha 4 has displacement rank {learned_ranks['alpha 4']} of {N}, and solves "
-        f"words of 20 on {100 * value('S1', 'alpha 4, worst seed'):.0f} % (worst seed; alpha 1 "
-        f"{100 * value('S1', 'alpha 1, median seed'):.0f} %, median); of exact rank 4 and 2, worst seeds "
-        f"have {100 * value('P', '20 tokens, Cayley, alpha 4, worst seed'):.0f} and "
-        f"{100 * value('P', '20 tokens, Cayley, alpha 2, two sides, worst seed'):.0f} %."
+        f"Alpha is {is_rank} displacement rank ({learned_ranks['alpha 4']} of {N} at alpha 4); on words of "
+        f"20 alpha 4 has {100 * value('S1', 'alpha 4, worst seed'):.0f} %, exact rank 4 "
+        f"{100 * value('P', '20 tokens, Cayley, alpha 4, worst seed'):.0f} %, rank 2 "
+        f"{100 * value('P', '20 tokens, Cayley, alpha 2, two sides, worst seed'):.0f} % (worst seeds)."
     ),
     settles="A random antisymmetric kernel in Cauchy's place at every alpha, a learning rate for each, and how many seeds solve it.",
     figure="Trained on 20 tokens, tested on up to 100",

@@ -170,9 +170,9 @@ means = "Bytes alone do not decide" if gap > 0.1 else "Bytes alone may decide"
 evidence.summary(
     question="What does recall cost in bytes of state?",
     finding=(
-        f"{means}: with {one.state_bytes:,} and {other.state_bytes:,} bytes {one.mixer} recalls "
-        f"{100 * one.median_:.0f} % and {other.mixer} {100 * other.median_:.0f} % (medians), softmax "
-        f"attention {100 * largest.min():.0f} % with its growing cache (worst seed)."
+        f"{means}: at {one.state_bytes:,} and {other.state_bytes:,} bytes {one.mixer} recalls "
+        f"{100 * one.median_:.0f} %, {other.mixer} {100 * other.median_:.0f} % (medians); softmax "
+        f"attention, growing, {100 * largest.min():.0f} % (worst seed)."
     ),
     settles="Sequences of 64 steps or more, values of one size, initial values that reach memory, a learning rate per arm, five seeds.",
     figure="Recall of 8 pairs against the state that they are held in",

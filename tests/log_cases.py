@@ -2,6 +2,7 @@
 
 import base64
 import re
+import struct
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -76,9 +77,10 @@ def with_summary(experiment="004", finding="The error is 1.7e-7.", **fields):
     return {**found.record(), "runtime_s": 65.2}
 
 
-def png(size=100):
-    """The content of a file that begins as a PNG file does."""
-    return b"\x89PNG\r\n\x1a\n" + bytes(size - 8)
+def png(size=100, width=700, height=400):
+    """The content of a file that begins as a PNG file of these pixels does."""
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height)
+    return start + bytes(size - len(start))
 
 
 def figure(title, content=None):

@@ -16,7 +16,11 @@ from lab.records.log.markup import (
     table,
 )
 
-WIDTH = 240  # pixels of a picture, which opens the page of its experiment
+# Pixels of a picture, which opens the page of its experiment.
+WIDEST, HIGHEST = 240, 170
+# A page makes a column as wide as the words in it need: without these pictures would shrink, and
+# "in doubt" break.
+_WIDE, _ON_ONE_LINE = "&nbsp;" * 48, "&nbsp;" * 14
 
 _INTRODUCTION = """\
 # Research log
@@ -50,9 +54,10 @@ Criteria of the arm `reported` repeat an earlier run, and those of kind `context
 reader: neither decides."""
 
 
-def _findings(experiments: Iterable[Experiment]) -> str:
+def _findings(experiments: Sequence[Experiment]) -> str:
     rows = [(_experiment(each), _text(each), _verdict(each)) for each in experiments]
-    head = ("experiment", "question and finding", "verdict")
+    wide = _WIDE if any(each.picture for each in experiments) else ""
+    head = (f"experiment{wide}", "question and finding", f"verdict{_ON_ONE_LINE}")
     return table(head, rows) if rows else "No notebook has a result yet."
 
 
@@ -60,7 +65,8 @@ def _experiment(each: Experiment) -> str:
     page = f"log/{each.name}.md"
     lines = [f"**{link(page, each.number)}**"]
     if each.picture:
-        drawn = picture(f"log/{each.name}.png", each.picture.title or "A figure", WIDTH)
+        width = each.picture.width(WIDEST, HIGHEST)
+        drawn = picture(f"log/{each.name}.png", each.picture.title or "A figure", width)
         lines.append(f"[{drawn}]({address(page)})")
     return "<br>".join(lines)
 

@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/png"
 LARGEST = 60_000  # bytes of a picture, as of every figure's static twin
+SMALLEST = 67  # bytes: there is no shorter PNG file
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -20,6 +22,11 @@ class Picture:
 
     title: str
     content: bytes
+
+    def width(self, widest: int, highest: int) -> int:
+        """Width in pixels at which it fits into a box, by the size that its file states."""
+        wide, high = struct.unpack(">II", self.content[16:24])
+        return max(1, min(widest, highest * wide // max(high, 1)))
 
 
 class Notebook:
@@ -69,7 +76,8 @@ def _content(encoded: Any) -> bytes | None:
         content = base64.b64decode(_text(encoded))
     except ValueError:
         return None
-    return content if content.startswith(SIGNATURE) and len(content) <= LARGEST else None
+    is_whole = content.startswith(SIGNATURE) and len(content) >= SMALLEST
+    return content if is_whole and len(content) <= LARGEST else None
 
 
 def _title_of(figure: Any) -> str:

@@ -25,10 +25,17 @@ def test_else_it_is_the_first_that_has_one(tmp_path, title):
     assert found.picture(title) == Picture("First", png())
 
 
-@pytest.mark.parametrize("content", [b"GIF89a", b"", png(LARGEST + 1)])
+@pytest.mark.parametrize("content", [b"GIF89a", b"", png(66), png(LARGEST + 1)])
 def test_what_is_too_large_or_no_png_is_left_out(tmp_path, content):
     assert read(tmp_path, figure("A", content)).picture("A") is None
     assert read(tmp_path, figure("A", png(LARGEST))).picture("A") is not None
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [((700, 400), 240), ((400, 800), 85), ((700, 0), 240), ((0, 400), 1)]
+)
+def test_a_picture_is_drawn_as_wide_as_fits_into_a_box(size, width):
+    assert Picture("A", png(100, *size)).width(240, 170) == width
 
 
 @pytest.mark.parametrize("data", [None, 3, [], {"x": 1}, "é", ["%%%"]])
