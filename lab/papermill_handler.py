@@ -22,11 +22,12 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.models import Parameter
 from papermill.translators import PythonTranslator, papermill_translators
 
+from lab.arguments import shorten
 from lab.files import write_bytes, write_text
 from lab.records import papermill_checks
 from lab.records.executed import TEMPLATE, is_finished, previous
 from lab.records.papermill_checks import NotebookError
-from lab.records.parameters import ParameterError, declarations, is_declaration, shorten
+from lab.records.parameters import ParameterError, declarations, is_declaration
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 

@@ -650,6 +650,21 @@ for kind, each in exact.items():
     check("E", each[:, -1].min(), ">", 0.9, kind="context", spread=each[:, -1].std(),
           metric=f"{kind} made exact, Z8, token 256")  # fmt: skip
 
+# %%
+on_a5 = solved["A5, circulant, two layers"][:, TRAIN - 1].max().item()
+evidence.summary(
+    question="What does a circulant transition add to a complex diagonal one?",
+    finding=(
+        f"Another basis, no more (gap {lab.evidence.shown(evidence.value('E', 'circulant against its diagonal twin, float64'), 2)}); "
+        f"at token 32 the circulant has {100 * evidence.value('S1', 'circulant, Z8, token 32'):.0f} % on Z8 "
+        f"(worst seed), {100 * on_a5:.0f} % on A5 (best), a block-circulant "
+        f"{100 * evidence.value('C2', 'block-circulant, A5, token 32'):.0f} % on A5 (worst)."
+    ),
+    settles="Compare phase errors in degrees a token over 30 seeds, and score the block-circulant and the positive diagonal at 128 tokens.",
+    figure="Z8: right answers at the last step",
+    tags=["state tracking", "circulant"], impact=2, cost_h=3,
+)  # fmt: skip
+
 # %% tags=["nbval-ignore-output"]
 evidence
 

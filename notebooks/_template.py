@@ -41,7 +41,7 @@ import torch
 from IPython.display import display
 
 from lab import audit
-from lab.evidence import Evidence
+from lab.evidence import Evidence, shown
 from lab.mixers import OscDPLR
 from lab.plots import figures
 from lab.plots.panels import Panel, Slider
@@ -116,6 +116,21 @@ figures.losses({"one oscillator": torch.stack([history.loss for history in histo
 
 # %%
 _ = evidence.check("C1", runs.loss.median(), "<", 1e-4, metric="test MSE", spread=runs.loss.std())
+
+# %%
+evidence.summary(  # a row of the research log; the numbers of the finding are formatted, never typed
+    question="Does one oscillator, trained on short sequences, continue an oscillation?",
+    finding=(
+        f"After {p.steps} updates on {p.length} steps the test error at {4 * p.length} steps is "
+        f"{shown(runs.loss.median(), 2)} (median of {len(p.seeds)} seeds)."
+    ),
+    settles="The run that would settle what is open, in one sentence.",
+    figure="",  # title of the figure that shows the finding; the first of the notebook if empty
+    tags=["template"],
+    impact=1,  # 1 to 5: how much that run could change what is done afterwards
+    cost_h=0.1,  # hours of a person and of two idle cores
+    blocked_by="",  # what has to be there first
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

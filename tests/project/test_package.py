@@ -26,7 +26,7 @@ NOTEBOOKS_NEED = {
 # Modules of figures, of papermill and of what a notebook displays; all else is the library.
 FOR_NOTEBOOKS = (
     "lab.papermill_handler",
-    *("lab.records.committed", "lab.records.papermill_checks", "lab.records.plain_yaml"),
+    *("lab.plain_yaml", "lab.records.committed", "lab.records.papermill_checks"),
     "lab.plots",
 )
 
