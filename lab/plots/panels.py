@@ -1,12 +1,13 @@
-"""Figures with sliders, and those three that every experiment shows before it trains anything.
+"""Figures with sliders, and those three that every experiment shows before it trusts a number.
 
-    from lab.plots import panels
-    panels.targets(task, length=32)
-    panels.states(model, x)
-    panels.eigenvalues(model, x)
+from lab.plots import panels
+panels.targets(task, length=32)
+panels.states(model, panels.examples(task, length=32))
+panels.eigenvalues(model, panels.examples(task, length=32))
 """
 
 from lab.plots.controls import Choice, Slider
 from lab.plots.panel import Panel
+from lab.plots.sanity import eigenvalues, examples, states, targets
 
-__all__ = ["Choice", "Panel", "Slider"]
+__all__ = ["Choice", "Panel", "Slider", "eigenvalues", "examples", "states", "targets"]

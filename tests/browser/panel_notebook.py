@@ -23,8 +23,6 @@ import torch
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 
-drawn = []
-
 
 # %%
 def draw(frequency, step, kind):
@@ -37,16 +35,16 @@ def draw(frequency, step, kind):
 
 
 Panel(
-    draw, frequency=Slider("ω, rad/s", 1.0, 0.1, 5.0, 0.1), step=Slider("step", 0, 0, 9, 1, play=True),
-    kind=Choice("third", ["rising", "falling"]),
+    draw, frequency=Slider("ω, rad/s", 1.0, 0.1, 5.0, 0.1),
+    step=Slider("step", 0, 0, 9, 1, play=True), kind=Choice("third", ["rising", "falling"]),
 )  # fmt: skip
 
 
 # %%
 def draw_slowly(value):
     time.sleep(0.3)
-    drawn.append(value)
-    return figures.lines({"y": torch.full((3,), value)}, title=f"slow {value}", x_title="x", y_title="y")
+    curve = {"y": torch.full((3,), value)}
+    return figures.lines(curve, title=f"slow {value}", x_title="x", y_title="y")
 
 
 Panel(draw_slowly, value=Slider("value", 0, 0, 99, 1))
