@@ -497,7 +497,7 @@ panels.states(by_kind, word.inputs[:20], title="the state of the first layer")
 
 
 # %% tags=["nbval-ignore-output"]
-def spectra_of(chosen, model):
+def spectra_of(chosen):
     table = chosen.mixer_norms[0](chosen.embedding)[None]
     found = chosen.mixers[0].eigenvalues(table)[0]
     return {"copy": found[0], "noise": found[9], "content 1": found[1], "content 2": found[2]}

@@ -719,7 +719,7 @@ PANEL_ARMS = [BIASED, "elu, levels, convolution", "ReLU, cosine, levels, convolu
 by_arm = {arm: trained[arm][0] for arm in PANEL_ARMS}
 
 
-def draw_levels(S, model):
+def draw_levels(S):
     norms = S.flatten(2).norm(dim=-1)
     figure = go.Figure(go.Heatmap(z=norms.mT.numpy(), colorscale="Viridis"))
     figure.update_xaxes(title="step t").update_yaxes(title="level")

@@ -666,7 +666,7 @@ def examples_of(kind):
     return panels.examples(task_of(kind), length=LENGTH[task_of(kind)])
 
 
-def draw_state(S, model):
+def draw_state(S):
     flat = S.flatten(1)
     titles = ["all of the state, over time", "its size"]
     figure = make_subplots(cols=2, subplot_titles=titles)

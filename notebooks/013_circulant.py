@@ -510,7 +510,7 @@ print("trained circulant = complex diagonal, within 1e-10:", trained_gap < 1e-10
 
 
 # %% tags=["nbval-ignore-output"]
-def draw_states(h, model):
+def draw_states(h):
     titles = ["h, in space", "|F h|, by frequency"]
     figure = make_subplots(cols=2, subplot_titles=titles, horizontal_spacing=0.24)
     for col, values in enumerate((h, fourier(h).abs()), start=1):
@@ -538,7 +538,7 @@ panels.states(
 
 
 # %% tags=["nbval-ignore-output"]
-def spectra_in_training(chosen, model, token, snapshot):
+def spectra_in_training(_, model, token, snapshot):
     history = arms[model][1][0]
     seen = history.watched["gains"][round(snapshot / 100 * (len(history.watched_at) - 1))]
     return {f"token {k}": seen[k] for k in (0, int(token))}

@@ -659,7 +659,7 @@ committed.figure("014", "Recall of eight pairs")
 
 
 # %% tags=["nbval-ignore-output"]
-def draw_slots(states, model, head):
+def draw_slots(states, head):
     held = states[:, int(head), :, :-1].norm(dim=-1)
     figure = go.Figure(go.Heatmap(z=held.mT.numpy(), colorscale="Viridis"))
     figure.update_xaxes(title="step t").update_yaxes(title="slot")

@@ -4,6 +4,7 @@ What is special to an experiment goes in as a function; the controls and the axe
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import plotly.graph_objects as go
@@ -58,9 +59,7 @@ def targets(
         if one.inputs.is_floating_point():
             return _curves(one, rows, title or "A target")
         told = symbols.get(task, symbols) if isinstance(symbols, Mapping) else symbols
-        asked = torch.where(
-            one.mask, one.targets, -1
-        )  # where nothing is asked for, a cell is empty
+        asked = torch.where(one.mask, one.targets, -1)  # empty cells where nothing is asked for
         shown = dict(zip(rows, (one.inputs, asked), strict=True))
         return figures.tokens(shown, symbols=told, title=title or "A sequence and its targets")
 
@@ -89,8 +88,9 @@ def states(
             a name is that of several seeds.
         inputs: ["sequences T ..."], what the models read; or a function of the name of a model and
             the values of `controls` that returns them, 20 of them.
-        draw: called with the states ["T ..."], the keyword `model` (a name) and, where `inputs` is
-            no function, the values of `controls`; the figure shows these in place of the modes.
+        draw: called with the states ["T ..."] and, where `inputs` is no function, the values of
+            `controls`, and with the name of the model if it has an argument `model`; its figure
+            takes the place of the modes.
         title: what the figure shows, after the name of the model.
         controls: further ones.
     """
@@ -103,7 +103,9 @@ def states(
         chosen, x = arms[model][int(seed)], _input(inputs, model, int(sequence), more)
         h = _of_layer(chosen, "states", x, int(layer))[0]
         rest = {} if callable(inputs) else more
-        figure = draw(h, model=model, **rest) if draw else figures.trajectories(h.flatten(1))
+        figure = (
+            draw(h, **_asked(draw, model), **rest) if draw else figures.trajectories(h.flatten(1))
+        )
         return _named(figure, model, title or "states along a sequence")
 
     return _panel(shown, arms, {**_usual(arms), **_sequences(inputs), **controls}, "model")
@@ -121,8 +123,9 @@ def eigenvalues(
     Args:
         models: as in `states`.
         inputs: as in `states`; needed unless `spectra` or `draw` is given.
-        spectra: called with a model, the keyword `model` (its name) and the values of `controls`;
-            returns eigenvalues, Complex["N"], by a name, such as those of each token.
+        spectra: called with a model and the values of `controls`, and with the name of the model
+            if it has an argument `model`; returns eigenvalues, Complex["N"], by a name, such as
+            that of a token.
         draw: called with the values of `controls`, in place of all this.
         title: what the figure shows, after the name of the model.
         controls: of `spectra` or `draw`, or further ones of a function `inputs`.
@@ -143,7 +146,7 @@ def eigenvalues(
     ) -> go.Figure:  # fmt: skip
         chosen = arms[model][int(seed)]
         if spectra is not None:
-            found = spectra(chosen, model=model, **more)
+            found = spectra(chosen, **_asked(spectra, model), **more)
         else:
             assert inputs is not None
             x = _input(inputs, model, int(sequence), more)
@@ -216,6 +219,11 @@ def _input(inputs: Inputs, model: str, sequence: int, more: Mapping[str, Any]) -
 def _sequences(inputs: Inputs) -> dict[str, Any]:
     count = len(inputs) if isinstance(inputs, Tensor) else _EXAMPLES
     return {"sequence": Slider("sequence", 0, 0, count - 1, 1)} if count > 1 else {}
+
+
+def _asked(function: Callable[..., Any], model: str) -> dict[str, str]:
+    """The name of a model, for a function that asks for it."""
+    return {"model": model} if "model" in signature(function).parameters else {}
 
 
 def _values(controls: Mapping[str, Slider | Choice]) -> dict[str, Any]:
