@@ -1,5 +1,6 @@
 """Panels in JupyterLab: they follow their controls, and a saved notebook keeps the view."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -144,8 +145,10 @@ def test_a_move_redraws_within_100_ms(page):
     cell, title = panel(page, "ω, rad/s")
     times = sorted(evaluate(cell, TIMED, "ArrowLeft"))
     print("ms from a key to the figure:", [round(time) for time in times])
-    # The best of ten: what is slower than that, other programs have slowed down.
     assert len(times) == 10
+    if os.getloadavg()[0] > 2 * os.cpu_count():
+        pytest.skip(f"the cores are not idle: a load of {os.getloadavg()[0]:.0f}")
+    # The best of ten: what is slower than that, other programs have slowed down.
     assert times[0] < 100
 
 
@@ -199,7 +202,8 @@ def test_a_notebook_of_yesterday_shows_what_was_seen_last(page, browser, served)
     last = title.text_content()
     pair = served[0].with_suffix(".ipynb")
     save(page, pair, last)
-    choose(page, "Kernel", "Shut Down Kernel")
+    choose(page, "Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog-button.jp-mod-warn").click()
     note = page.get_by_text("The figure as it was last seen.")
     note.first.wait_for()  # the controls have left room for it
     page.goto("about:blank")
