@@ -29,7 +29,11 @@
   graph.on('plotly_relayout', (changes) => {
     for (const key of Object.keys(changes)) {
       const [axis, what] = key.split('.');
-      if (/^range/.test(what)) zoomed[axis] = graph._fullLayout[axis].range.slice();
+      if (/^range/.test(what)) {
+        const { range, _rangeInitial0: low, _rangeInitial1: high } = graph._fullLayout[axis];
+        zoomed[axis] = range.slice();
+        if (range[0] === low && range[1] === high) delete zoomed[axis]; // "Reset axes"
+      }
       if (what === 'autorange') delete zoomed[axis];
     }
   });

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
-from lab.plots import figures
+from lab.plots import figures, fit
 from lab.plots.controls import Choice, Slider
 from lab.plots.panel import Panel
 from lab.seeding import stream
@@ -144,15 +144,17 @@ def eigenvalues(
         model: str = _ALONE, seed: int = 0, layer: int = 1, step: int = 0, sequence: int = 0,
         **more: Any,
     ) -> go.Figure:  # fmt: skip
-        chosen = arms[model][int(seed)]
+        chosen, others = arms[model][int(seed)], None
         if spectra is not None:
             found = spectra(chosen, **_asked(spectra, model), **more)
         else:
             assert inputs is not None
             x = _input(inputs, model, int(sequence), more)
             every = _of_layer(chosen, "eigenvalues", x, int(layer))[0].flatten(1)
-            found = {"all steps": every, f"step {step}": every[min(int(step), len(every) - 1)]}
-        return _named(_on_the_circle(found), model, title or "eigenvalues of a step")
+            found = {f"step {step}": every[min(int(step), len(every) - 1)]}
+            others = every.flatten()
+        figure = _on_the_circle(found, others)
+        return _named(figure, model, title or "eigenvalues of a step")
 
     if spectra is not None:
         found = {name: each for name, each in _usual(arms).items() if name != "layer"}
@@ -233,15 +235,32 @@ def _values(controls: Mapping[str, Slider | Choice]) -> dict[str, Any]:
 def _named(figure: go.Figure, model: str, title: str) -> go.Figure:
     """A figure with a title, unless it has one, that names the model, if that has a name."""
     if not figure.layout.title.text:
-        figure.update_layout(title_text=title if model == _ALONE else f"{model}: {title}")
+        whole = title[:1].upper() + title[1:] if model == _ALONE else f"{model}: {title}"
+        figure.update_layout(title_text=whole)
     return figure
 
 
-def _on_the_circle(spectra: Mapping[str, Tensor]) -> go.Figure:
-    """Eigenvalues by name, on axes that always hold the whole unit circle."""
+def _on_the_circle(spectra: Mapping[str, Tensor], others: Tensor | None = None) -> go.Figure:
+    """Eigenvalues by name, on axes that always hold the whole unit circle.
+
+    Args:
+        spectra: Complex["N"] by name.
+        others: Complex["M"], those of all steps, as grey dots.
+    """
     figure = figures.transitions({name: each.to(torch.complex64) for name, each in spectra.items()})
-    reach = 1.1 * max(1.0, *(float(each.abs().max()) for each in spectra.values()))
-    return figure.update_xaxes(range=[-reach, reach]).update_yaxes(range=[-reach, reach])
+    drawn = [*spectra.values()]
+    if others is not None:
+        # Equal ones once, to three digits: a screen shows no more.
+        dots = torch.view_as_real(others.to(torch.complex64)).mul(1000).round().unique(dim=0) / 1000
+        figure.add_scatter(
+            x=dots[:, 0].numpy(), y=dots[:, 1].numpy(), mode="markers", name="all steps",
+            marker={"color": figures.GREY, "size": 4, "opacity": 0.5}, hoverinfo="skip",
+        )  # fmt: skip
+        figure.update_layout(showlegend=True)
+        drawn.append(others)
+    reach = 1.1 * max(1.0, *(float(each.abs().max()) for each in drawn))
+    figure.update_xaxes(range=[-reach, reach]).update_yaxes(range=[-reach, reach])
+    return fit.fit(figure)
 
 
 def _curves(example: Batch, rows: tuple[str, str], title: str) -> go.Figure:

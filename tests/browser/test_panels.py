@@ -202,7 +202,7 @@ def test_a_notebook_of_yesterday_shows_what_was_seen_last(page, browser, served)
     last = title.text_content()
     pair = served[0].with_suffix(".ipynb")
     save(page, pair, last)
-    choose(page, "Kernel", "Restart Kernel…")
+    page.locator('.jp-NotebookPanel-toolbar [data-jp-item-name="restart"]').click()
     page.locator(".jp-Dialog-button.jp-mod-warn").click()
     note = page.get_by_text("The figure as it was last seen.")
     note.first.wait_for()  # the controls have left room for it

@@ -126,8 +126,9 @@ def test_gains_of_memories_stand_on_the_axes_of_the_unit_circle(memory):
     assert panel.controls["step"].play
     figure = drawn(panel, step=3, sequence=2)
     gains = one.eigenvalues(words[[2]])[0].detach()
-    assert figure.data[1].name == "step 3"
-    assert figure.data[1].x == pytest.approx(gains[3].flatten().real.numpy(), abs=1e-6)
+    assert [trace.name for trace in figure.data] == ["step 3", "all steps"]
+    assert figure.data[0].x == pytest.approx(gains[3].flatten().real.numpy(), abs=1e-6)
+    assert max(figure.data[1].x) == pytest.approx(gains.real.max().item(), abs=1e-3)
     (circle,) = figure.layout.shapes
     assert (circle.type, circle.x0, circle.x1) == ("circle", -1, 1)
     for axis in (figure.layout.xaxis, figure.layout.yaxis):
