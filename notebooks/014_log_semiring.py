@@ -57,6 +57,7 @@ from functools import partial
 import pandas as pd
 import torch
 from IPython.display import display
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import nn
 
