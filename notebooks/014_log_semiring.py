@@ -55,9 +55,9 @@ from dataclasses import asdict
 from functools import partial
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from IPython.display import display
-import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import nn
 
