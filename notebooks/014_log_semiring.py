@@ -55,6 +55,7 @@ from dataclasses import asdict
 from functools import partial
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from IPython.display import display
 from plotly.subplots import make_subplots
@@ -76,8 +77,8 @@ from lab.memories.softmax_average import (
 from lab.mixers import MultiHead, StateSpace
 from lab.model import SequenceModel
 from lab.nn import linear
-from lab.plots import figures, looks
-from lab.plots.panels import Choice, Panel, Slider
+from lab.plots import figures, looks, panels
+from lab.plots.panels import Panel, Slider
 from lab.scan import softmax_scan, softmax_scan_associative, softmax_scan_sequential
 from lab.seeding import stream
 from lab.tasks import IndexedCopying, Recall, Stored
@@ -111,18 +112,10 @@ print("steps that matter:", copying.length, "· test inputs also in training:",
 # %% tags=["nbval-ignore-output"]
 display(report)
 
-
-def draw_target(word):
-    shown = copying.sample(20, 32, stream(0, "panel"))
-    asked = torch.where(shown.mask, shown.targets, -1)
-    return figures.tokens(
-        {"token": shown.inputs[int(word)], "target": asked[int(word)]},
-        symbols=["·", "_", *(f"?{i}" for i in range(8)), *"abcdefghijklmnop"],
-        title="A sequence and its one target",
-    )  # fmt: skip
-
-
-Panel(draw_target, word=Slider("sequence", 0, 0, 19, 1))
+panels.targets(
+    copying, length=32, rows=("token", "target"), title="A sequence and its one target",
+    symbols=["·", "_", *(f"?{i}" for i in range(8)), *"abcdefghijklmnop"],
+)  # fmt: skip
 
 # %% [markdown]
 # ## Is the model what we think it is?
@@ -660,40 +653,22 @@ committed.figure("014", "Recall of eight pairs")
 
 
 # %% tags=["nbval-ignore-output"]
-def draw_slots(seed, word, head):
-    model, tokens = arms["slots"][0][int(seed)], words[[int(word)]]
-    with torch.no_grad():
-        held = model.states(tokens)[0, :, int(head)]
-        keep = model.eigenvalues(tokens)[0].real.unflatten(-1, (4, 16))[:, int(head)]
-    figure = make_subplots(
-        cols=2,
-        subplot_titles=["size of the averages", "kept by the step, 1 - z"],
-        horizontal_spacing=0.24,
-    )
-    for col, z in enumerate((held[..., :-1].norm(dim=-1), keep), start=1):
-        figure.add_heatmap(z=z.mT.numpy(), coloraxis=f"coloraxis{col}", row=1, col=col)
-    bars = {f"coloraxis{i}": {"colorscale": s, "colorbar": {"x": x, "thickness": 10}}
-            for i, s, x in ((1, "Viridis", 0.38), (2, "Cividis", 1.01))}  # fmt: skip
+def draw_slots(states, head):
+    held = states[:, int(head), :, :-1].norm(dim=-1)
+    figure = go.Figure(go.Heatmap(z=held.mT.numpy(), colorscale="Viridis"))
     figure.update_xaxes(title="step t").update_yaxes(title="slot")
-    return figure.update_layout(height=420, title="Slots of the first layer", **bars)
+    return figure.update_layout(height=420, title="Slots of the first layer: size of the averages")
 
 
-Panel(
-    draw_slots, seed=Slider("seed", 0, 0, len(p.seeds) - 1, 1),
-    word=Slider("sequence", 0, 0, 19, 1), head=Slider("head", 0, 0, 3, 1),
-)  # fmt: skip
+panels.states(
+    {"slots": arms["slots"][0]}, words[:20], draw=draw_slots, head=Slider("head", 0, 0, 3, 1)
+)
 
 
 # %% tags=["nbval-ignore-output"]
-def draw_gains(arm, word):
-    with torch.no_grad():
-        found = arms[arm][0][0].eigenvalues(words[[int(word)]])[0].real
-    series = {f"{i}": found[:, i] for i in range(0, found.shape[-1], max(1, found.shape[-1] // 4))}
-    return figures.lines(series, x_title="step", y_title="gain",
-                         title=f"{arm}: what a step keeps of the past")  # fmt: skip
-
-
-Panel(draw_gains, arm=Choice("arm", [*COUNTS]), word=Slider("sequence", 0, 0, 19, 1))
+panels.eigenvalues(
+    {arm: arms[arm][0] for arm in COUNTS}, words[:20], title="what a step keeps of the past"
+)
 
 # %% [markdown]
 # ## Criteria and verdict

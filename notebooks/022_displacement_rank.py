@@ -78,7 +78,7 @@ from lab.linalg.displacement import (
 )
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
-from lab.plots import figures
+from lab.plots import figures, panels
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.statistics import sign_test
@@ -127,18 +127,11 @@ print({name: f"{value:.1%}" for name, value in floors.items()})
 # %% tags=["nbval-ignore-output"]
 display(audit.task(last, length=12), audit.task(every, length=20))
 
-
-def draw_target(sequence):
-    batch = every.sample(20, 20, stream(0, "panel"))
-    arrangements = ["".join(map(str, element)) for element in S5.elements]
-    return figures.tokens(
-        {"token": batch.inputs[int(sequence)], "arrangement": batch.targets[int(sequence)]},
-        symbols={"token": ["cycle", "swap"], "arrangement": arrangements},
-        title="A word and its products",
-    )  # fmt: skip
-
-
-Panel(draw_target, sequence=Slider("word", 0, 0, 19, 1))
+arrangements = ["".join(map(str, element)) for element in S5.elements]
+panels.targets(
+    every, length=20, rows=("token", "arrangement"), title="A word and its products",
+    symbols={"token": ["cycle", "swap"], "arrangement": arrangements},
+)  # fmt: skip
 
 # %% [markdown]
 # What commuting transitions can add up is the count of swaps: 15.0 % of words of 12 and 7.1 % of
@@ -613,8 +606,10 @@ def draw_eigenvalues(arm, training):
 for name in ("alpha 0", "alpha 4"):
     display(draw_eigenvalues(name, 100))
 display(draw_eigenvalues("Cayley, alpha 2", 0))
-Panel(draw_eigenvalues, arm=Choice("model", ["Cayley, alpha 2", *arms]),
-      training=Slider("training, %", 100, 0, 100, 5))  # fmt: skip
+panels.eigenvalues(
+    draw=draw_eigenvalues, arm=Choice("model", ["Cayley, alpha 2", *arms]),
+    training=Slider("training, %", 100, 0, 100, 5, play=True),
+)  # fmt: skip
 
 # %% [markdown]
 # Relations of the group: a word that is the identity must not turn a state. It is tried on the states
@@ -649,14 +644,10 @@ residuals = {
 }
 display(pd.DataFrame(residuals).T.map("{:.3g}".format))
 
-
-@torch.no_grad()
-def draw_states(arm, word):
-    states = arms[arm][0][0].states(every.sample(20, 60, stream(0, "panel")).inputs)
-    return figures.trajectories(states[int(word)], title=f"{arm}: states along a word of 60")
-
-
-Panel(draw_states, arm=Choice("model", list(arms)[::-1]), word=Slider("word", 0, 0, 19, 1))
+panels.states(
+    {arm: models for arm, (models, _) in reversed(arms.items())},
+    panels.examples(every, length=60), title="states along a word of 60",
+)  # fmt: skip
 
 # %% [markdown]
 # The trained matrices of the Cayley family still have the rank that they promise (single precision

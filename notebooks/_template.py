@@ -43,8 +43,7 @@ from IPython.display import display
 from lab import audit
 from lab.evidence import Evidence, shown
 from lab.mixers import OscDPLR
-from lab.plots import figures
-from lab.plots.panels import Panel, Slider
+from lab.plots import figures, panels
 from lab.seeding import stream
 from lab.tasks import KnownOscillators
 from lab.train import evaluate, fit_together
@@ -59,16 +58,7 @@ evidence = Evidence(
 # %% tags=["nbval-ignore-output"]
 tasks = [KnownOscillators.draw(1, stream(seed, "oscillators")) for seed in p.seeds]
 display(audit.task(tasks[0], length=p.length))
-
-
-def draw_target(sequence):
-    targets = tasks[0].sample(20, p.length, stream(0, "panel")).targets
-    return figures.lines(
-        {"target": targets[int(sequence), :, 0]}, x_title="step", y_title="y", title="A target"
-    )
-
-
-Panel(draw_target, sequence=Slider("sequence", 0, 0, 19, 1))
+panels.targets(tasks[0], length=p.length)
 
 # %% [markdown]
 # ## Is the model what we think it is?
@@ -82,6 +72,12 @@ def build(seed):
 
 
 audit.model(build(0), tasks[0], length=p.length)
+
+# %% tags=["nbval-ignore-output"]
+panels.states(build(0), panels.examples(tasks[0], length=p.length))
+
+# %% tags=["nbval-ignore-output"]
+panels.eigenvalues(build(0), panels.examples(tasks[0], length=p.length))
 
 # %% [markdown]
 # ## As reported

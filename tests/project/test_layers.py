@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     {"arguments", "files", "frontend", "statistics"},
     {"plain_yaml"},
-    {"evidence", "linalg", "plots", "seeding"},
+    {"evidence", "linalg", "seeding"},
     {"nn", "records", "scan", "tasks"},
-    {"memories", "train", "transitions"},
+    {"memories", "plots", "train", "transitions"},
     {"mixers"},
     {"model"},
     {"audit"},
