@@ -1,1 +1,1 @@
-"""Notebooks as files: how an experiment begins, what it is given, and what a run left behind."""
+"""Parameters of a notebook, papermill's handler, executed notebooks read back, the research log."""
