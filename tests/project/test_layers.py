@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # From the ground up. A room imports itself and rooms on lower floors.
 FLOORS = (
     {"arguments", "files", "frontend", "statistics"},
-    {"plain_yaml"},
+    {"plain_yaml", "progress"},
     {"evidence", "linalg", "seeding"},
     {"nn", "records", "scan", "tasks"},
     {"memories", "plots", "train", "transitions"},
