@@ -2,13 +2,15 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test regress stale lab lint known-notebook
+.PHONY: help setup run smoke test regress stale lab lint docs known-notebook
 
 PYTHON ?= python3
 # Those for which constraints.txt is resolved; pyproject.toml lists them.
 PYTHONS := 3.11 to 3.14
 NN ?= 004
 LAB_FLAGS ?=
+# Tests run in this many processes. The tests of a file, or the cells of a notebook, stay together.
+WORKERS ?= 2
 
 INSTALLED := .venv/installed
 # Read by every JupyterLab of this environment: here, that a .py opens as a notebook.
@@ -52,14 +54,14 @@ smoke: known-notebook $(INSTALLED)  ## the same in seconds, at sizes that show o
 	@python -m lab.research_log --show executed/smoke/$(NN).ipynb
 
 test: $(INSTALLED)  ## all tests, then what `make regress` does
-	pytest
+	pytest -n $(WORKERS) --dist loadfile
 	@$(MAKE) --no-print-directory regress
 
 regress: $(INSTALLED)  ## run the notebooks of executed/smoke again and compare what they print
 	@if ! compgen -G "executed/smoke/*.ipynb" >/dev/null; then \
 	  echo "executed/smoke holds no notebook yet: make smoke NN=004 writes one."; \
 	else \
-	  set -x; pytest --nbval executed/smoke; \
+	  set -x; pytest -n $(WORKERS) --dist loadfile --nbval executed/smoke; \
 	fi
 
 stale: $(INSTALLED)  ## list the results that are older than the code they ran
@@ -67,6 +69,10 @@ stale: $(INSTALLED)  ## list the results that are older than the code they ran
 
 lab: $(INSTALLED)  ## JupyterLab; a double click on notebooks/*.py opens a notebook
 	jupyter lab $(LAB_FLAGS)
+
+docs: $(INSTALLED)  ## pages of docstrings, results and the research log, in build/docs
+	python -m sphinx -q -W --keep-going -c docs . build/docs
+	@echo "build/docs/index.html opens them."
 
 lint: $(INSTALLED)  ## ruff and mypy
 	ruff check .
@@ -84,7 +90,7 @@ known-notebook:
 # Touched last of all, so that an interrupted installation goes on where it was.
 $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
-	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,dev]
+	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,docs,dev]
 	@.venv/bin/jupytext-config --settings-file $(LAB_DEFAULTS) set-default-viewer python
 	@mkdir -p .venv/etc/jupyter && cp lab/plots/jupyter_nbconvert_config.json .venv/etc/jupyter/
 	@touch $@
