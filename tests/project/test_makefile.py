@@ -27,7 +27,7 @@ BARE_PYTHON = '#!/bin/sh\ncase "$*" in *venv*) exit 1 ;; esac\n'
 def make(folder, *arguments):
     # What a `make test` around this test was told is not for the makes within.
     environment = {k: v for k, v in os.environ.items() if "MAKE" not in k}
-    for name in ("NN", "PYTHON", "LAB_FLAGS"):
+    for name in ("NN", "PYTHON", "LAB_FLAGS", "WORKERS"):
         environment.pop(name, None)
     return subprocess.run(
         ("make", *arguments), cwd=folder, env=environment, capture_output=True, text=True
@@ -114,9 +114,12 @@ def test_an_unknown_notebook_is_told_those_that_exist(folder):
             "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb -f params/smoke/004.yaml",
         ),
         (["stale"], "python -m lab.research_log --stale executed"),
+        (["test"], "pytest -n 2 --dist loadfile"),
+        (["test", "WORKERS=4"], "pytest -n 4 --dist loadfile"),
+        (["docs"], "python -m sphinx -q -W --keep-going -c docs . build/docs"),
     ],
 )
-def test_run_is_one_papermill_command(folder, arguments, command):
+def test_a_target_is_one_command(folder, arguments, command):
     done = make(folder, "-n", *arguments)
     assert command in [line.strip(" \\") for line in done.stdout.splitlines()]
 
@@ -176,7 +179,8 @@ def test_a_run_that_stops_ends_in_one_sentence_about_itself(folder, target):
 
 def test_help_lists_every_target(folder):
     shown = [line.split()[1] for line in make(folder).stdout.splitlines()]
-    assert shown == ["help", "setup", "run", "smoke", "test", "regress", "stale", "lab", "lint"]
+    targets = ["help", "setup", "run", "smoke", "test", "regress", "stale", "lab", "docs", "lint"]
+    assert shown == targets
 
 
 @pytest.mark.parametrize(
