@@ -60,7 +60,7 @@ def checkout(tmp_path_factory):
     for name in ("pyproject.toml", "conftest.py", "README.md"):
         shutil.copy(ROOT / name, folder)
     (folder / "executed" / "smoke").mkdir(parents=True)
-    for block in blocks(TEXT, "python", "yaml"):
+    for block in blocks(TEXT, "python"):
         put(folder, block)
     return folder
 
