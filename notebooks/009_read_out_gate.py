@@ -77,7 +77,7 @@ from lab.memories import (
     Retention,
     SoftmaxAttention,
 )
-from lab.mixers import MultiHead, SelectiveDiagonal
+from lab.mixers import Mamba, MultiHead
 from lab.model import SequenceModel, SwiGLU
 from lab.nn import linear  # fmt: skip
 from lab.plots import figures, looks
@@ -170,10 +170,11 @@ LARGE, SMALL = Size(64, 4, 16, 256), Size(32, 2, 8, 64)
 def memory(kind, D, H, d, generator):
     """H heads of d numbers, for D channels."""
     if kind == "gated linear attention":
-        return GatedLinearAttention(D, H, d, generator=generator)
+        return GatedLinearAttention(D, heads=H, d_key=d, generator=generator)
     if kind.startswith("cosFormer"):
-        return CosFormer(H, d, horizon=HORIZON, normalise=kind == "cosFormer")
-    return {"linear attention": LinearAttention, "softmax attention": SoftmaxAttention}[kind](H, d)
+        return CosFormer(D, heads=H, d_key=d, horizon=HORIZON, normalise=kind == "cosFormer")
+    memories = {"linear attention": LinearAttention, "softmax attention": SoftmaxAttention}
+    return memories[kind](D, heads=H, d_key=d)
 
 
 NORMED = ("cosFormer, no normaliser", "gated linear attention")  # an RMSNorm where no weights do it
@@ -184,7 +185,7 @@ def mixer(kind, size, generator, *, heads=0, convolution=3, **gate):
     D, H = size.width, heads or size.heads
     if kind == "selective diagonal":
         gate = {"gate": None} | gate  # published with a gate of its own
-        return SelectiveDiagonal(D, STATES, convolution=convolution, generator=generator, **gate)
+        return Mamba(D, d_state=STATES, convolution=convolution, generator=generator, **gate)
     inner = memory(kind, D, H, size.d_head, generator)
     return MultiHead(D, inner, convolution=convolution, norm=kind in NORMED, generator=generator,
                      **gate)  # fmt: skip
@@ -712,9 +713,11 @@ Panel(draw_gains, kind=Choice("mixer", gaining), layer=Slider("layer", 1, 1, 2, 
 own_gate = {"norm": True, "gate": "silu", "convolution": recall_curve.CONVOLUTION}
 D = recall_curve.D_MODEL
 CURVES = {
-    "retention": lambda size, g: MultiHead(D, Retention(2, size), generator=g, **own_gate),
+    "retention": lambda size, g: MultiHead(
+        D, Retention(D, heads=2, d_key=size), generator=g, **own_gate
+    ),
     "gated linear attention": lambda size, g: MultiHead(
-        D, GatedLinearAttention(D, 2, size, generator=g), generator=g, **own_gate
+        D, GatedLinearAttention(D, heads=2, d_key=size, generator=g), generator=g, **own_gate
     ),
 }
 rows = recall_curve.measure(CURVES, seeds=three, steps=p.curve_steps, samples=p.samples)

@@ -143,15 +143,15 @@ DECAY, AS_PROPOSED = 0.018, "source form, decay 21"
 def memory_of(kind, D, H, K, M, generator):
     """A memory for width D, of H heads with keys of K numbers and values of M."""
     if kind == "softmax attention":
-        return SoftmaxAttention(H, K, M)
+        return SoftmaxAttention(D, heads=H, d_key=K, d_value=M)
     if kind in ("slots", "linear attention"):
         memory = SoftSlots if kind == "slots" else LinearAttention
-        return memory(H, K, M, d_model=D, decay=DECAY, generator=generator)
+        return memory(D, heads=H, d_key=K, d_value=M, decay=DECAY, generator=generator)
     if kind == "delta rule":
-        return DeltaRule(D, H, K, M, generator=generator)
+        return DeltaRule(D, heads=H, d_key=K, d_value=M, generator=generator)
     memory = LogEMA if kind == "one bid, value slices" else LogSSM
     decay = K * math.log1p(math.e) if kind == AS_PROPOSED else DECAY  # softplus(1) K times, or mild
-    return memory(D, H, K, M, decay=decay, generator=generator)
+    return memory(D, heads=H, d_key=K, d_value=M, decay=decay, generator=generator)
 
 
 # %%
@@ -159,7 +159,7 @@ class DiagonalSSM(StateSpace):
     """h[t] = sigmoid(W x + 2.2) h[t-1] + B x, y = C h + E x, with dense B, C and E of no bias."""
 
     def __init__(self, d_model, generator):
-        transition = RealDiagonal(d_model, d_model, generator=generator)
+        transition = RealDiagonal(d_model, d_state=d_model, generator=generator)
         nn.init.constant_(transition.gain.bias, 2.2)
         super().__init__(d_model, transition, readout_bias=False, generator=generator)
         self.B.register_parameter("bias", None)
@@ -498,7 +498,7 @@ def attended(kind, seed, tokens, layer=0):
         q, k, _ = mixer.heads(x)
         if kind == "slots":
             return mixer.memory.weights(q, k, x)
-        return shares_by_autograd(mixer.memory.log_gains(x), mixer.memory.bids(q, k))
+        return shares_by_autograd(mixer.memory.log_decay(x), mixer.memory.logits(q, k))
 
 
 AVERAGES = ("source form", "one bid, value slices", "slots")
@@ -629,7 +629,10 @@ WIDTH, CONVOLUTION = recall_curve.D_MODEL, recall_curve.CONVOLUTION
 def around(memory):
     """What `recall_curve` builds a mixer with: two heads of keys of `size`, values of 16."""
     return lambda size, generator: MultiHead(
-        WIDTH, memory(2, size, 16), convolution=CONVOLUTION, generator=generator
+        WIDTH,
+        memory(WIDTH, heads=2, d_key=size, d_value=16),
+        convolution=CONVOLUTION,
+        generator=generator,
     )
 
 

@@ -148,14 +148,14 @@ print(
 
 def memory(kind, D, H, m, g):
     """The memory of one layer: H heads of m slots or key numbers, and D / H value numbers."""
-    size, gated = (H, m, D // H), {"d_model": D, "decay": 5e-4, "generator": g}
+    size, decays = {"heads": H, "d_key": m, "d_value": D // H}, {"decay": 5e-4, "generator": g}
     return {
-        "source": lambda: TropicalGated(H, D // H, **gated),
-        "linear, forgetting": lambda: LinearAttention(*size, **gated | {"decay": math.log(2)}),
-        "slots": lambda: TropicalSlots(*size, **gated),
-        "slots, μ = 1": lambda: SoftSlots(*size, **gated),
-        "linear": lambda: LinearAttention(*size, **gated),
-        "softmax": lambda: SoftmaxAttention(*size),
+        "source": lambda: TropicalGated(D, heads=H, d_key=D // H, **decays),
+        "linear, forgetting": lambda: LinearAttention(D, **size, **decays | {"decay": math.log(2)}),
+        "slots": lambda: TropicalSlots(D, **size, **decays),
+        "slots, μ = 1": lambda: SoftSlots(D, **size, **decays),
+        "linear": lambda: LinearAttention(D, **size, **decays),
+        "softmax": lambda: SoftmaxAttention(D, **size),
     }[kind]()
 
 
@@ -360,7 +360,7 @@ def timeline(model, tokens, layer):
     mixer, x = model.mixers[layer], model.mixer_inputs(tokens, layer)
     q, k, _ = mixer.heads(x)
     if isinstance(mixer.memory, TropicalGated):
-        q, k = mixer.memory.bids(q, k)
+        q, k = mixer.memory.logits(q, k)
     return mixer.memory.winners(q, k, x)
 
 
@@ -682,10 +682,10 @@ def annealed(models, tasks, *, steps, **settings):
 W = recall_curve.D_MODEL
 CURVES = {
     "tropical slots, hard": lambda size, g: MultiHead(
-        W, TropicalSlots(2, size, W // 2, d_model=W, decay=5e-4, generator=g),
+        W, TropicalSlots(W, heads=2, d_key=size, d_value=W // 2, decay=5e-4, generator=g),
         convolution=recall_curve.CONVOLUTION, generator=g),
     "delta rule": lambda size, g: MultiHead(
-        W, DeltaRule(W, 2, size, W // 2, generator=g),
+        W, DeltaRule(W, heads=2, d_key=size, d_value=W // 2, generator=g),
         convolution=recall_curve.CONVOLUTION, generator=g),
 }  # fmt: skip
 sized = recall_curve.measure(

@@ -77,7 +77,13 @@ Panel(draw_target, sequence=Slider("sequence", 0, 0, 19, 1))
 # %% tags=["nbval-ignore-output"]
 def build(seed):
     return OscDPLR(
-        2, d_state=1, rank=0, complex_io=True, generator=stream(seed, "init"), dtype=torch.float64
+        2,
+        d_output=1,
+        d_state=1,
+        rank=0,
+        complex_io=True,
+        generator=stream(seed, "init"),
+        dtype=torch.float64,
     )
 
 
