@@ -4,7 +4,7 @@ import math
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.arguments import one_of, real
 from lab.linalg.circulant import from_modes, is_complex_frequency, to_modes
@@ -196,5 +196,5 @@ def _as_dense(
     """With the weight and the bias of a dense layer, drawn in that order."""
     drawn = linear(d_model, d_state, generator=generator, dtype=dtype)
     found = Affine(d_model, drawn.bias.detach(), spread=0.0, generator=None)
-    found.weight = drawn.weight
+    found.weight = nn.Parameter(drawn.weight.detach())
     return found

@@ -66,7 +66,7 @@ def test_the_decay_starts_where_it_was_put(logits, decay):
     torch.testing.assert_close(decays, torch.full_like(decays, -decay), rtol=1e-5, atol=0)
 
 
-def test_bids_must_be_known():
+def test_logits_must_be_known():
     with pytest.raises(ValueError, match="must be one of"):
         LogSSM(D, heads=2, d_key=3, logits="product")
 

@@ -183,7 +183,7 @@ RELU = {
 }
 
 
-def few_bids(seed):
+def few_weights(seed):
     """q, k, v and x of which many weights are zero, and many early sums small."""
     q, k, v, x = problem(3, 12, seed)
     return q - 0.5, k - 0.5, v, x
@@ -194,7 +194,7 @@ def few_bids(seed):
 @pytest.mark.parametrize("name", RELU)
 @pytest.mark.parametrize("seed", range(8))
 def test_averages_are_normalised_exactly(name, seed):
-    memory, inputs = RELU[name](), few_bids(seed)
+    memory, inputs = RELU[name](), few_weights(seed)
     if name == "log-linear":  # all levels alike
         torch.nn.init.zeros_(memory.weigh.weight)
         torch.nn.init.zeros_(memory.weigh.bias)
@@ -291,7 +291,7 @@ def test_cosformer_stops_at_its_horizon():
 
 def test_an_unfinished_memory_says_so():
     with pytest.raises(NotImplementedError):
-        Memory(H, K)(*problem(1, 2, seed=0))
+        Memory(D, heads=H, d_key=K)(*problem(1, 2, seed=0))
 
 
 # --- the short convolution -----------------------------------------------------------------------

@@ -20,8 +20,8 @@ def problem(B, T, m, M, span, seed=0, H=2):
     return q, k, v, torch.randn(B, T, 5, dtype=DOUBLE, generator=generator)
 
 
-def memory(m, M, mu=1.0, H=2, d_model=5):
-    slots = SoftSlots(d_model, heads=H, d_key=m, d_value=M, mu=mu, decay=0.1, generator=stream(1))
+def memory(m, M, mu=1.0, H=2, decay=0.1):
+    slots = SoftSlots(5, heads=H, d_key=m, d_value=M, mu=mu, decay=decay, generator=stream(1))
     return slots.double()
 
 
@@ -62,7 +62,7 @@ def test_single_precision(form):
     assert gap(narrow.double(), expected) < 3e-5
 
 
-def test_the_scan_takes_bids_of_any_size_and_the_product_stays_finite():
+def test_the_scan_takes_logits_of_any_size_and_the_product_stays_finite():
     inputs, slots = problem(B=2, T=50, m=4, M=3, span=400), memory(4, 3)
     assert gap(slots.scanned(*inputs), attention(slots, *inputs)) < 1e-11
     q, k, v, x = (tensor.float().requires_grad_() for tensor in inputs)
@@ -77,12 +77,12 @@ def test_it_is_normalised_linear_attention_with_exponential_features():
         5, heads=2, d_key=4, d_value=3, feature="relu"
     )
     expected = exponential(q.exp(), k.exp(), v, x)
-    assert gap(memory(4, 3, d_model=0)(q, k, v, x), expected) < 1e-12
+    assert gap(memory(4, 3, decay=None)(q, k, v, x), expected) < 1e-12
 
 
 def test_mu_may_change_between_calls_and_grows_into_the_maximum():
     q, k, v, x = problem(B=1, T=12, m=3, M=2, span=3)
-    slots = memory(3, 2, d_model=0)
+    slots = memory(3, 2, decay=None)
     soft = slots(q, k, v, x)
     slots.mu = 1e6
     hard = slots.scanned(q, k, v, x)

@@ -117,7 +117,7 @@ def test_the_order_of_two_earlier_steps_never_changes_in_the_gated_form():
     assert (winner[..., 1:][new] == torch.arange(1, 40).expand_as(new)[new]).all()
 
 
-def test_bids_may_be_large_when_sharp():
+def test_logits_may_be_large_when_sharp():
     q, k, v, x = (tensor.float() for tensor in problem(2, 30, 4, 3))
     slots = memory(4, 3, mu=100.0).float()
     y = slots(30 * q, 30 * k, v, x)

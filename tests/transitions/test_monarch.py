@@ -59,7 +59,8 @@ def test_the_fast_product_is_that_of_the_dense_matrix(b, lead, seed):
 def test_a_number_of_states_that_is_no_square_is_named(N):
     with pytest.raises(ValueError, match=rf"a square number of states, got {N}"):
         monarch.grid_side(N)
-    with pytest.raises(ValueError, match=rf"a square number of states, got {N}"):
+    sentence = rf"a square number of states, got {N}" if N > 0 else f"d_state is {N}; it must be"
+    with pytest.raises(ValueError, match=sentence):
         MonarchID(4, d_state=N)
 
 
