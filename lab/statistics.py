@@ -1,6 +1,7 @@
 """What a few seeds say: how far they lie apart, how sure their mean is, what a factor does."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,45 +17,77 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_interval(
-    differences: Tensor | Sequence[float],
-    generator: torch.Generator,
-    *,
-    level: float = 0.95,
-    resamples: int = 10_000,
-) -> Interval:
-    """The mean of paired differences, and its percentile bootstrap interval.
+def mean_interval(values: Tensor | Sequence[float], *, level: float = 0.95) -> Interval:
+    """The mean of a few numbers, and Student's t interval around it.
 
-    Of a pair only the difference is kept, so that what two arms share, such as a seed whose data
-    are hard, is not counted as noise. Means of n differences drawn with replacement are computed
-    many times, and the middle `level` of them is the interval. It depends on the numbers and on
-    the state of the generator, and on nothing else. Of few numbers it is too narrow: of 8 normal
-    ones, "95 %" holds the true mean about 89 times in 100.
+    For paired arms, give the differences: what both arms of a pair share, such as a seed whose data
+    are hard, is then not counted as noise. The interval holds the true mean with probability
+    `level` for normal numbers, however few; where all are equal it has no width.
 
     Args:
-        differences: Float["n"], one number per pair, in any unit.
-        generator: of the draws, on the CPU.
-        level: how much of the means the interval holds.
-        resamples: how many means.
+        values: Float["n"], one number per seed or per pair, in any unit.
+        level: the probability, between 0 and 1.
 
     Raises:
-        ValueError: fewer than two differences, one that is not finite, a level that is not between
-            0 and 1, or no resamples.
+        ValueError: fewer than two values, one that is not finite, or such a level.
 
-    Source: Efron 1979, Bootstrap methods: another look at the jackknife.
+    Source: Student 1908, The probable error of a mean; the quantiles are scipy's.
     """
-    values = torch.as_tensor(differences, dtype=torch.float64)
-    if values.ndim != 1 or len(values) < 2 or not values.isfinite().all():
-        raise ValueError(f"differences are {values.tolist()}: give two or more finite numbers")
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(
-            f"level {level}, resamples {resamples}: between 0 and 1, and at least 1, are needed"
-        )
-    drawn = torch.randint(len(values), (resamples, len(values)), generator=generator)
-    means = values[drawn].mean(1)
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = means.quantile(ends).tolist()
-    return Interval(values.mean().item(), low, high)
+    numbers = torch.as_tensor(values, dtype=torch.float64)
+    if numbers.ndim != 1 or len(numbers) < 2 or not numbers.isfinite().all():
+        raise ValueError(f"values are {numbers.tolist()}: give two or more finite numbers")
+    _check_level(level)
+    from scipy.special import stdtrit  # imported here: whoever trains a model does without scipy
+
+    mean, error = numbers.mean().item(), numbers.std().item() / math.sqrt(len(numbers))
+    half = float(stdtrit(len(numbers) - 1, (1 + level) / 2)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
+def share_interval(solved: int, runs: int, *, level: float = 0.95) -> Interval:
+    """The share of runs that solved a task, and Wilson's interval around it.
+
+    Args:
+        solved: how many did, from 0 to `runs`.
+        runs: how many there were, at least 1.
+        level: how often such an interval holds the true share, about.
+
+    Raises:
+        ValueError: there are no runs, fewer than were solved, or the level is not in (0, 1).
+
+    Source: Wilson 1927, Probable inference; computed by scipy's `binomtest`.
+    """
+    if not 0 <= solved <= runs or runs < 1:
+        raise ValueError(f"{solved} of {runs} runs solved: at least 1 run, and 0 to all of them")
+    _check_level(level)
+    from scipy.stats import binomtest
+
+    ends = binomtest(solved, runs).proportion_ci(confidence_level=level, method="wilson")
+    return Interval(solved / runs, float(ends.low), float(ends.high))
+
+
+def sign_test(one: Tensor, other: Tensor) -> float:
+    """How likely at least as many wins of `one` are, if neither were better: p, one-sided.
+
+    Args:
+        one, other: Float["n"], paired by position; ties are left out.
+
+    Returns:
+        1 where all pairs are ties.
+
+    Raises:
+        ValueError: there are not as many of one as of the other.
+
+    Source: Dixon & Mood 1946, The statistical sign test; computed by scipy's `binomtest`.
+    """
+    if one.shape != other.shape:
+        raise ValueError(f"{tuple(one.shape)} and {tuple(other.shape)} cannot be paired")
+    wins, losses = int((one > other).sum()), int((one < other).sum())
+    if not wins + losses:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses, alternative="greater").pvalue)
 
 
 def spread(values: Tensor) -> Tensor | None:
@@ -102,3 +135,8 @@ def contrasts(values: Tensor, factors: Sequence[str]) -> dict[str, Tensor]:
         raise ValueError(f"{len(factors)} names for the factors of {tuple(values.shape)}")
     chosen = [axes for size in (1, 2) for axes in itertools.combinations(range(len(factors)), size)]
     return {" x ".join(factors[axis] for axis in axes): contrast(values, axes) for axes in chosen}
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1")

@@ -54,7 +54,6 @@ from functools import partial
 import pandas as pd
 import torch
 from IPython.display import display
-from scipy import stats
 
 from lab import audit
 from lab.benchmark import recall_curve
@@ -65,6 +64,7 @@ from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
+from lab.statistics import sign_test
 from lab.tasks import IndexedCopying, SelectiveCopying, Stored
 from lab.train import fit_together, scored_accuracy
 from lab.transitions import LinOSS, OscGate, PolarDiagonal, RealDiagonal
@@ -664,16 +664,7 @@ best, worst = at_64["OscGate"].min(), at_64["LinOSS"].max()
 check("C1", best, ">", 0.9, spread=at_64["OscGate"].std(), metric="OscGate, selective")
 _ = check("C1", worst, "<", 0.4, spread=at_64["LinOSS"].std(), metric="LinOSS, selective")
 
-
 # %%
-def sign_test(one, other):
-    """How likely as many wins of `one` were if neither were better; ties are left out."""
-    wins, losses = int((one > other).sum()), int((one < other).sum())
-    if wins + losses == 0:
-        return 1.0
-    return float(stats.binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue)
-
-
 for kind, other in (("OscGate", "damping only"), ("frequency only", "damping only"),
                     ("OscGate", "frequency only"), ("OscGate", "gated real"),
                     ("gated complex", "OscGate")):  # fmt: skip

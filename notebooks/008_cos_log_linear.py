@@ -79,7 +79,7 @@ from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
-from lab.statistics import bootstrap_interval, contrast, contrasts
+from lab.statistics import contrast, contrasts, mean_interval
 from lab.tasks import Recall
 from lab.tasks.by_length import ByLength
 from lab.tasks.retrieval import COMMONEST
@@ -431,9 +431,9 @@ cells = torch.stack([correct[name_of(f)] for f in EACH]).view(2, 2, 2, 2, -1)
 
 
 def draw_effects(values, factors, title):
-    """Effects and interactions of two, every difference a dot, with bootstrap intervals."""
-    differences, generator = contrasts(values, factors), stream(0, "bootstrap")
-    found = {name: bootstrap_interval(each, generator) for name, each in differences.items()}
+    """Effects and interactions of two, every difference a dot, with 95 % intervals."""
+    differences = contrasts(values, factors)
+    found = {name: mean_interval(each) for name, each in differences.items()}
     return figures.intervals(differences, found, title=title, x_title="change of accuracy")
 
 
@@ -778,7 +778,7 @@ Panel(draw_attention, arm=Choice("model", CHOSEN), layer=Slider("layer", 0, 0, 1
 # (`corrected`), worst seed. F1 and F2 take the differences of paired seeds. S4 and F3 count updates
 # that were left out because something was not finite, and scores that are not at 128 tokens. C1 and
 # C2 take the worst seed. C3 and C4 are mean differences over seeds and the cells of the other
-# factors; C5 and C6 over seeds (and, for C5, both settings of the cosine), with bootstrap
+# factors; C5 and C6 over seeds (and, for C5, both settings of the cosine), with 95 %
 # intervals.
 
 
@@ -820,7 +820,7 @@ for id_, name in (("C1", "elu, convolution"), ("C2", BIASED)):
 
 def effect(id_, differences, op, threshold, metric, part="mean", kind="success"):
     """A criterion on a mean difference, its size, or the lower end of its interval."""
-    sure = bootstrap_interval(differences, stream(0, "bootstrap"))
+    sure = mean_interval(differences)
     value = {"mean": sure.mean, "size": abs(sure.mean), "low": sure.low}[part]
     half = (sure.high - sure.low) / 2
     check(id_, value, op, threshold, metric=metric, spread=half, kind=kind)

@@ -63,6 +63,7 @@ import pandas as pd
 import torch
 from IPython.display import display
 from plotly.subplots import make_subplots
+from scipy.special import stdtrit
 
 from lab import audit
 from lab.audit.read_out import attention, gated
@@ -83,7 +84,7 @@ from lab.nn import linear  # fmt: skip
 from lab.plots import figures, looks
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
-from lab.statistics import bootstrap_interval
+from lab.statistics import mean_interval
 from lab.tasks import Recall, Stored
 from lab.tasks.retrieval import COMMONEST, RANDOM
 from lab.train import fit_together, scored_accuracy
@@ -439,10 +440,10 @@ for name in ("ungated", "elementwise gate"):
 
 
 # %%
-def effect(one, other, name):
+def effect(one, other):
     """Differences other - one of every seed, in points, and the interval of their mean."""
     difference = 100 * (other - one)
-    return difference, bootstrap_interval(difference, stream(0, name))
+    return difference, mean_interval(difference)
 
 
 def draw_effects(found, title):
@@ -453,8 +454,8 @@ def draw_effects(found, title):
 
 effects = {f"8 pairs: {name}": effect(score_b["ungated"], each, name)
            for name, each in score_b.items() if name != "ungated"}  # fmt: skip
-effects["8 pairs: elementwise gate, against the wider MLP"] = effect(*equal["cosFormer"], "C4")
-effects["16 pairs: elementwise gate"] = effect(full["ungated"], full["elementwise gate"], "16")
+effects["8 pairs: elementwise gate, against the wider MLP"] = effect(*equal["cosFormer"])
+effects["16 pairs: elementwise gate"] = effect(full["ungated"], full["elementwise gate"])
 
 
 # %% tags=["nbval-ignore-output"]
@@ -479,7 +480,7 @@ draw_effects(effects, "cosFormer on task B: differences from ungated, mean and 9
 # Softmax attention gets half of the updates, so as not to have learned everything.
 
 # %%
-by_kind = {kind: effect(*pair, kind) for kind, pair in equal.items()}
+by_kind = {kind: effect(*pair) for kind, pair in equal.items()}
 
 # %% tags=["nbval-ignore-output"]
 shown = {f"{kind}, {task_of(kind).pairs} pairs": pair for kind, pair in equal.items()}
@@ -499,9 +500,10 @@ committed.figure("009", "Gate against a wider MLP: every seed, mean and 95 % int
 # %% tags=["nbval-ignore-output"]
 spread = effects["8 pairs: elementwise gate"][0].std().item()
 numbers = torch.arange(2, 41)
+in_half, in_power = (torch.from_numpy(stdtrit(numbers.numpy() - 1, q)) for q in (0.975, 0.8))
 figure = figures.lines(
-    {"half of the interval": 1.96 * spread / numbers.sqrt(),
-     "found four times out of five": 2.80 * spread / numbers.sqrt()},
+    {"half of the interval": in_half * spread / numbers.sqrt(),
+     "found four times out of five": (in_half + in_power) * spread / numbers.sqrt()},
     x=numbers, x_title="seeds", y_title="points",
     title=f"Paired differences spread by {spread:.1f} points",
 )  # fmt: skip
@@ -537,9 +539,9 @@ skipped += [history.skipped for _, histories in on_c.values() for history in his
 # %%
 one, gate, free, free_gate = score_c.values()
 no_op = {
-    "with the normaliser": effect(one, gate, "with"),
-    "without": effect(free, free_gate, "without"),
-    "difference of the two": effect(free_gate - free, gate - one, "C5"),
+    "with the normaliser": effect(one, gate),
+    "without": effect(free, free_gate),
+    "difference of the two": effect(free_gate - free, gate - one),
 }
 
 # %% tags=["nbval-ignore-output"]

@@ -53,7 +53,6 @@ import pandas as pd
 import torch
 from IPython.display import display
 from plotly.subplots import make_subplots
-from scipy import stats
 
 from lab import audit
 from lab.benchmark.timing import take_turns
@@ -66,6 +65,7 @@ from lab.plots import figures
 from lab.plots.panels import Choice, Panel, Slider
 from lab.scan import matrix_scan_sequential
 from lab.seeding import stream
+from lab.statistics import mean_interval
 from lab.tasks import WordProblem, groups
 from lab.train import accuracy, fit_together
 from lab.transitions import BlockCirculant, Circulant, PolarDiagonal, RealDiagonal
@@ -616,22 +616,14 @@ for kind in ("circulant, as diagonal", "complex diagonal"):
 _ = check("E", max(start_gap, trained_gap), "<", 1e-10, kind="context",
           metric="circulant against its diagonal twin, float64")  # fmt: skip
 
-
 # %%
-def paired(one, other):
-    """Mean of the differences over seeds, and half of the 95 % t interval."""
-    difference = (one - other).double()
-    error = difference.std().item() / math.sqrt(len(difference))
-    return difference.mean().item(), stats.t.ppf(0.975, len(difference) - 1) * error
-
-
 for when, steps in (("C1", slice(-1, None)), ("E", slice(0, None))):
     one, other = (correct[kind][:, steps].mean(1) for kind in POLAR)
-    mean, half = paired(one, other)
+    mean, low, high = mean_interval(one - other)
     where = "token 256" if when == "C1" else "all 256 tokens"
-    check(when, mean, ">", 0.0, kind="context", spread=half,
+    check(when, mean, ">", 0.0, kind="context", spread=high - mean,
           metric=f"circulant - complex diagonal, Z8, {where}")  # fmt: skip
-    for end, value in (("lower", mean - half), ("upper", mean + half)):
+    for end, value in (("lower", low), ("upper", high)):
         check(when, value, ">", 0.0, kind="context", metric=f"{end} end of the interval, {where}")
 
 for name in ("S3", "A5"):

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numeric import stream
+from sympy.combinatorics import Permutation, PermutationGroup
 from torch import nn
 from torch.nn import functional
 
@@ -120,6 +121,21 @@ def test_the_table_is_composition(name):
         assert group.product(i, j) == group.table[i, j]
         assert group.product(i, j, i) == group.table[group.table[i, j], i]
     assert group.product() == 0
+
+
+@every_group
+def test_sympy_finds_the_same_products_and_subgroups(name):
+    group, _, _ = KNOWN[name]
+    theirs = [Permutation(list(element)) for element in group.elements]
+    whole = PermutationGroup(theirs)
+    assert whole.order() == group.order
+    assert whole.is_abelian == group.is_abelian
+    derived = {tuple(each.array_form) for each in whole.derived_subgroup().elements}
+    assert derived == {group.elements[i] for i in group.derived_subgroup.tolist()}
+    assert [each.order() for each in theirs] == group.element_orders.tolist()
+    for i, j in torch.randint(group.order, (50, 2), generator=stream(1)).tolist():
+        # sympy's product applies its left factor first.
+        assert theirs[j] * theirs[i] == theirs[group.table[i, j]]
 
 
 @every_group
