@@ -66,7 +66,7 @@ from torch.utils._pytree import tree_map
 from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
-from lab.linalg import monarch
+from lab.linalg import monarch, spin
 from lab.mixers import StateSpace, look_up
 from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures
