@@ -362,12 +362,17 @@ MIXERS = [
     ),
     *(
         MixerCase(
-            f"selective diagonal, convolution {width}, gate {gate}",
-            lambda generator, width=width, gate=gate: Mamba(
-                D_MODEL, d_state=3, convolution=width, gate=gate, generator=generator
+            f"Mamba, expansion {expand}, convolution {width}, gate {gate}",
+            lambda generator, expand=expand, width=width, gate=gate: Mamba(
+                D_MODEL, d_state=3, expand=expand, convolution=width, gate=gate, generator=generator
             ),
         )
-        for width, gate in ((0, "silu"), (3, None), (2, "elementwise"))
+        for expand, width, gate in (
+            (1, 0, "silu"),
+            (1, 3, None),
+            (1, 2, "elementwise"),
+            (2, 4, "silu"),
+        )
     ),
     *(
         MixerCase(

@@ -220,6 +220,12 @@ def test_the_reported_layer_has_129_parameters():
     assert sum(parameter.numel() for parameter in OscDPLR(1).parameters()) == 129
 
 
+def test_the_output_is_as_wide_as_the_input_unless_it_is_said():
+    x = torch.zeros(2, 5, 4)
+    assert OscDPLR(4)(x).shape == (2, 5, 4)
+    assert OscDPLR(4, d_output=1)(x).shape == (2, 5, 1)
+
+
 def test_the_initial_frequencies_fill_their_range():
     layer = OscDPLR(1, d_state=1000, omega_range=(0.01, 0.1), generator=stream(0))
     omega = layer.log_omega.exp()

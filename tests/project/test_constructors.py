@@ -19,7 +19,16 @@ from lab.memories import (
     Memory,
     SoftmaxAttention,
 )
-from lab.mixers import Convolved, MultiHead, OscillatorBank, StateSpace
+from lab.mixers import (
+    Continuing,
+    Convolved,
+    Mixer,
+    MultiHead,
+    OscDPLR,
+    OscillatorBank,
+    StateSpace,
+)
+from lab.mixers.base import Layer
 from lab.transitions import LinOSS, Oscillators, RealDiagonal, Transition
 
 ROOMS = (lab.transitions, lab.memories, lab.mixers)
@@ -90,6 +99,19 @@ def rows():
 def test_every_class_has_its_rows_in_the_shared_suites(kind):
     (room,) = (room for room in ROOMS if kind.__name__ in room.__all__)
     assert (kind in rows()[room]) == (kind not in ABSTRACT)
+
+
+MIXING = [kind for kind in EXPORTED if issubclass(kind, Layer)]
+
+
+@pytest.mark.parametrize("kind", MIXING, ids=lambda kind: kind.__name__)
+def test_every_mixer_is_called_as_its_protocol_says(kind):
+    protocol = Continuing if kind is OscDPLR else Mixer
+    expected = inspect.signature(protocol.__call__).parameters
+    found = inspect.signature(kind.forward).parameters
+    assert [(p.name, p.default) for p in found.values()] == [
+        (p.name, p.default) for p in expected.values()
+    ]
 
 
 # --- what one layer is built around must fit -----------------------------------------------------
