@@ -2,17 +2,21 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test regress stale lab lint known-notebook
+.PHONY: help setup run smoke test regress stale lab new lint known-notebook
 
 PYTHON ?= python3
 # Those for which constraints.txt is resolved; pyproject.toml lists them.
 PYTHONS := 3.11 to 3.14
 NN ?= 004
+NAME ?=
 LAB_FLAGS ?=
 
 INSTALLED := .venv/installed
-# Read by every JupyterLab of this environment: here, that a .py opens as a notebook.
-LAB_DEFAULTS := .venv/etc/jupyter/labconfig/default_setting_overrides.json
+# Read by every JupyterLab of this environment, such as that a .py opens as a notebook; and by
+# nbconvert. A change of either file reaches an environment that is installed already.
+LAB_SETTINGS := .venv/etc/jupyter/labconfig/default_setting_overrides.json
+PAGE_SETTINGS := .venv/etc/jupyter/jupyter_nbconvert_config.json
+READY := $(INSTALLED) $(LAB_SETTINGS) $(PAGE_SETTINGS)
 NOTEBOOKS := $(wildcard notebooks/$(NN)_*.py)
 NOTEBOOK := $(firstword $(NOTEBOOKS))
 NUMBERS := $(sort $(foreach name,$(notdir $(wildcard notebooks/[0-9]*_*.py)),$(firstword $(subst _, ,$(name)))))
@@ -30,13 +34,13 @@ stopped = { [ $(1) -ot $(STARTED) ] || python -m lab.research_log --show $(1); e
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
 
-setup: $(INSTALLED)  ## install everything into .venv; PYTHON=python3.12 chooses the Python
+setup: $(READY)  ## install everything into .venv; PYTHON=python3.12 chooses the Python
 
 # Without its file a notebook would run at its small defaults, and be taken for a full run.
 parameters = @test -f $(1) || { echo "There is no $(1): write it (params/004.yaml is an example), \
 or run the notebook at its defaults with papermill $(NOTEBOOK) out.ipynb." >&2; exit 1; }
 
-run: known-notebook $(INSTALLED)  ## run one notebook in full and show its verdict; NN=004 chooses it
+run: known-notebook $(READY)  ## run one notebook in full and show its verdict; NN=004 chooses it
 	$(call parameters,params/$(NN).yaml)
 	@mkdir -p executed && touch $(STARTED)
 	papermill $(NOTEBOOK) executed/$(NN).ipynb -f params/$(NN).yaml \
@@ -44,31 +48,36 @@ run: known-notebook $(INSTALLED)  ## run one notebook in full and show its verdi
 	@python -m lab.research_log --write executed
 	@python -m lab.research_log --show executed/$(NN).ipynb
 
-smoke: known-notebook $(INSTALLED)  ## the same in seconds, at sizes that show only that it works
+smoke: known-notebook $(READY)  ## the same in seconds, at sizes that show only that it works
 	$(call parameters,params/smoke/$(NN).yaml)
 	@mkdir -p executed/smoke && touch $(STARTED)
 	papermill $(NOTEBOOK) executed/smoke/$(NN).ipynb -f params/smoke/$(NN).yaml \
 	  || $(call stopped,executed/smoke/$(NN).ipynb)
 	@python -m lab.research_log --show executed/smoke/$(NN).ipynb
 
-test: $(INSTALLED)  ## all tests, then what `make regress` does
+test: $(READY)  ## all tests, then what `make regress` does
 	pytest
 	@$(MAKE) --no-print-directory regress
 
-regress: $(INSTALLED)  ## run the notebooks of executed/smoke again and compare what they print
+regress: $(READY)  ## run the notebooks of executed/smoke again and compare what they print
 	@if ! compgen -G "executed/smoke/*.ipynb" >/dev/null; then \
 	  echo "executed/smoke holds no notebook yet: make smoke NN=004 writes one."; \
 	else \
 	  set -x; pytest --nbval executed/smoke; \
 	fi
 
-stale: $(INSTALLED)  ## list the results that are older than the code they ran
+stale: $(READY)  ## list the results that are older than the code they ran
 	@python -m lab.research_log --stale executed
 
-lab: $(INSTALLED)  ## JupyterLab; a double click on notebooks/*.py opens a notebook
-	jupyter lab $(LAB_FLAGS)
+lab: $(READY)  ## JupyterLab, on a page that lists the notebooks with their questions
+	@python -m lab.records.start_page
+	jupyter lab --LabApp.default_url=/lab/tree/START.md $(LAB_FLAGS)
 
-lint: $(INSTALLED)  ## ruff and mypy
+# NN has a default, which is no number for a new experiment.
+new: $(READY)  ## a new experiment from the template; NN=300 NAME=gated_rotations
+	@python -m lab.records.new "$(if $(filter file,$(origin NN)),,$(NN))" "$(NAME)"
+
+lint: $(READY)  ## ruff and mypy
 	ruff check .
 	ruff format --check .
 	mypy
@@ -85,9 +94,13 @@ known-notebook:
 $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
 	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,dev]
-	@.venv/bin/jupytext-config --settings-file $(LAB_DEFAULTS) set-default-viewer python
-	@mkdir -p .venv/etc/jupyter && cp lab/plots/jupyter_nbconvert_config.json .venv/etc/jupyter/
 	@touch $@
+
+$(LAB_SETTINGS): lab/records/default_setting_overrides.json | $(INSTALLED)
+	@mkdir -p $(@D) && cp $< $@
+
+$(PAGE_SETTINGS): lab/plots/jupyter_nbconvert_config.json | $(INSTALLED)
+	@mkdir -p $(@D) && cp $< $@
 
 define NEW_ENVIRONMENT
   stop() { echo "$$1: name another one, as in make PYTHON=python3.12 setup." >&2; exit 1; }; \

@@ -109,3 +109,27 @@ def refuse(where: str, name: str, value: Any, expected: str) -> NoReturn:
 def _is_truth(value: Any) -> bool:
     """Whether it is a bool, of Python or of numpy, or a tensor of one: no number, for all that."""
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+
+
+def shorten(value: object) -> str:
+    """`value` as a short text, however large it is and whatever it holds."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except Exception:  # whatever a foreign object does when it is shown, an int of 5,000 digits too
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def called(name: object) -> str:
+    """A name for a sentence: as it is where it is an identifier, otherwise in quotes."""
+    is_name = type(name) is str and name.isidentifier() and len(name) < 100
+    return str(name) if is_name else shorten(name)
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written to a file: half of a surrogate pair cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -15,6 +15,7 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from papermill.iorw import LocalHandler, papermill_io
 from papermill.models import Parameter
 from papermill.translators import PythonTranslator, papermill_translators
 
+from lab.arguments import shorten
 from lab.files import write_bytes, write_text
 from lab.records import papermill_checks
-from lab.records.executed import TEMPLATE, is_finished, previous
+from lab.records.executed import TEMPLATE, TEMPLATE_TITLE, is_finished, previous
 from lab.records.papermill_checks import NotebookError
-from lab.records.parameters import ParameterError, declarations, is_declaration, shorten
+from lab.records.parameters import ParameterError, declarations, is_declaration
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -46,7 +48,8 @@ class PercentHandler(LocalHandler):
 
         Raises:
             NotebookError: a .py cannot be read, is not valid Python, has no `# %%` cell, declares
-                its parameters wrongly, or calls itself another experiment than its file does.
+                its parameters wrongly, calls itself another experiment than its file does, or has
+                the title of the template.
         """
         if not path.endswith(".py"):
             return str(super().read(path))
@@ -153,6 +156,7 @@ def _require_sound(cells: list[Any], tree: ast.AST, path: str) -> None:
             raise NotebookError(f"{path}: {error}") from None
         experiment = entries["experiment"].default if "experiment" in entries else None
         _require_own_number(path, experiment, tree)
+    _require_own_title(path, tree)
 
 
 def _require_own_number(path: str, experiment: str | None, tree: ast.AST) -> None:
@@ -171,16 +175,32 @@ def _require_own_number(path: str, experiment: str | None, tree: ast.AST) -> Non
         raise NotebookError(f"{path} is experiment {experiment} and has {recorded[0]}: {remedy}")
 
 
+def _require_own_title(path: str, tree: ast.AST) -> None:
+    """The research log lists an experiment by the title of its record."""
+    titles = [k.value for call in _records(tree) for k in call.keywords if k.arg == "title"]
+    if not Path(path).name.startswith("_") and TEMPLATE_TITLE in _texts(titles):
+        raise NotebookError(
+            f"{path} still has the title of the template, {TEMPLATE_TITLE!r}: give Evidence a "
+            "title of its own"
+        )
+
+
 def _recorded(tree: ast.AST) -> list[str]:
     """The numbers under which a notebook makes records, where they are written out."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
-    first = [
-        call.args[0]
-        for call in calls
-        if ast.unparse(call.func).split(".")[-1] in ("Evidence", "Experiment")
-    ]
-    values = [each.value for each in first if isinstance(each, ast.Constant)]
-    return [value for value in values if isinstance(value, str)]
+    return _texts(call.args[0] for call in _records(tree) if call.args)
+
+
+def _records(tree: ast.AST) -> list[ast.Call]:
+    """The calls by which a notebook makes records."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    makers = ("Evidence", "Experiment")
+    return [call for call in calls if ast.unparse(call.func).split(".")[-1] in makers]
+
+
+def _texts(values: Iterable[ast.expr]) -> list[str]:
+    """Those of the values that are written out as text."""
+    constants = [each.value for each in values if isinstance(each, ast.Constant)]
+    return [value for value in constants if isinstance(value, str)]
 
 
 def _replace(target: Path, buf: str) -> None:

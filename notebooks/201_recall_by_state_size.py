@@ -166,6 +166,22 @@ for name, row in enough.iterrows():
     evidence.check("E", row.state_bytes, ">", TASK.bits(TASK.length) / 8, kind="context",
                    metric=f"least state for 90 %: {name}")  # fmt: skip
 
+# %%
+gap, one, other = furthest
+means = "Bytes alone do not decide" if gap > 0.1 else "Bytes alone may decide"
+evidence.summary(
+    question="What does recall cost in bytes of state?",
+    finding=(
+        f"{means}: at {one.state_bytes:,} and {other.state_bytes:,} bytes {one.mixer} recalls "
+        f"{100 * one.median_:.0f} %, {other.mixer} {100 * other.median_:.0f} % (medians); softmax "
+        f"attention, growing, {100 * largest.min():.0f} % (worst seed)."
+    ),
+    settles="Sequences of 64 steps or more, values of one size, initial values that reach memory, a learning rate per arm, five seeds.",
+    figure="Recall of 8 pairs against the state that they are held in",
+    tags=["recall", "state size"], impact=5, cost_h=10,
+    blocked_by="007, 008, 009, 014 and 015, run again",
+)  # fmt: skip
+
 # %% tags=["nbval-ignore-output"]
 evidence
 

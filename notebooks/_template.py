@@ -41,10 +41,9 @@ import torch
 from IPython.display import display
 
 from lab import audit
-from lab.evidence import Evidence
+from lab.evidence import Evidence, shown
 from lab.mixers import OscDPLR
-from lab.plots import figures
-from lab.plots.panels import Panel, Slider
+from lab.plots import figures, panels
 from lab.seeding import stream
 from lab.tasks import KnownOscillators
 from lab.train import evaluate, fit_together
@@ -59,16 +58,7 @@ evidence = Evidence(
 # %% tags=["nbval-ignore-output"]
 tasks = [KnownOscillators.draw(1, stream(seed, "oscillators")) for seed in p.seeds]
 display(audit.task(tasks[0], length=p.length))
-
-
-def draw_target(sequence):
-    targets = tasks[0].sample(20, p.length, stream(0, "panel")).targets
-    return figures.lines(
-        {"target": targets[int(sequence), :, 0]}, x_title="step", y_title="y", title="A target"
-    )
-
-
-Panel(draw_target, sequence=Slider("sequence", 0, 0, 19, 1))
+panels.targets(tasks[0], length=p.length)
 
 # %% [markdown]
 # ## Is the model what we think it is?
@@ -88,6 +78,12 @@ def build(seed):
 
 
 audit.model(build(0), tasks[0], length=p.length)
+
+# %% tags=["nbval-ignore-output"]
+panels.states(build(0), panels.examples(tasks[0], length=p.length))
+
+# %% tags=["nbval-ignore-output"]
+panels.eigenvalues(build(0), panels.examples(tasks[0], length=p.length))
 
 # %% [markdown]
 # ## As reported
@@ -122,6 +118,21 @@ figures.losses({"one oscillator": torch.stack([history.loss for history in histo
 
 # %%
 _ = evidence.check("C1", runs.loss.median(), "<", 1e-4, metric="test MSE", spread=runs.loss.std())
+
+# %%
+evidence.summary(  # a row of the research log; the numbers of the finding are formatted, never typed
+    question="Does one oscillator, trained on short sequences, continue an oscillation?",
+    finding=(
+        f"After {p.steps} updates on {p.length} steps the test error at {4 * p.length} steps is "
+        f"{shown(runs.loss.median(), 2)} (median of {len(p.seeds)} seeds)."
+    ),
+    settles="The run that would settle what is open, in one sentence.",
+    figure="",  # title of the figure that shows the finding; the first of the notebook if empty
+    tags=["template"],
+    impact=1,  # 1 to 5: how much that run could change what is done afterwards
+    cost_h=0.1,  # hours of a person and of two idle cores
+    blocked_by="",  # what has to be there first
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

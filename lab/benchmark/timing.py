@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab.frontend import progress
+from lab.progress import Progress
 
 Call = Callable[[], object]
 
@@ -48,12 +48,14 @@ def take_turns(
     names, turns = list(calls), dict[str, list[float]]()
     with _undisturbed():
         repeats = {name: _repeats(call) for name, call in calls.items()}
-        for turn in progress(range(rounds), label):
-            first = turn % max(1, len(names))
-            for name in [*names[first:], *names[:first]]:
-                taken = turns.setdefault(name, [])
-                if not taken or (sum(taken) + taken[-1]) * repeats[name] <= budget:
-                    taken.append(seconds(calls[name], repeats[name]))
+        with Progress(label, rounds, unit="rounds") as shown:
+            for turn in range(rounds):
+                first = turn % max(1, len(names))
+                for name in [*names[first:], *names[:first]]:
+                    taken = turns.setdefault(name, [])
+                    if not taken or (sum(taken) + taken[-1]) * repeats[name] <= budget:
+                        taken.append(seconds(calls[name], repeats[name]))
+                shown.advance()
     return {name: _summary(turns[name]) for name in names}
 
 

@@ -10,19 +10,27 @@ from lab.evidence.criteria import COLUMNS, Criterion
 from lab.evidence.verdict import verdict_line
 
 
-def as_text(record: Mapping[str, Any]) -> str:
-    """A record as an aligned table, with its verdict and the reason."""
+def as_text(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
+    """A record as an aligned table, with its verdict and the reason.
+
+    Args:
+        record: as `Evidence.record` gives it.
+        doubts: sentences that speak against the finding, shown below the verdict.
+    """
     found = _criteria(record)
     table = _aligned([COLUMNS, *(each.row() for each in found)])
-    return "\n".join([_head(record), "", table, "", *_closing(record, found)])
+    return "\n".join([_head(record), "", table, "", *_closing(record, found, doubts)])
 
 
-def as_html(record: Mapping[str, Any]) -> str:
-    """A record as an HTML table that reads well on light and on dark ground."""
+def as_html(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
+    """A record as an HTML table that reads well on light and on dark ground.
+
+    Args: as for `as_text`.
+    """
     found = _criteria(record)
     head = "".join(_cell("th", column) for column in COLUMNS)
     body = "".join(map(_row, found))
-    closing = "".join(f"<p>{html.escape(line)}</p>" for line in _closing(record, found))
+    closing = "".join(f"<p>{html.escape(line)}</p>" for line in _closing(record, found, doubts))
     return (
         f"<p><b>{html.escape(_head(record))}</b></p>"
         f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
@@ -38,11 +46,24 @@ def _head(record: Mapping[str, Any]) -> str:
     return f"{record['experiment']} {record['title']}"
 
 
-def _closing(record: Mapping[str, Any], found: Sequence[Criterion]) -> list[str]:
+def _closing(
+    record: Mapping[str, Any], found: Sequence[Criterion], doubts: Sequence[str]
+) -> list[str]:
     """The lines below the table."""
     reported = [f"{name} {shown(value)}" for name, value in record["reported"].items()]
     before = [f"Reported before: {', '.join(reported)}."] if reported else []
-    return [*before, verdict_line(found)]
+    return [*before, verdict_line(found), *doubts, *_summary(record)]
+
+
+def _summary(record: Mapping[str, Any]) -> list[str]:
+    if "summary" not in record:
+        return []
+    given = record["summary"]
+    return [
+        f"Question: {given['question']}",
+        f"Finding: {given['finding']}",
+        f"To settle it: {given['settles']}",
+    ]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -2,14 +2,18 @@
 
 import copy
 import dataclasses
+import math
 import operator
 import time
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from lab.evidence.criteria import Criterion, criterion
 from lab.evidence.display import as_html, as_text
+from lab.evidence.doubts import sentences
 from lab.evidence.machine import environment
+from lab.evidence.summary import Summary, summary
 from lab.evidence.values import check_text, number, plain
 from lab.evidence.verdict import Verdict, decide
 
@@ -52,6 +56,7 @@ class Evidence:
         self.seeds = [operator.index(seed) for seed in seeds]
         self.criteria: list[Criterion] = []
         self.tables: dict[str, list[dict[str, Any]]] = {}
+        self.summarised: Summary | None = None
 
     def check(
         self,
@@ -102,6 +107,48 @@ class Evidence:
                 raise TypeError(f"a row of table {name!r} is a {type(row).__name__}, not a mapping")
         self.tables[name] = [dict(plain(row, f"table {name!r}")) for row in rows]
 
+    def value(self, id: str, metric: str = "", *, arm: str = "corrected") -> float:  # noqa: A002
+        """The value of a criterion that was checked, for the sentence of a finding.
+
+        NaN stands for a value that is not finite.
+
+        Raises:
+            ValueError: no criterion of this id, arm and metric was checked.
+        """
+        names = {f"{each.id}, {each.arm}, {each.metric}": each for each in self.criteria}
+        wanted = f"{id}, {arm}, {metric}"
+        if (found := names.get(wanted)) is None:
+            close = get_close_matches(wanted, names, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"no criterion {wanted!r} was checked{meant}")
+        return math.nan if found.value is None else found.value
+
+    def summary(
+        self,
+        *,
+        question: str,
+        finding: str,
+        settles: str,
+        tags: Sequence[str],
+        impact: int,
+        cost_h: float,
+        blocked_by: str = "",
+        figure: str = "",
+    ) -> None:
+        """Say what this run found, for the front page of the research log; the last call counts.
+
+        Args: as for `lab.evidence.summary.summary`. The numbers of the finding are formatted from
+            what this run measured, with `value` for instance, and never typed.
+
+        Raises:
+            TypeError: as for `lab.evidence.summary.summary`.
+            ValueError: as there.
+        """
+        self.summarised = summary(
+            question=question, finding=finding, settles=settles, tags=tags, impact=impact,
+            cost_h=cost_h, blocked_by=blocked_by, figure=figure,
+        )  # fmt: skip
+
     def verdict(self) -> Verdict:
         """PROCEED, DEBUG, ABANDON or INCONCLUSIVE, by the rule of `decide`."""
         return decide(self.criteria)
@@ -132,16 +179,18 @@ class Evidence:
             "reported": dict(self.reported),
             "criteria": [each.record() for each in self.criteria],
             **({"tables": copy.deepcopy(self.tables)} if self.tables else {}),
+            **({"summary": self.summarised.record()} if self.summarised else {}),
         }
 
     def __str__(self) -> str:
-        """The table as text."""
-        return as_text(self.record())
+        """The table as text, with the doubts about the finding."""
+        return as_text(self.record(), sentences(self.experiment))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         """What a notebook shows: the record for machines, a table for people."""
-        record = self.record()
-        return {MIME: record, "text/html": as_html(record), "text/plain": as_text(record)}
+        record, doubts = self.record(), sentences(self.experiment)
+        page, text = as_html(record, doubts), as_text(record, doubts)
+        return {MIME: record, "text/html": page, "text/plain": text}
 
 
 def _reported(reported: Mapping[str, object]) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lab.evidence import criteria
+from lab.evidence import criteria, summary
 from lab.evidence.criteria import Criterion
 from lab.evidence.record import SCHEMA
 from lab.evidence.values import check_type, finite
@@ -46,6 +46,7 @@ def validate(record: Any) -> list[Criterion]:
         check_type(seed, int, "a seed of the record")
     _check_numbers(record)
     _check_tables(record.get("tables", {}))
+    summary_of(record)
     found = [criteria.read(stored) for stored in record["criteria"]]
     stored, verdict = record["verdict"], decide(found)
     if stored != verdict:
@@ -53,6 +54,15 @@ def validate(record: Any) -> list[Criterion]:
             f"the record is inconsistent: its verdict is {stored!r}, its criteria say {verdict}"
         )
     return found
+
+
+def summary_of(record: Mapping[str, Any]) -> summary.Summary | None:
+    """The summary that a record carries; None if it is older than summaries.
+
+    Raises:
+        ValueError: it is not as `lab.evidence.summary.summary` wants it.
+    """
+    return summary.read(record["summary"]) if "summary" in record else None
 
 
 def _check_schema(schema: Any) -> None:

@@ -88,15 +88,18 @@ def trajectories(states: Tensor, *, title: str = "", most: int = 8) -> go.Figure
     fit.planned(figure, 560).update_layout(title_text=title)
     h = as_complex(states)
     updates = np.diff(h, axis=0, prepend=np.zeros_like(h[:1]))
+    traces = []
     for row, values in enumerate((h.real, np.abs(h), np.abs(updates)), start=1):
+        axis = "" if row == 1 else str(row)
         for mode, look in enumerate(LOOKS[:most]):
             there = mode < h.shape[1]
-            figure.add_scatter(
-                y=values[:, mode] if there else [], name=f"mode {mode}", mode="lines",
-                legendgroup=f"mode {mode}", showlegend=row == 1 and there, line=look.line(1.2),
-                row=row, col=1,
-            )  # fmt: skip
+            traces.append({
+                "type": "scatter", "y": values[:, mode] if there else [], "name": f"mode {mode}",
+                "mode": "lines", "legendgroup": f"mode {mode}", "showlegend": row == 1 and there,
+                "line": look.line(1.2), "xaxis": f"x{axis}", "yaxis": f"y{axis}",
+            })  # fmt: skip
         figure.update_yaxes(title_text=labels[row - 1], row=row, col=1)
+    figure.add_traces(traces)  # at once: one after the other they take three times as long
     for row in (2, 3):
         figure.update_yaxes(LOG, row=row, col=1)
     return fit.fit(figure.update_xaxes(title_text="step t", row=3, col=1))

@@ -19,6 +19,8 @@ STATUSES = ("complete", "failed", "unreadable", "no record", "misnumbered")
 # How the file of an experiment begins, and what a copy of the template calls itself.
 NUMBER = re.compile(r"(\d{3})(?!\d)")
 TEMPLATE = "NNN"
+TEMPLATE_QUESTION = "The question, as a question"
+TEMPLATE_TITLE = "The question in a few words"
 
 # Room for one sentence in a table; error messages of tensor code run to pages.
 LONGEST = 300

@@ -22,15 +22,14 @@ from typing import Any
 
 import click
 
-from lab.records import plain_yaml
+from lab import plain_yaml
+from lab.arguments import called, shorten
 from lab.records.parameters import (
     Declaration,
     ParameterError,
-    called,
     check_given,
     declarations,
     injected_values,
-    shorten,
 )
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
 from typing import Any, NoReturn, TypeGuard, get_args
 
+from lab.arguments import called, is_text, shorten
+
 TYPES: dict[str, Any] = {
     "int": int,
     "float": float,
@@ -432,30 +434,6 @@ def _hint(entry: Declaration, value: Any) -> str:
     if value.isdecimal() and value != str(int(value)):
         return f"write {int(value)}"
     return "write it without quotes"
-
-
-def shorten(value: object) -> str:
-    """`value` as a short text, however large it is and whatever it holds."""
-    try:
-        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    except Exception:  # whatever a foreign object does when it is shown, an int of 5,000 digits too
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def called(name: object) -> str:
-    """A name for a sentence: as it is where it is an identifier, otherwise in quotes."""
-    is_name = type(name) is str and name.isidentifier() and len(name) < 100
-    return str(name) if is_name else shorten(name)
-
-
-def is_text(value: str) -> bool:
-    """Whether a string can be written to a file: half of a surrogate pair cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _frozen(declared: Mapping[str, Declaration], values: Mapping[str, Any]) -> Any:

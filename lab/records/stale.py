@@ -8,14 +8,13 @@ listed. That a file differs does not mean that the numbers would: it says where 
 import ast
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from lab.files import PROJECT
-from lab.records import executed
+from lab.records import executed, git
 
 MODULE = re.compile(r"lab(\.\w+)+")
 
@@ -63,7 +62,7 @@ def results(folder: str | os.PathLike[str], root: Path = PROJECT) -> list[Result
         NotADirectoryError: there is no such folder.
         StaleError: `root` is no git checkout.
     """
-    if _git(root, "rev-parse", "HEAD") is None:
+    if git.output(root, "rev-parse", "HEAD") is None:
         raise StaleError(f"{root} is no git checkout with a commit: there is nothing to compare")
     for kept in (_hashes_at, _imported, _exports, _tree):
         kept.cache_clear()  # files may have changed since the last call
@@ -212,7 +211,7 @@ def _hashes_at(root: Path, commit: str) -> dict[str, str] | None:
     """Hashes of all files at a commit, by path; None if there is no such commit."""
     if not re.fullmatch(r"[0-9a-f]{4,64}", commit):
         return None
-    listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
+    listed = git.output(root, "ls-tree", "-r", "-z", "--full-tree", commit)
     if listed is None:
         return None
     entries = [line.split("\t", 1) for line in listed.split("\0") if line]
@@ -220,20 +219,5 @@ def _hashes_at(root: Path, commit: str) -> dict[str, str] | None:
 
 
 def _hashes_now(root: Path, names: list[str]) -> dict[str, str]:
-    listed = _git(root, "hash-object", "--stdin-paths", text="\n".join(names))
+    listed = git.output(root, "hash-object", "--stdin-paths", text="\n".join(names))
     return dict(zip(names, (listed or "").split(), strict=True))
-
-
-def _git(root: Path, *arguments: str, text: str = "") -> str | None:
-    """What git prints about the checkout at `root`, or None if it fails."""
-    # Inside a hook git points these at the checkout of the hook, whatever folder is asked for.
-    hook = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
-    outside = {name: value for name, value in os.environ.items() if name not in hook}
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    try:
-        done = subprocess.run(
-            command, env=outside, input=text, capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None

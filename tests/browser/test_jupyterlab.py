@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -29,24 +30,31 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"there is none of {', 
 
 @pytest.fixture
 def served(tmp_path):
-    """A copy of the notebooks, and a JupyterLab over it with nobody's settings but our own."""
+    """A copy of the notebook, and a JupyterLab over it with nobody's settings but our own."""
     copies = tmp_path / "root" / "notebooks"
     copies.mkdir(parents=True)
     for name in (NOTEBOOK, "jupytext.toml"):
         shutil.copy(ROOT / "notebooks" / name, copies)
-    log, running = tmp_path / "server.log", tmp_path / "runtime"
+    with jupyterlab(copies.parent, tmp_path) as address:
+        yield copies, address
+
+
+@contextmanager
+def jupyterlab(root, folder):
+    """A JupyterLab over `root` that keeps all of its own in `folder`; yields its address."""
+    log, running = folder / "server.log", folder / "runtime"
     with log.open("w") as out:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
-             f"--ServerApp.root_dir={copies.parent}"],
-            cwd=copies.parent, env=environment(tmp_path), stdout=out, stderr=out,
+             f"--ServerApp.root_dir={root}"],
+            cwd=root, env=environment(folder), stdout=out, stderr=out,
         )  # fmt: skip
     try:
         until(lambda: any(running.glob("jpserver-*.json")) or server.poll() is not None)
         assert server.poll() is None, log.read_text()
         (found,) = running.glob("jpserver-*.json")  # the port and the token that it chose
         address = json.loads(found.read_text())
-        yield copies, f"{address['url']}lab?token={address['token']}"
+        yield f"{address['url']}lab?token={address['token']}"
     finally:
         server.terminate()  # it stops its kernels before it goes
         try:

@@ -1,5 +1,6 @@
 """A panel is its figure at the defaults, and in a live front end follows its controls."""
 
+import asyncio
 import base64
 import json
 
@@ -13,7 +14,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from lab.plots import figures, looks
+from lab.plots import live as live_module
 from lab.plots.fit import fit
+from lab.plots.live import Live
 from lab.plots.panels import Choice, Panel, Slider
 from lab.plots.render import PICTURE, PLOTLY
 
@@ -42,65 +45,113 @@ def panel():
     return Panel(draw, **CONTROLS)
 
 
-def parts(widget):
-    """The controls of a panel by their labels, and the output below them."""
-    controls, output = widget.children
-    return {control.description: control for control in controls.children}, output
+def live(panel):
+    """The panel in a live notebook, and its controls by their labels."""
+    made = Live(panel.drawn, panel.controls)
+    return made, {widget.description: widget for widget in made.widgets.values()}
 
 
-def shown(output):
-    """The one figure in an output."""
-    (display,) = output.outputs
-    assert list(display["data"]) == [PLOTLY]
-    return go.Figure(display["data"][PLOTLY])
+def shown(made):
+    """The figure that the page has been told to draw."""
+    return go.Figure({key: json.loads(made.sent.value)[key] for key in ("data", "layout")})
 
 
 def assert_shows(figure, expected):
     """The same figure, with room made for what stands around it."""
-    assert json.loads(figure.to_json()) == json.loads(fit(expected).to_json())
+    expected = fit(expected).update_layout(uirevision=figure.layout.uirevision)
+    assert json.loads(figure.to_json()) == json.loads(expected.to_json())
 
 
 def test_the_default_view_is_the_figure_at_the_defaults(panel):
     expected = draw(slope=0.25, offset=2, kind="plain")
     assert panel.default() == expected
-    assert_shows(shown(parts(panel.widget())[1]), expected)
+    assert live(panel)[0].figure == expected
 
 
 def test_every_control_moves_the_figure(panel):
-    controls, output = parts(panel.widget())
+    made, controls = live(panel)
     controls["slope, 1/s"].value = -0.5
-    assert_shows(shown(output), draw(-0.5, 2, "plain"))
+    assert_shows(shown(made), draw(-0.5, 2, "plain"))
     controls["offset"].value = 7
-    assert_shows(shown(output), draw(-0.5, 7, "plain"))
+    assert_shows(shown(made), draw(-0.5, 7, "plain"))
     controls["kind"].value = "with points"  # another number of traces
-    assert_shows(shown(output), draw(-0.5, 7, "with points"))
-    assert list(shown(output).data[0].y) == [7.0, 6.5, 6.0]
+    assert_shows(shown(made), draw(-0.5, 7, "with points"))
+    assert list(shown(made).data[0].y) == [7.0, 6.5, 6.0]
 
 
-def test_a_figure_has_its_room_before_it_is_drawn(panel):
-    controls, output = parts(panel.widget())
-    assert output.layout.height == "302px"
-    controls["offset"].value = 9
-    assert output.layout.height == "309px"
+def test_plotly_is_told_to_keep_zoom_and_hidden_traces(panel):
+    made, controls = live(panel)
+    revisions = set()
+    for offset in (3, 4, 5):
+        controls["offset"].value = offset
+        revisions.add(shown(made).layout.uirevision)
+    assert len(revisions) == 1
+    assert revisions != {None}
+
+
+def test_what_is_sent_is_no_markup():
+    def marked(n):
+        return go.Figure(go.Scatter(y=[n], name="a < b & <script>"))
+
+    made, controls = live(Panel(marked, n=Slider("n", 0, 0, 9, 1)))
+    controls["n"].value = 1
+    assert not set("<&") & set(made.sent.value)
+    assert shown(made).data[0].name == "a < b & <script>"
+
+
+def test_of_moves_that_arrive_while_it_draws_the_last_one_counts():
+    drawn = []
+
+    def slowly(n):
+        drawn.append(n)
+        if n == 1:  # while this one is drawn, three more come
+            for later in (2, 3, 4):
+                controls["n"].value = later
+        return go.Figure(go.Scatter(y=[n]))
+
+    made, controls = live(Panel(slowly, n=Slider("n", 0, 0, 9, 1)))
+    sent = []
+    made.sent.observe(lambda _: sent.append(shown(made).data[0].y[0]), names="value")
+    controls["n"].value = 1
+    assert drawn == [0, 1, 4]
+    assert sent == [4]
+    controls["n"].value = 5
+    assert drawn == [0, 1, 4, 5]
 
 
 def test_two_views_of_a_panel_do_not_move_each_other(panel):
-    (one, one_output), (_, other_output) = parts(panel.widget()), parts(panel.widget())
-    one["offset"].value = 5
-    assert_shows(shown(one_output), draw(0.25, 5, "plain"))
-    assert_shows(shown(other_output), panel.default())
+    (one, controls), (other, _) = live(panel), live(panel)
+    controls["offset"].value = 5
+    assert_shows(shown(one), draw(0.25, 5, "plain"))
+    assert other.figure == panel.default()
 
 
 def test_a_setting_that_cannot_be_drawn_leaves_the_last_figure():
     def reciprocal(x):
         return go.Figure(go.Scatter(y=[1 / x]))
 
-    controls, output = parts(Panel(reciprocal, x=Slider("x", 1, 0, 2, 1)).widget())
+    made, controls = live(Panel(reciprocal, x=Slider("x", 1, 0, 4, 1)))
+    controls["x"].value = 4
     with pytest.raises(ZeroDivisionError):
         controls["x"].value = 0
-    assert list(shown(output).data[0].y) == [1.0]
+    assert list(shown(made).data[0].y) == [0.25]
     controls["x"].value = 2
-    assert list(shown(output).data[0].y) == [0.5]
+    assert list(shown(made).data[0].y) == [0.5]
+
+
+def test_a_slider_that_plays_has_its_own_range_and_steps():
+    slider = Slider("training, %", 40, 0, 100, 5, play=True)
+    widget = slider.widget()
+    held, player = slider.beside(widget).children
+    assert held is widget
+    assert (player.value, player.min, player.max, player.step) == (40, 0, 100, 5)
+    assert player.interval >= 100  # ms: a redraw has time to end
+    assert Slider("word", 0, 0, 9, 1).beside(widget) is widget
+
+
+def test_only_whole_steps_can_be_played():
+    with pytest.raises(ValueError, match=r"'Δ, s' plays in steps of 0\.5"):
+        Slider("Δ, s", 0.5, 0.0, 1.0, 0.5, play=True)
 
 
 @pytest.mark.parametrize(
@@ -155,18 +206,50 @@ def test_names_that_come_and_go_with_a_slider_use_up_no_looks():
 
     looks.reset()
     arm = looks.of(["arm"])["arm"]
-    controls, output = parts(Panel(one, step=Slider("step", 0, 0, 99, 1)).widget())
+    made, controls = live(Panel(one, step=Slider("step", 0, 0, 99, 1)))
     for step in range(1, 60):
         controls["step"].value = step
-    first, second = shown(output).data
+    first, second = shown(made).data
     assert (first.line.color, first.line.dash) == (arm.colour, arm.dash)
     assert second.line.color != arm.colour
     assert looks.of(["next"])["next"] == looks.LOOKS[1]
 
 
-def test_live_it_displays_its_controls(panel, published, monkeypatch):
+def test_live_it_displays_controls_then_a_figure_for_every_reader(panel, published, monkeypatch):
     monkeypatch.setenv("LAB_PANELS", "live")
     IPython.display.display(panel)
-    (output,) = published
-    assert VIEW in output["data"]
-    assert PLOTLY not in output["data"]
+    controls, page, figure = published
+    assert list(controls["data"]) == [VIEW, "text/plain"]
+    assert controls["data"]["text/plain"] == "Controls: slope, 1/s, offset, kind"
+    assert "<script>" in page["data"]["text/html"]
+    assert list(figure["data"]) == [PLOTLY, PICTURE, "text/plain"]
+    assert base64.b64decode(figure["data"][PICTURE]).startswith(b"\x89PNG")
+    assert_shows(go.Figure(figure["data"][PLOTLY]), panel.default())
+
+
+def test_the_view_that_was_seen_last_is_kept_in_its_place(panel, published):
+    made, controls = live(panel)
+    made.show()
+    _, _, first = published
+    controls["offset"].value = 8
+    kept = published[-1]
+    assert kept["transient"] == first["transient"]  # which names the output
+    assert kept["update"]
+    assert_shows(go.Figure(kept["data"][PLOTLY]), draw(0.25, 8, "plain"))
+    assert kept["data"][PICTURE] != first["data"][PICTURE]
+
+
+def test_in_a_kernel_only_the_view_at_rest_is_kept(panel, published, monkeypatch):
+    monkeypatch.setattr(live_module, "_REST", 0.05)
+
+    async def moved():
+        made, controls = live(panel)
+        made.show()
+        for offset in (3, 4, 5):
+            controls["offset"].value = offset
+        assert len(published) == 3
+        await asyncio.sleep(0.5)
+
+    asyncio.run(moved())
+    (kept,) = published[3:]
+    assert_shows(go.Figure(kept["data"][PLOTLY]), draw(0.25, 5, "plain"))

@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[2]
 # From the ground up. A room imports itself and rooms on lower floors.
 FLOORS = (
     {"arguments", "files", "frontend", "statistics"},
-    {"evidence", "linalg", "plots", "seeding"},
+    {"plain_yaml", "progress"},
+    {"evidence", "linalg", "seeding"},
     {"nn", "records", "scan", "tasks"},
-    {"memories", "train", "transitions"},
+    {"memories", "plots", "train", "transitions"},
     {"mixers"},
     {"model"},
     {"audit"},

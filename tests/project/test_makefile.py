@@ -15,8 +15,7 @@ PYTHON = """\
 #!/bin/sh
 echo "$*" >> {folder}/calls.log
 case "$*" in
-  "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python
-    printf '#!/bin/sh\\n' > .venv/bin/jupytext-config && chmod +x .venv/bin/jupytext-config ;;
+  "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
   "-m pip install"*) test ! -e {folder}/offline ;;
 esac
 """
@@ -27,7 +26,7 @@ BARE_PYTHON = '#!/bin/sh\ncase "$*" in *venv*) exit 1 ;; esac\n'
 def make(folder, *arguments):
     # What a `make test` around this test was told is not for the makes within.
     environment = {k: v for k, v in os.environ.items() if "MAKE" not in k}
-    for name in ("NN", "PYTHON", "LAB_FLAGS"):
+    for name in ("NN", "NAME", "PYTHON", "LAB_FLAGS"):
         environment.pop(name, None)
     return subprocess.run(
         ("make", *arguments), cwd=folder, env=environment, capture_output=True, text=True
@@ -46,13 +45,16 @@ def folder(tmp_path):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     notebooks = ("notebooks/004_osc_dplr.py", "notebooks/022_other.py")
-    of_pages = "lab/plots/jupyter_nbconvert_config.json"
+    settings = (
+        "lab/plots/jupyter_nbconvert_config.json",
+        "lab/records/default_setting_overrides.json",
+    )
     for name in (
         *notebooks,
         "params/004.yaml",
         "params/022.yaml",
         "params/smoke/004.yaml",
-        of_pages,
+        *settings,
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
@@ -94,6 +96,25 @@ def test_setup_is_resumed_after_an_interruption_and_done_once(folder):
     assert install in calls.read_text()
 
 
+def test_a_change_of_settings_reaches_an_installed_environment(folder):
+    python = f"PYTHON={script(folder / 'python9', PYTHON.format(folder=folder))}"
+    assert make(folder, "setup", python).returncode == 0
+    (folder / "calls.log").unlink()
+    copies = {
+        "lab/records/default_setting_overrides.json": "labconfig/default_setting_overrides.json",
+        "lab/plots/jupyter_nbconvert_config.json": "jupyter_nbconvert_config.json",
+    }
+    for source, copy in copies.items():
+        assert (folder / ".venv/etc/jupyter" / copy).read_text() == ""
+        (folder / source).write_text(source)
+        later = (folder / ".venv/etc/jupyter" / copy).stat().st_mtime + 10
+        os.utime(folder / source, (later, later))
+    assert make(folder, "setup", python).returncode == 0
+    for source, copy in copies.items():
+        assert (folder / ".venv/etc/jupyter" / copy).read_text() == source
+    assert not (folder / "calls.log").exists()  # nothing was installed again
+
+
 def test_an_unknown_notebook_is_told_those_that_exist(folder):
     done = make(folder, "run", "NN=999")
     assert done.returncode != 0
@@ -119,6 +140,26 @@ def test_an_unknown_notebook_is_told_those_that_exist(folder):
 def test_run_is_one_papermill_command(folder, arguments, command):
     done = make(folder, "-n", *arguments)
     assert command in [line.strip(" \\") for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("NN=300", "NAME=a_b"), "'300' 'a_b'"),
+        (("NAME=a_b",), "'' 'a_b'"),  # 004, the default of other targets, is no new number
+        (("NN=300",), "'300' ''"),
+    ],
+)
+def test_new_hands_over_the_number_and_the_name_that_were_given(folder, arguments, words):
+    done = make(folder, "-n", "new", *arguments)
+    command = f"python -m lab.records.new {words}".replace("'", '"')
+    assert command in done.stdout.splitlines()
+
+
+def test_lab_opens_the_page_that_it_writes(folder):
+    *_, page, command = make(folder, "-n", "lab", "LAB_FLAGS=--no-browser").stdout.splitlines()
+    assert page == "python -m lab.records.start_page"
+    assert command == "jupyter lab --LabApp.default_url=/lab/tree/START.md --no-browser"
 
 
 @pytest.fixture
@@ -176,7 +217,18 @@ def test_a_run_that_stops_ends_in_one_sentence_about_itself(folder, target):
 
 def test_help_lists_every_target(folder):
     shown = [line.split()[1] for line in make(folder).stdout.splitlines()]
-    assert shown == ["help", "setup", "run", "smoke", "test", "regress", "stale", "lab", "lint"]
+    assert shown == [
+        "help",
+        "setup",
+        "run",
+        "smoke",
+        "test",
+        "regress",
+        "stale",
+        "lab",
+        "new",
+        "lint",
+    ]
 
 
 @pytest.mark.parametrize(

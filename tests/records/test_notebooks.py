@@ -1,5 +1,7 @@
 """The notebooks as files: each has what a run needs, and running one twice changes nothing."""
 
+import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,10 @@ import papermill  # noqa: F401  (which loads the handler; it cannot be imported 
 import pytest
 import yaml
 
-from lab import research_log
-from lab.evidence import reproducible
+from lab import plain_yaml, research_log
+from lab.evidence import doubts, reproducible, summary_of
 from lab.papermill_handler import PercentHandler
-from lab.records import doubts, plain_yaml
+from lab.records.log.notebook import Notebook
 from lab.records.papermill_checks import declared
 from lab.records.parameters import check_given
 from lab.research_log import read_notebook
@@ -60,18 +62,51 @@ def test_committed_results_came_from_the_committed_code(notebook, folder):
         pytest.skip(f"this clone has no commit {commit}: {then.stderr.strip()}")
     assert ran == code_of(jupytext.reads(then.stdout, fmt="py:percent"))
     said = doubts.read(ROOT / "executed", {path.stem[:3] for path in NUMBERED})[number]
-    assert any("since this run" in each.doubt.lower() for each in said)
+    assert any(each.about == "run" for each in said)
 
 
 def test_the_committed_log_is_what_the_committed_notebooks_say(tmp_path):
-    for path in (ROOT / "executed").iterdir():
-        if path.suffix in (".ipynb", ".yaml"):
-            (tmp_path / path.name).symlink_to(path)
+    executed = ROOT / "executed"
+    (tmp_path / "log").mkdir()
+    for path in (*executed.glob("*.ipynb"), executed / "doubts.yaml"):
+        (tmp_path / path.name).symlink_to(path)
+    shutil.copy(executed / "log" / "history.json", tmp_path / "log")
     research_log.write(tmp_path)
-    written = (tmp_path / "README.md").read_text()
-    assert (ROOT / "executed" / "README.md").read_text() == written, (
-        "regenerate it with python -m lab.research_log --write executed"
+    committed, written = (
+        {path.relative_to(folder): path.read_bytes() for path in written_in(folder)}
+        for folder in (executed, tmp_path)
     )
+    assert committed == written, "regenerate it with python -m lab.research_log --write executed"
+
+
+def written_in(folder):
+    """What the log writes into a folder of executed notebooks."""
+    return [folder / "README.md", *sorted((folder / "log").iterdir())]
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)
+def test_every_notebook_says_what_it_found_with_numbers_of_its_run(notebook):
+    calls = [
+        node
+        for cell in code_of(jupytext.read(notebook))
+        for node in ast.walk(ast.parse(cell))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "evidence.summary"
+    ]
+    (call,) = calls
+    finding = {each.arg: each.value for each in call.keywords}["finding"]
+    assert any(isinstance(node, ast.FormattedValue) for node in ast.walk(finding))
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("folder", ["", "smoke"])
+def test_the_figure_that_a_summary_names_is_in_its_notebook(notebook, folder):
+    path = ROOT / "executed" / folder / f"{notebook.stem.split('_')[0]}.ipynb"
+    summary = summary_of(read_notebook(path).record)
+    if summary is None:
+        pytest.skip("this run is older than summaries")
+    picture = Notebook(path).picture(summary.figure)
+    assert picture is not None
+    assert summary.figure in ("", picture.title)
 
 
 @pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)

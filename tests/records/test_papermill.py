@@ -301,6 +301,7 @@ def test_a_malformed_declaration_is_refused_before_anything_runs(tmp_path, handl
 
 
 RECORD = '\n# %%\nevidence = lab.evidence.Evidence("007", title="x")\n'
+UNTITLED = RECORD.replace('title="x"', 'title="The question in a few words"')
 COPY = "is a copy of the template and still says NNN: give its number to the file"
 
 
@@ -323,6 +324,9 @@ COPY = "is a copy of the template and still says NNN: give its number to the fil
         ("NNN_a.py", NOTEBOOK.replace('"007"', '"NNN"'), COPY),
         ("NNN_a.py", NOTEBOOK, "NNN_a.py says that it is experiment 007"),
         ("scratch.py", NOTEBOOK.replace('"007"', '"NNN"'), COPY),
+        ("_template.py", NOTEBOOK + UNTITLED, None),
+        ("007_a.py", NOTEBOOK + UNTITLED, "007_a.py still has the title of the template, 'The"),
+        ("scratch.py", "# %%\n1\n" + UNTITLED, "give Evidence a title of its own"),
         (
             "scratch.py",
             NOTEBOOK.replace("007", "008") + RECORD,
@@ -330,7 +334,7 @@ COPY = "is a copy of the template and still says NNN: give its number to the fil
         ),
     ],
 )
-def test_an_experiment_has_one_number_and_a_copied_template_none(
+def test_an_experiment_has_one_number_and_title_and_a_copied_template_none(
     tmp_path, handler, name, text, sentence
 ):
     (tmp_path / name).write_text(text)

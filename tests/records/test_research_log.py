@@ -2,72 +2,33 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import nbformat
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from log_cases import (
+    RECORD,
+    TIMES,
+    code,
+    complete,
+    display,
+    error,
+    make_record,
+    marked,
+    save,
+    tables,
+)
+from nbformat.v4 import new_markdown_cell, new_notebook, new_output
 
 from lab import evidence, research_log
-from lab.evidence import MIME, Evidence
+from lab.evidence import MIME
 from lab.records import stale
 from lab.records.executed import LONGEST
 
 patient = settings(deadline=None)
-
-TIMES = {"iopub.execute_input": "t", "shell.execute_reply": "t", "iopub.status.idle": "t"}
-
-
-def make_record(experiment="004", title="Oscillators é", value=1.7e-7):
-    found = Evidence(experiment, title=title, reported={"train": 0.8544}, seeds=[0, 1, 2])
-    found.check("S1", value, "<", 1e-3, metric="train MSE", spread=2e-8)
-    found.check("F1", 0.8551, ">", 0.1, kind="failure", arm="reported")
-    found.check("C4", 1.01, "in", (0.97, 1.03))
-    return {**found.record(), "runtime_s": 65.2}
-
-
-RECORD = make_record()
-
-
-def marked(cell, status="completed", start="2025-01-01T00:00:00", exception=False):
-    """The cell with what papermill notes about it."""
-    cell.metadata["papermill"] = {"status": status, "start_time": start, "exception": exception}
-    return cell
-
-
-def code(source, *outputs, count=1, **metadata):
-    cell = new_code_cell(source, outputs=list(outputs), execution_count=count)
-    cell.metadata.update(metadata)
-    return cell
-
-
-def display(record):
-    return new_output("display_data", data={MIME: record, "text/plain": "a table"})
-
-
-def error(name="ValueError", value="B must be positive, got 0"):
-    return new_output("error", ename=name, evalue=value, traceback=["..."])
-
-
-def save(path, *cells):
-    nbformat.write(new_notebook(cells=list(cells)), path)
-    return path
-
-
-def complete(path, record=RECORD):
-    return save(
-        path,
-        marked(new_markdown_cell("# Question")),
-        marked(code("length: int = 20", execution=dict(TIMES))),
-        marked(code("evidence", display(record), count=2, execution=dict(TIMES))),
-        marked(new_markdown_cell("What next")),
-    )
 
 
 def entry_of(path, *cells):
@@ -182,7 +143,7 @@ def read_all(folder):
         assert (entry.record is not None) == (entry.status == "complete")
         assert entry.detail
         assert "\n" not in entry.detail
-    research_log.markdown(entries).encode()
+    research_log.write(folder)
     research_log.frame(entries)
     return entries
 
@@ -359,89 +320,9 @@ def executed(tmp_path):
     return tmp_path
 
 
-def cells_of(line):
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-
-
-def tables(text):
-    """Every table of a Markdown text: its rows by the first cell, head left out."""
-    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    return [{cells_of(row)[0]: cells_of(row) for row in block[2:]} for block in blocks]
-
-
-def test_the_log_says_what_the_records_say(executed):
-    research_log.write(executed)
-    rule, summary, unfinished, criteria_004, reported_004, criteria_014, _ = tables(
-        (executed / "README.md").read_text()
-    )
-    commit = str(RECORD["environment"]["commit"] or "-")
-    assert [row[1] for row in rule.values()] == [verdict for _, verdict in evidence.RULE]
-    assert list(summary.values()) == [
-        ["004", "Oscillators é", "PROCEED", "2 / 2", "65.2 s", "0, 1, 2", commit,
-         "[004.ipynb](004.ipynb)"],
-        ["014", "Log semiring", "DEBUG", "1 / 2", "65.2 s", "0, 1, 2", commit,
-         "[014.ipynb](014.ipynb)"],
-    ]  # fmt: skip
-    assert [row[1:] for row in unfinished.values()] == [
-        ["failed", "stopped in cell 1 (fit()): ValueError: B must be positive, got 0."],
-        ["unreadable", research_log.read(executed)[3].detail],
-    ]
-    assert criteria_004["S1"][4:] == ["1.7e-7 ± 2e-8", r"\< 0.001", "met"]
-    assert criteria_004["F1"][1] == "reported"
-    assert reported_004 == {"train": ["train", "0.8544"]}
-    assert criteria_014["S1"][4:] == ["0.5 ± 2e-8", r"\< 0.001", "missed"]
-
-
-def test_the_same_records_give_the_same_bytes(executed):
-    research_log.write(executed)
-    once = (executed / "README.md").read_bytes()
-    research_log.write(executed)
-    assert (executed / "README.md").read_bytes() == once
-    assert once.decode() == research_log.markdown(research_log.read(executed))
-
-
 def test_an_empty_folder_has_a_log(tmp_path):
     assert research_log.write(tmp_path) == []
     assert "No notebook has a result yet." in (tmp_path / "README.md").read_text()
-
-
-class Cells(HTMLParser):
-    """The text of every cell in the tables of a page, row by row."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.rows, self.inside = [], False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-            self.inside = True
-
-    def handle_endtag(self, tag):
-        self.inside = self.inside and tag not in ("td", "th")
-
-    def handle_data(self, data):
-        if self.inside:
-            self.rows[-1][-1] += data
-
-
-@patient
-@given(st.text("ab_*`\\|<>[]&#;!()$~\n\r\t\ud800 é", max_size=12))
-@example("a | b\n| c |")
-@example("__init__ *a* `b` &amp; <b> [c](d)")
-@example("\\")
-def test_a_reader_of_the_log_sees_any_text_as_it_is(text):
-    record = {**RECORD, "title": text, "reported": {text: 1.0}}
-    entry = research_log.Entry("004.ipynb", "complete", record, "PROCEED.")
-    broken = research_log.Entry("005.ipynb", "failed", None, text)
-    page = MarkdownIt("commonmark").enable("table").render(research_log.markdown([entry, broken]))
-    rows = [[cell.strip() for cell in row] for row in Cells(page).rows]
-    assert list(map(len, rows)) == [2] * 5 + [8] * 2 + [3] * 2 + [7] * 4 + [2] * 2
-    shown = " ".join(text.replace("\ud800", " ").split())
-    assert (rows[6][1], rows[8][2], rows[14][0]) == (shown, shown, shown)
 
 
 def test_the_frame_has_a_row_for_every_criterion(executed):
@@ -476,7 +357,7 @@ def test_a_record_under_another_number_than_its_file_is_no_result(
     assert entry.detail.startswith(reason)
     research_log.write(tmp_path)
     page = (tmp_path / "README.md").read_text()
-    assert "PROCEED |" not in page.split("## Verdicts")[1]
+    assert "No notebook has a result yet." in page
     assert "| misnumbered | its record says experiment" in page
 
 
@@ -505,17 +386,22 @@ DOUBTS = """\
 """
 
 
-def test_a_doubt_stands_beside_the_verdict_and_in_the_section(executed, capsys):
-    without = research_log.markdown(research_log.read(executed))
+def test_a_doubt_stands_beside_the_verdict(executed, capsys):
+    research_log.write(executed)
+    without = (executed / "README.md").read_text()
     (executed / "doubts.yaml").write_text(DOUBTS)
     research_log.write(executed)
-    page = (executed / "README.md").read_text()
-    rows = tables(page)[1]
-    assert (rows["004"][2], rows["014"][2]) == ("PROCEED, in doubt", "DEBUG")
-    section = page.split("## 004 ")[1].split("## 014 ")[0].split("\n\n")
-    assert section[2:4] == [
-        r"In doubt since 1a2b3c4: the normaliser \| changed.",
-        r"In doubt since 2025-12-31: A seed was \*reused\*.",
+    rows = tables((executed / "README.md").read_text())[0].values()
+    assert [row[2] for row in rows] == [
+        "**PROCEED**<details><summary>in doubt (2)</summary>the normaliser &#124; changed.<br>"
+        "A seed was &#42;reused&#42;.</details>",
+        "**DEBUG**",
+    ]
+    verdict, doubts = (executed / "log" / "004.md").read_text().split("\n\n")[3:5]
+    assert verdict.startswith("PROCEED: ")
+    assert doubts.splitlines() == [
+        r"- In doubt since 1a2b3c4: the normaliser \| changed.",
+        r"- In doubt since 2025-12-31: A seed was \*reused\*.",
     ]
     assert research_log.main(["--show", str(executed / "004.ipynb")]) == 0
     out = capsys.readouterr().out
@@ -525,7 +411,7 @@ def test_a_doubt_stands_beside_the_verdict_and_in_the_section(executed, capsys):
     # A later run does not remove it: only a hand does.
     complete(executed / "004.ipynb", make_record(value=0))
     research_log.write(executed)
-    assert "PROCEED, in doubt" in (executed / "README.md").read_text()
+    assert "in doubt (2)" in (executed / "README.md").read_text()
     complete(executed / "004.ipynb")
     (executed / "doubts.yaml").write_text("# none\n")
     research_log.write(executed)
@@ -535,7 +421,7 @@ def test_a_doubt_stands_beside_the_verdict_and_in_the_section(executed, capsys):
 def test_an_experiment_without_a_result_may_be_doubted(executed):
     (executed / "doubts.yaml").write_text("'022':\n- {since: 1a2b3c4, doubt: the task changed}\n")
     research_log.write(executed)
-    assert "In doubt since" not in (executed / "README.md").read_text()
+    assert "in doubt (" not in (executed / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -548,8 +434,11 @@ def test_an_experiment_without_a_result_may_be_doubted(executed):
         ),
         ("'004': []", "experiment 004: write a list, of since and doubt each"),
         ("'004': {since: 1a2b3c4, doubt: x}", "experiment 004: write a list"),
-        ("'004': [{since: 1a2b3c4}]", "a doubt has the entries since and doubt, and no others"),
-        ("'004': [{since: 1a2b3c4, doubt: x, by: y}]", "the entries since and doubt, and no other"),
+        ("'004': [{since: 1a2b3c4}]", "a doubt has the entries since and doubt, perhaps about"),
+        (
+            "'004': [{since: 1a2b3c4, doubt: x, by: y}]",
+            "since and doubt, perhaps about, and no others",
+        ),
         ("'004': [{since: 1a2b3c4, doubt: ' '}]", "the doubt is ' ', and must be a sentence"),
         ("'004': [{since: 1a2b3c4, doubt: }]", "the doubt is None, and must be a sentence"),
         ("'004': [{since: 1a2b3c4, doubt: |-\n  x\n  y\n}]", "doubts.yaml, line 1: "),
@@ -558,6 +447,11 @@ def test_an_experiment_without_a_result_may_be_doubted(executed):
         ("'004': [{since: yesterday, doubt: x}]", "since is 'yesterday', and must be a commit"),
         ("'004': [{since: 2025-02-30, doubt: x}]", "since is '2025-02-30', and must be a commit"),
         ("'004': [{since: 1a2b3c4, doubt: " + "x" * 301 + "}]", "a doubt of 301 characters is no"),
+        (
+            "'004': [{since: 1a2b3c4, doubt: x, about: me}]",
+            "about is 'me', and is one of",
+        ),
+        ("'004': [{since: 1a2b3c4, doubt: Moved since this run}]", "needs the line about: run"),
         ("'004': !!python/name:os.system ''", "is not allowed"),
         ("'004': &a [*a]", "refers to another place"),
         ("[1]", "must be a map"),

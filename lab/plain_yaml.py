@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from lab.records.parameters import called, is_text, shorten
+from lab.arguments import called, is_text, shorten
 
 LONGEST = 100_000  # characters; parameters fill a page, and pyyaml needs a second for so many
 DEEPEST = 8  # lists and maps inside one another

@@ -1,0 +1,89 @@
+"""The front page of the log: what was asked, what was found, what to run next."""
+
+from collections.abc import Iterable, Sequence
+
+from lab.records.executed import Entry
+from lab.records.log import ranking, words
+from lab.records.log.experiment import Experiment
+from lab.records.log.markup import address, duration, escape, link, picture, plain, seeds, table
+
+# Pixels of a picture, which opens the page of its experiment.
+WIDEST, HIGHEST = 240, 170
+# A page makes a column as wide as the words in it need: without these pictures would shrink, and
+# "in doubt" break.
+_WIDE, _ON_ONE_LINE = "&nbsp;" * 48, "&nbsp;" * 14
+
+_INTRODUCTION = """\
+# Research log
+
+What each experiment asked, what it found, and what to run next. A number leads to the criteria in
+full, a picture too; a [verdict](#what-the-words-mean) follows from criteria that were written down
+before the run. Generated from the records of the executed notebooks in this folder
+(`python -m lab.research_log --write FOLDER`): do not edit it."""
+
+
+def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) -> str:
+    """The page as Markdown.
+
+    Args:
+        experiments: those with a result.
+        others: entries without one.
+    """
+    parts = [_INTRODUCTION, "## Findings", _findings(experiments)]
+    parts += ["## Without a result", _unfinished(others)] if others else []
+    parts += ["## What to run next", _ORDER, ranking.ranking(experiments)]
+    parts += ["## What the words mean", _REPORTED, words.explained()]
+    return "\n\n".join(parts) + "\n"
+
+
+_ORDER = """\
+As the notebooks declare it: what nothing blocks comes first, then the larger impact, then the
+smaller cost (hours of a person and of two idle cores)."""
+
+_REPORTED = """\
+Criteria of the arm `reported` repeat an earlier run, and those of kind `context` are there for the
+reader: neither decides."""
+
+
+def _findings(experiments: Sequence[Experiment]) -> str:
+    rows = [(_experiment(each), _text(each), _verdict(each)) for each in experiments]
+    wide = _WIDE if any(each.picture for each in experiments) else ""
+    head = (f"experiment{wide}", "question and finding", f"verdict{_ON_ONE_LINE}")
+    return table(head, rows) if rows else "No notebook has a result yet."
+
+
+def _experiment(each: Experiment) -> str:
+    page = f"log/{each.name}.md"
+    lines = [f"**{link(page, each.number)}**"]
+    if each.picture:
+        width = each.picture.width(WIDEST, HIGHEST)
+        drawn = picture(f"log/{each.name}.png", each.picture.title or "A figure", width)
+        lines.append(f"[{drawn}]({address(page)})")
+    return "<br>".join(lines)
+
+
+def _text(each: Experiment) -> str:
+    lines = [f"<b>{plain(each.question)}</b>", escape(each.finding)]
+    lines += [f"To settle it: {escape(each.summary.settles)}"] if each.summary else []
+    return "<br>".join([*lines, f"<sub>{_run(each)}</sub>"])
+
+
+def _run(each: Experiment) -> str:
+    """Time, seeds, date, tags, notebook."""
+    record = each.record
+    facts = [duration(record["runtime_s"]), seeds(record["seeds"]), each.started[:10]]
+    facts += [", ".join(each.summary.tags)] if each.summary else []
+    return " · ".join([*(plain(fact) for fact in facts if fact), link(each.path, "notebook")])
+
+
+def _verdict(each: Experiment) -> str:
+    verdict = f"**{escape(each.record['verdict'])}**"
+    if not each.doubts:
+        return verdict
+    lines = "<br>".join(plain(doubt.sentence) for doubt in each.doubts)
+    return f"{verdict}<details><summary>in doubt ({len(each.doubts)})</summary>{lines}</details>"
+
+
+def _unfinished(entries: Iterable[Entry]) -> str:
+    rows = [(link(entry.path), entry.status, escape(entry.detail)) for entry in entries]
+    return table(("notebook", "status", "what happened"), rows)
