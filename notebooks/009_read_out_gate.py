@@ -449,7 +449,7 @@ def draw_effects(found, title):
     return figures.intervals(differences, bounds, title=title, x_title="points")
 
 
-effects = {f"8 pairs: {name}": effect(score_b["ungated"], each, name)
+effects = {f"8 pairs: {name}": effect(score_b["ungated"], each)
            for name, each in score_b.items() if name != "ungated"}  # fmt: skip
 effects["8 pairs: elementwise gate, against the wider MLP"] = effect(*equal["cosFormer"])
 effects["16 pairs: elementwise gate"] = effect(full["ungated"], full["elementwise gate"])
