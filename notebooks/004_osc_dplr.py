@@ -159,7 +159,7 @@ print("largest turn in 128 steps is below 0.128 rad:", largest_turn < 0.128)
 # %% tags=["nbval-ignore-output"]
 def reported_model(seed, **changes):
     settings = {"d_state": 16, "rank": 2, "dt": anonymous.dt, **changes}
-    return OscDPLR(1, 1, generator=stream(seed, "init"), **settings)
+    return OscDPLR(1, generator=stream(seed, "init"), **settings)
 
 
 audit.model(reported_model(seed=0).double(), AnonymousOscillations(dtype=torch.float64),
@@ -177,7 +177,7 @@ audit.model(reported_model(seed=0).double(), AnonymousOscillations(dtype=torch.f
 # %%
 def largest_eigenvalues(form, draws=200):
     models = (
-        OscDPLR(1, 1, form=form, generator=stream(i, "init"), dtype=torch.float64)
+        OscDPLR(1, form=form, generator=stream(i, "init"), dtype=torch.float64)
         for i in range(draws)
     )
     sizes = [torch.linalg.eigvals(model.discretised()[0]).abs().max() for model in models]
@@ -333,7 +333,9 @@ task_report = audit.task(eight, length=TRAIN)
 print("floor:", task_report["floor: the best possible"], "· distinct inputs:",
       task_report["distinct inputs, of all"])  # fmt: skip
 model_report = audit.model(
-    OscDPLR(16, form="dissipative", complex_io=True, generator=stream(p.seeds[0], "init")).double(),
+    OscDPLR(
+        16, d_output=1, form="dissipative", complex_io=True, generator=stream(p.seeds[0], "init")
+    ).double(),
     eight, length=TRAIN,
 )  # fmt: skip
 
@@ -366,7 +368,8 @@ def forms_of(layer):
 
 noise = torch.randn(2, TRAIN, 16, generator=stream(0, "noise"), dtype=torch.float64)
 fresh = [
-    OscDPLR(16, form=form, complex_io=io, generator=stream(s, "init"), dtype=torch.float64)
+    OscDPLR(16, d_output=1, form=form, complex_io=io, generator=stream(s, "init"),
+            dtype=torch.float64)
     for form in ("plain", "dissipative") for io in (False, True) for s in p.seeds[:2]
 ]  # fmt: skip
 forms_gap = max(audit.disagreement(layer, noise[:, :32], forms_of(layer)) for layer in fresh)
@@ -383,7 +386,8 @@ print("three forms agree within 1e-10:", forms_gap < 1e-10)
 
 # %% tags=["nbval-ignore-output"]
 def training_step(forward, length):
-    layer = OscDPLR(16, form="dissipative", complex_io=True, generator=stream(0, "init")).double()
+    layer = OscDPLR(16, d_output=1, form="dissipative", complex_io=True,
+                    generator=stream(0, "init")).double()  # fmt: skip
     batch = eight.sample(32, length, stream(0, "batch"))
     x = pad(batch.inputs, (0, 0, 0, length - batch.inputs.shape[1]))
     optimizer = torch.optim.Adam(layer.parameters())
@@ -426,7 +430,9 @@ def train(systems, *, steps, windows, **settings):
     """Models, tasks and histories of one arm, every seed with oscillators of its own."""
     tasks = [KnownOscillators.draw(systems, stream(s, "oscillators")) for s in p.seeds]
     models = [
-        OscDPLR(2 * systems, generator=stream(s, "init"), dtype=torch.float64, **settings)
+        OscDPLR(
+            2 * systems, d_output=1, generator=stream(s, "init"), dtype=torch.float64, **settings
+        )
         for s in p.seeds
     ]
     quick = dict.fromkeys(("B", "C", "D"), 4e-2)  # linear in these, unlike in the others

@@ -66,7 +66,7 @@ from torch.utils._pytree import tree_map
 from lab import audit
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
-from lab.linalg import monarch
+from lab.linalg import monarch, spin
 from lab.mixers import StateSpace, look_up
 from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures, panels
@@ -74,12 +74,12 @@ from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.tasks import Batch, WordProblem, groups
 from lab.train import accuracy, fit_together
+from lab.transitions import RealDiagonal
 from lab.transitions.monarch import (
     BlockCay,
     BlockDense,
     BlockExp,
     BlockHH,
-    Diagonal,
     GatedMonarch,
     MonarchID,
 )
@@ -144,10 +144,17 @@ panels.targets(
 
 
 # %%
+class Diagonal(RealDiagonal):
+    """The baseline that never mixes states: sigmoid(W x + b), drawn as any dense layer."""
+
+    def __init__(self, d_model, **settings):
+        super().__init__(d_model, start="dense", **settings)
+
+
 def build(kind, seed, *, layers=1, vocabulary=task.vocabulary, positions=0, **settings):
     generator = stream(seed, "init")
     mixers = [
-        StateSpace(64, kind(64, 64, generator=generator, **settings), generator=generator)
+        StateSpace(64, kind(64, d_state=64, generator=generator, **settings), generator=generator)
         for _ in range(layers)
     ]
     channels = [SwiGLU(64, 170, generator=generator) for _ in range(layers)]
@@ -190,7 +197,7 @@ for kind, layers in ((GatedMonarch, 2), (MonarchID, 1)):
 # %%
 def exact(kind, generators):
     """The transitions ["10 64 64"] of a layer that has these skew matrices for one-hot tokens."""
-    layer = kind(10, 64).double()
+    layer = kind(10, d_state=64).double()
     with torch.no_grad():
         layer.entries.weight.copy_(monarch.skew_entries(generators).flatten(1).mT)
         layer.entries.bias.zero_()

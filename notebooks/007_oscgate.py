@@ -59,7 +59,7 @@ from lab import audit
 from lab.benchmark import recall_curve
 from lab.benchmark.timing import take_turns
 from lab.evidence import Evidence
-from lab.mixers import Convolved, DelayLine, OscillatorBank, SelectiveDiagonal, StateSpace
+from lab.mixers import Convolved, DelayLine, Mamba, OscillatorBank, StateSpace
 from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures, panels
 from lab.plots.panels import Panel, Slider
@@ -122,7 +122,7 @@ panels.targets(
 
 # %%
 a = torch.logspace(-3, 3, 121, dtype=torch.float64)
-implicit = Oscillators(len(a), polar=False)
+implicit = Oscillators(1, d_state=2 * len(a), polar=False)
 blocks = implicit.dense((a.sqrt(), torch.ones_like(a))).unflatten(0, (2, -1)).unflatten(2, (2, -1))
 M = blocks.diagonal(dim1=1, dim2=3).permute(2, 0, 1)  # one 2 x 2 matrix per a
 norms = torch.linalg.matrix_norm(M, 2)
@@ -159,7 +159,7 @@ SCHEDULES = {
 # %%
 def growth(polar, omega, chunk=50):
     """Float["chunks"]: log10 of the state's size over its size at the start."""
-    form, total, found = Oscillators(1, polar=polar), 0.0, []
+    form, total, found = Oscillators(1, d_state=2, polar=polar), 0.0, []
     h = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
     for part in omega.split(chunk):
         each = part[None, :, None]
@@ -189,7 +189,8 @@ def driven(omega, keep):
     Args:
         omega: Float["steps oscillators"]; keep: Float["oscillators"].
     """
-    form, h = Oscillators(len(keep), polar=True), torch.zeros(2 * len(keep), dtype=torch.float64)
+    form = Oscillators(1, d_state=2 * len(keep), polar=True)
+    h = torch.zeros(2 * len(keep), dtype=torch.float64)
     bound, worst = torch.zeros_like(keep), torch.zeros_like(keep)
     for each in omega:
         moved = form.product((each, keep), h).view(2, -1)
@@ -217,12 +218,12 @@ pd.DataFrame(aligned.view(-1, 2).numpy(), index=list(SCHEDULES), columns=["keep 
 
 # %%
 def oscillators(D, m, g, layer=OscillatorBank, **settings):
-    return layer(D, OscGate(D, m, generator=g, **settings), generator=g)
+    return layer(D, OscGate(D, d_state=2 * m, generator=g, **settings), generator=g)
 
 
 def spread_phases(D, m, g):
     """A gated complex diagonal whose phases start as those of OscGate, and move as little."""
-    inner = PolarDiagonal(D, 2 * m, turn=0.25, generator=g)
+    inner = PolarDiagonal(D, d_state=2 * m, turn=0.25, generator=g)
     with torch.no_grad():
         inner.phase.bias.copy_(math.pi / 2 * (torch.arange(m) + 0.5) / m)
     return StateSpace(D, inner, generator=g)
@@ -233,13 +234,15 @@ MIXERS = {  # by name: (width, oscillators, generator) -> mixer
     "OscGate": oscillators,
     "frequency only": partial(oscillators, damping_gate=False),
     "damping only": partial(oscillators, frequency_gate=False),
-    "LinOSS": lambda D, m, g: OscillatorBank(D, LinOSS(D, m, generator=g), generator=g),
+    "LinOSS": lambda D, m, g: OscillatorBank(D, LinOSS(D, d_state=2 * m, generator=g), generator=g),
     "OscGate, implicit": partial(oscillators, polar=False),
     "OscGate, free drive": partial(oscillators, layer=StateSpace),
-    "gated real": lambda D, m, g: StateSpace(D, RealDiagonal(D, 2 * m, generator=g), generator=g),
+    "gated real": lambda D, m, g: StateSpace(
+        D, RealDiagonal(D, d_state=2 * m, generator=g), generator=g
+    ),
     "gated complex": spread_phases,
     "delay line": lambda D, _, g: DelayLine(
-        D, LENGTH if D < 64 else COPY, channels=D // 8, generator=g
+        D, taps=LENGTH if D < 64 else COPY, channels=D // 8, generator=g
     ),
 }
 
@@ -578,14 +581,14 @@ WIDTH, WINDOW = recall_curve.D_MODEL, recall_curve.CONVOLUTION
 def bank(kind):
     """Four oscillators for each unit of size, behind a short convolution."""
     return lambda size, g: Convolved(
-        OscillatorBank(WIDTH, kind(WIDTH, 4 * size, generator=g), generator=g),
-        WIDTH, WINDOW, generator=g,
+        WIDTH, OscillatorBank(WIDTH, kind(WIDTH, d_state=8 * size, generator=g), generator=g),
+        width=WINDOW, generator=g,
     )  # fmt: skip
 
 
 sized = {
-    "selective diagonal": lambda size, g: SelectiveDiagonal(
-        WIDTH, size, convolution=WINDOW, generator=g
+    "selective diagonal": lambda size, g: Mamba(
+        WIDTH, d_state=size, convolution=WINDOW, generator=g
     ),
     "LinOSS": bank(LinOSS),
     "OscGate": bank(OscGate),

@@ -69,11 +69,11 @@ from lab import audit
 from lab.audit import read_out
 from lab.audit.state_size import state_bytes
 from lab.benchmark import recall_curve
-from lab.benchmark.kept import kept_bytes
+from lab.benchmark.saved_activations import saved_activation_bytes
 from lab.benchmark.timing import growth, take_turns
 from lab.evidence import Evidence
 from lab.linalg.fenwick import fenwick_product, level_count, level_map, split
-from lab.memories import CosFormer, FenwickAttention, LinearAttention, SoftmaxAttention
+from lab.memories import CosFormer, LinearAttention, LogLinearAttention, SoftmaxAttention
 from lab.mixers import MultiHead
 from lab.model import SequenceModel, SwiGLU
 from lab.plots import figures, panels
@@ -177,7 +177,7 @@ def prefix_change(horizons):
     """Relative change of what is read in the first 32 of 64 steps when the rest is left out."""
     draw = partial(torch.randn, generator=stream(0, "prefix"), dtype=torch.float64)
     q, k, v, x = draw(4, H, 64, WIDTH), draw(4, H, 64, WIDTH), draw(4, H, 64, WIDTH), draw(4, 64, D)
-    short, whole = (CosFormer(H, WIDTH, horizon=horizon) for horizon in horizons)
+    short, whole = (CosFormer(D, heads=H, d_key=WIDTH, horizon=horizon) for horizon in horizons)
     before = short(*(part[:, :, :32] for part in (q, k, v)), x[:, :32])
     after = whole(q, k, v, x)[:, :, :32]
     return ((after - before).norm() / before.norm()).item()
@@ -190,7 +190,8 @@ def two_forms_gap():
     apart = torch.arange(64)[:, None] - torch.arange(64)
     weights = ((q.relu() @ k.relu().mT) * (math.pi / 2 / M * apart).cos()).tril()
     direct = weights @ v / weights.sum(-1, keepdim=True).clamp(min=1e-10)
-    return (CosFormer(H, WIDTH, horizon=M)(q, k, v, x) - direct).abs().max().item()
+    memory = CosFormer(D, heads=H, d_key=WIDTH, horizon=M)
+    return (memory(q, k, v, x) - direct).abs().max().item()
 
 
 distance = torch.arange(129)
@@ -219,14 +220,14 @@ def mixer(generator, relu=False, cosine=False, hierarchy=False, convolution=Fals
           shift=False, softmax=False, inclusive=False, d_key=WIDTH):  # fmt: skip
     """One layer of an arm."""
     feature = "relu" if relu else "elu"
-    memory = LinearAttention(H, d_key, WIDTH, feature=feature)
+    memory = LinearAttention(D, heads=H, d_key=d_key, d_value=WIDTH, feature=feature)
     if cosine:
-        memory = CosFormer(H, d_key, WIDTH, horizon=M, feature=feature)
+        memory = CosFormer(D, heads=H, d_key=d_key, d_value=WIDTH, horizon=M, feature=feature)
     if hierarchy:
-        memory = FenwickAttention(D, memory, levels=LEVELS, favoured=favoured,
-                                  inclusive=inclusive, generator=generator)  # fmt: skip
+        memory = LogLinearAttention(D, memory, levels=LEVELS, favoured=favoured,
+                                    inclusive=inclusive, generator=generator)  # fmt: skip
     if softmax:
-        memory = SoftmaxAttention(H, WIDTH)
+        memory = SoftmaxAttention(D, heads=H, d_key=WIDTH)
     return MultiHead(D, memory, bias=True, convolution=3 if convolution else 0, shift=shift,
                      generator=generator)  # fmt: skip
 
@@ -621,14 +622,15 @@ def calls(length):
     q, k, v = (draw(4, H, length, WIDTH).requires_grad_() for _ in range(3))
     x = draw(4, length, D)
     levels = level_count(length)
-    plain, cos = LinearAttention(H, WIDTH), CosFormer(H, WIDTH, horizon=length)
-    log, both = (FenwickAttention(D, inner, levels=levels) for inner in (plain, cos))
+    plain = LinearAttention(D, heads=H, d_key=WIDTH)
+    cos = CosFormer(D, heads=H, d_key=WIDTH, horizon=length)
+    log, both = (LogLinearAttention(D, inner, levels=levels) for inner in (plain, cos))
 
     def pairs(q, k, v, x):
         steps, weights = torch.arange(length), log.level_weights(x).movedim(-2, 1)
         return fenwick_product(plain.features(q, steps), plain.features(k, steps), v, weights)
 
-    forms = {"softmax attention": SoftmaxAttention(H, WIDTH), "cosFormer": cos,
+    forms = {"softmax attention": SoftmaxAttention(D, heads=H, d_key=WIDTH), "cosFormer": cos,
              "log-linear, all pairs": pairs, "log-linear, chunks": log,
              "cosine and levels, chunks": both}  # fmt: skip
     return {name: partial(form, q, k, v, x) for name, form in forms.items()}
@@ -642,7 +644,7 @@ for length in SIZES:
     timings = take_turns(both_ways, rounds=5, budget=0.4, label=f"{length} steps")
     for name, forward in forwards.items():
         seconds.setdefault(name, {})[length] = 1e3 * timings[name].median
-        kept.setdefault(name, {})[length] = kept_bytes(forward) / 2**20
+        kept.setdefault(name, {})[length] = saved_activation_bytes(forward) / 2**20
 
 # %%
 STREAMED = {"softmax attention": (0, 0, 0), "cosFormer": (1, 1, 0), "log-linear": (0, 0, 1),
@@ -653,10 +655,10 @@ def streamed(name, length):
     """The step form of an arm, as one layer for as many levels as it takes."""
     relu, cosine, hierarchy = STREAMED[name]
     feature = "relu" if relu else "elu"
-    memory = CosFormer(H, WIDTH, horizon=length) if cosine else LinearAttention(
-        H, WIDTH, feature=feature)  # fmt: skip
-    memory = FenwickAttention(D, memory, levels=level_count(length)) if hierarchy else memory
-    memory = SoftmaxAttention(H, WIDTH) if name.startswith("softmax") else memory
+    memory = CosFormer(D, heads=H, d_key=WIDTH, horizon=length) if cosine else LinearAttention(
+        D, heads=H, d_key=WIDTH, feature=feature)  # fmt: skip
+    memory = LogLinearAttention(D, memory, levels=level_count(length)) if hierarchy else memory
+    memory = SoftmaxAttention(D, heads=H, d_key=WIDTH) if name.startswith("softmax") else memory
     return MultiHead(D, memory, bias=True)
 
 
@@ -689,10 +691,12 @@ pd.DataFrame({name: {"time grows with T to the power": growth(SIZES, list(second
 rows = recall_curve.measure(
     {
         "cosFormer": lambda size, g: MultiHead(
-            D, CosFormer(H, size, WIDTH, horizon=M), convolution=recall_curve.CONVOLUTION,
-            generator=g),
+            D, CosFormer(D, heads=H, d_key=size, d_value=WIDTH, horizon=M),
+            convolution=recall_curve.CONVOLUTION, generator=g),
         "log-linear attention": lambda size, g: MultiHead(
-            D, FenwickAttention(D, LinearAttention(H, size, WIDTH), levels=LEVELS, generator=g),
+            D, LogLinearAttention(
+                D, LinearAttention(D, heads=H, d_key=size, d_value=WIDTH), levels=LEVELS,
+                generator=g),
             convolution=recall_curve.CONVOLUTION, generator=g),
     },
     seeds=p.seeds, steps=p.curve_steps, samples=p.samples,

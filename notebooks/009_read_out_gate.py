@@ -78,7 +78,7 @@ from lab.memories import (
     Retention,
     SoftmaxAttention,
 )
-from lab.mixers import MultiHead, SelectiveDiagonal
+from lab.mixers import Mamba, MultiHead
 from lab.model import SequenceModel, SwiGLU
 from lab.nn import linear  # fmt: skip
 from lab.plots import figures, looks, panels
@@ -168,10 +168,11 @@ LARGE, SMALL = Size(64, 4, 16, 256), Size(32, 2, 8, 64)
 def memory(kind, D, H, d, generator):
     """H heads of d numbers, for D channels."""
     if kind == "gated linear attention":
-        return GatedLinearAttention(D, H, d, generator=generator)
+        return GatedLinearAttention(D, heads=H, d_key=d, generator=generator)
     if kind.startswith("cosFormer"):
-        return CosFormer(H, d, horizon=HORIZON, normalise=kind == "cosFormer")
-    return {"linear attention": LinearAttention, "softmax attention": SoftmaxAttention}[kind](H, d)
+        return CosFormer(D, heads=H, d_key=d, horizon=HORIZON, normalise=kind == "cosFormer")
+    memories = {"linear attention": LinearAttention, "softmax attention": SoftmaxAttention}
+    return memories[kind](D, heads=H, d_key=d)
 
 
 NORMED = ("cosFormer, no normaliser", "gated linear attention")  # an RMSNorm where no weights do it
@@ -182,7 +183,7 @@ def mixer(kind, size, generator, *, heads=0, convolution=3, **gate):
     D, H = size.width, heads or size.heads
     if kind == "selective diagonal":
         gate = {"gate": None} | gate  # published with a gate of its own
-        return SelectiveDiagonal(D, STATES, convolution=convolution, generator=generator, **gate)
+        return Mamba(D, d_state=STATES, convolution=convolution, generator=generator, **gate)
     inner = memory(kind, D, H, size.d_head, generator)
     return MultiHead(D, inner, convolution=convolution, norm=kind in NORMED, generator=generator,
                      **gate)  # fmt: skip
@@ -448,7 +449,7 @@ def draw_effects(found, title):
     return figures.intervals(differences, bounds, title=title, x_title="points")
 
 
-effects = {f"8 pairs: {name}": effect(score_b["ungated"], each, name)
+effects = {f"8 pairs: {name}": effect(score_b["ungated"], each)
            for name, each in score_b.items() if name != "ungated"}  # fmt: skip
 effects["8 pairs: elementwise gate, against the wider MLP"] = effect(*equal["cosFormer"])
 effects["16 pairs: elementwise gate"] = effect(full["ungated"], full["elementwise gate"])
@@ -695,9 +696,11 @@ panels.eigenvalues({kind: models_of[kind] for kind in gaining}, examples_of, tit
 own_gate = {"norm": True, "gate": "silu", "convolution": recall_curve.CONVOLUTION}
 D = recall_curve.D_MODEL
 CURVES = {
-    "retention": lambda size, g: MultiHead(D, Retention(2, size), generator=g, **own_gate),
+    "retention": lambda size, g: MultiHead(
+        D, Retention(D, heads=2, d_key=size), generator=g, **own_gate
+    ),
     "gated linear attention": lambda size, g: MultiHead(
-        D, GatedLinearAttention(D, 2, size, generator=g), generator=g, **own_gate
+        D, GatedLinearAttention(D, heads=2, d_key=size, generator=g), generator=g, **own_gate
     ),
 }
 rows = recall_curve.measure(CURVES, seeds=three, steps=p.curve_steps, samples=p.samples)

@@ -109,7 +109,7 @@ panels.targets(
 KINDS = {  # transition, width of the SwiGLU
     "circulant": (Circulant, 192),
     "complex diagonal": (partial(PolarDiagonal, real_ends=True), 192),
-    "signed diagonal": (partial(RealDiagonal, signed=True), 192),
+    "signed diagonal": (partial(RealDiagonal, gate="tanh"), 192),
     "positive diagonal": (RealDiagonal, 192),
     "block-circulant": (partial(BlockCirculant, block=4, factors=2), 160),
 }
@@ -119,7 +119,9 @@ def build(kind, task, seed, layers=2, **settings):
     generator = stream(seed, "init")
     transition, hidden = KINDS[kind]
     mixers = [
-        StateSpace(D, transition(D, N, generator=generator), generator=generator, **settings)
+        StateSpace(
+            D, transition(D, d_state=N, generator=generator), generator=generator, **settings
+        )
         for _ in range(layers)
     ]
     channels = [SwiGLU(D, hidden, generator=generator) for _ in range(layers)]
@@ -459,7 +461,7 @@ figures.strips(
 # %%
 def layer(kind):
     generator = stream(0, "speed")
-    return StateSpace(D, KINDS[kind][0](D, N, generator=generator), generator=generator)
+    return StateSpace(D, KINDS[kind][0](D, d_state=N, generator=generator), generator=generator)
 
 
 def timed(modules, x):

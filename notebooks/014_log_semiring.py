@@ -22,7 +22,7 @@
 #
 # **What this notebook shows.** The algebra is right, in single precision too. But query and key meet
 # when a token is *written*: $p(j|t)/p(j'|t)$ does not depend on $t$, so that no query can choose.
-# Slots repair that: $m$ such averages a head, and a query that reads from those it bids for,
+# Slots repair that: $m$ such averages a head, and a query whose logits choose among them,
 # $y_t = \sum_i \mathrm{softmax}_i(r_{t,i} + \ell_{t,i})\, Y_{t,i}$. That is attention with the logit
 # $\log\sum_i e^{r_{t,i} + k_{j,i}}$ of rank $m$, or linear attention with features $\exp$ in
 # logarithms. So the question is whether it remembers more than linear attention does, at equal state.
@@ -121,10 +121,10 @@ panels.targets(
 # ## Is the model what we think it is?
 #
 # Two layers, each a mixer and a feed-forward part, before a LayerNorm each; learned positions. The
-# counts are those of the proposal. *Source form*: one bid $b = q \cdot k/\sqrt d$ a head, a decay from
+# counts are those of the proposal. *Source form*: one logit $b = q \cdot k/\sqrt d$ a head, a decay from
 # $16$ logits a head, and all heads average the same $v$; the mean of their averages in place of a sum
 # of logarithms of $v$. *One bid, value slices*: every head averages values of its own. *Slots*: the
-# same tensors, the entries of $k$ and $q$ being bids for 16 slots. Decays start at 0.018 a step.
+# same tensors, the entries of $k$ and $q$ being logits of 16 slots. Decays start at 0.018 a step.
 # Positions are drawn as large as embeddings (with a fiftieth of that, all arms are slower); dropout
 # is left out.
 
@@ -136,15 +136,15 @@ DECAY, AS_PROPOSED = 0.018, "source form, decay 21"
 def memory_of(kind, D, H, K, M, generator):
     """A memory for width D, of H heads with keys of K numbers and values of M."""
     if kind == "softmax attention":
-        return SoftmaxAttention(H, K, M)
+        return SoftmaxAttention(D, heads=H, d_key=K, d_value=M)
     if kind in ("slots", "linear attention"):
         memory = SoftSlots if kind == "slots" else LinearAttention
-        return memory(H, K, M, d_model=D, decay=DECAY, generator=generator)
+        return memory(D, heads=H, d_key=K, d_value=M, decay=DECAY, generator=generator)
     if kind == "delta rule":
-        return DeltaRule(D, H, K, M, generator=generator)
+        return DeltaRule(D, heads=H, d_key=K, d_value=M, generator=generator)
     memory = LogEMA if kind == "one bid, value slices" else LogSSM
     decay = K * math.log1p(math.e) if kind == AS_PROPOSED else DECAY  # softplus(1) K times, or mild
-    return memory(D, H, K, M, decay=decay, generator=generator)
+    return memory(D, heads=H, d_key=K, d_value=M, decay=decay, generator=generator)
 
 
 # %%
@@ -152,7 +152,7 @@ class DiagonalSSM(StateSpace):
     """h[t] = sigmoid(W x + 2.2) h[t-1] + B x, y = C h + E x, with dense B, C and E of no bias."""
 
     def __init__(self, d_model, generator):
-        transition = RealDiagonal(d_model, d_model, generator=generator)
+        transition = RealDiagonal(d_model, d_state=d_model, generator=generator)
         nn.init.constant_(transition.gain.bias, 2.2)
         super().__init__(d_model, transition, readout_bias=False, generator=generator)
         self.B.register_parameter("bias", None)
@@ -237,7 +237,7 @@ pd.Series(deviations).unstack([1, 2]).map("{:.0e}".format)
 # %% [markdown]
 # The three layers themselves, in single precision over 512 steps: their scan, and their masked
 # softmax. For slots the scan keeps $m$ averages a head; the masked softmax multiplies two matrices
-# of bids, and never makes an array of $T \times T \times m$.
+# of logits, and never makes an array of $T \times T \times m$.
 
 
 # %%
@@ -312,7 +312,7 @@ counts = torch.histogram(found.float(), edges).hist
 figures.lines(
     {"pairs of steps": counts}, x=(edges[1:] + edges[:-1]) / 2, y_title="how many",
     x_title="log10 of the size of d y[t] / d b[j]",
-    title="Derivatives by bids: 64 steps, bids within 4, values of variance 1",
+    title="Derivatives by logits: 64 steps, logits within 4, values of variance 1",
 )  # fmt: skip
 
 # %% [markdown]
@@ -350,15 +350,15 @@ figures.scaling(
 
 
 # %% [markdown]
-# **Decay and sharpness.** What a scalar head keeps of 32 steps with random bids. At the decay of the
+# **Decay and sharpness.** What a scalar head keeps of 32 steps with random logits. At the decay of the
 # code that came with the proposal ($c = 1$, 16 terms: 21 a step) nothing survives a single one.
 
 
 # %% tags=["nbval-ignore-output"]
 def draw_shares(bias, terms, mu):
-    bids = torch.randn(32, generator=stream(0, "bids"))
+    logits = torch.randn(32, generator=stream(0, "bids"))
     decay = torch.full((32,), -float(terms) * math.log1p(math.exp(bias)))
-    kept = shares(float(mu) * decay, float(mu) * bids)[-1].clamp_min(1e-12)
+    kept = shares(float(mu) * decay, float(mu) * logits)[-1].clamp_min(1e-12)
     survival = (float(mu) * decay * torch.arange(31, -1, -1)).exp().clamp_min(1e-12)
     title = f"Decay {-decay[0]:.3g} a step, entropy of p {-(kept * kept.log()).sum():.2f} nats"
     series = {"p(j|t) at the last step": kept, "survival of step j": survival}
@@ -491,7 +491,7 @@ def attended(kind, seed, tokens, layer=0):
         q, k, _ = mixer.heads(x)
         if kind == "slots":
             return mixer.memory.weights(q, k, x)
-        return shares_by_autograd(mixer.memory.log_gains(x), mixer.memory.bids(q, k))
+        return shares_by_autograd(mixer.memory.log_decay(x), mixer.memory.logits(q, k))
 
 
 AVERAGES = ("source form", "one bid, value slices", "slots")
@@ -622,7 +622,10 @@ WIDTH, CONVOLUTION = recall_curve.D_MODEL, recall_curve.CONVOLUTION
 def around(memory):
     """What `recall_curve` builds a mixer with: two heads of keys of `size`, values of 16."""
     return lambda size, generator: MultiHead(
-        WIDTH, memory(2, size, 16), convolution=CONVOLUTION, generator=generator
+        WIDTH,
+        memory(WIDTH, heads=2, d_key=size, d_value=16),
+        convolution=CONVOLUTION,
+        generator=generator,
     )
 
 
@@ -794,7 +797,7 @@ print("\n".join(s for s in evidence.statuses().splitlines() if not s.startswith(
 # for a sharper memory: all forms of equal state fail between the same loads, differences change sign
 # with the load and are smaller than those of seeds, and on key-value recall by state size slots stay
 # below the simpler features elu + 1, some seeds far below. Logits of rank $m$ are logits of rank $m$,
-# in logarithms or not; what slots bring is numerical, bids of any size.
+# in logarithms or not; what slots bring is numerical, logits of any size.
 #
 # **The criteria.** S2, and M1 for linear attention, ask a baseline that holds eight items with ease to
 # miss them; no honest one does. S3 holds, and says that a query that comes too late is no use to

@@ -14,8 +14,8 @@
 # # 015 · Can a max-plus memory look things up?
 #
 # **Idea.** Scan in the semiring (max, +): $\ell_t = \max(a_t + \ell_{t-1},\, b_t)$, and each head
-# returns the value of the best past bid. Such a memory does not fade, and does not care how long a
-# sequence is. It is trained with a soft maximum whose sharpness $\mu$ grows.
+# returns the value of the past step with the largest logit. Such a memory does not fade, and does not
+# care how long a sequence is. It is trained with a soft maximum whose sharpness $\mu$ grows.
 #
 # **Reported before.** Nothing: proposed and implemented, never run to a result.
 #
@@ -141,14 +141,14 @@ print(
 
 def memory(kind, D, H, m, g):
     """The memory of one layer: H heads of m slots or key numbers, and D / H value numbers."""
-    size, gated = (H, m, D // H), {"d_model": D, "decay": 5e-4, "generator": g}
+    size, decays = {"heads": H, "d_key": m, "d_value": D // H}, {"decay": 5e-4, "generator": g}
     return {
-        "source": lambda: TropicalGated(H, D // H, **gated),
-        "linear, forgetting": lambda: LinearAttention(*size, **gated | {"decay": math.log(2)}),
-        "slots": lambda: TropicalSlots(*size, **gated),
-        "slots, μ = 1": lambda: SoftSlots(*size, **gated),
-        "linear": lambda: LinearAttention(*size, **gated),
-        "softmax": lambda: SoftmaxAttention(*size),
+        "source": lambda: TropicalGated(D, heads=H, d_key=D // H, **decays),
+        "linear, forgetting": lambda: LinearAttention(D, **size, **decays | {"decay": math.log(2)}),
+        "slots": lambda: TropicalSlots(D, **size, **decays),
+        "slots, μ = 1": lambda: SoftSlots(D, **size, **decays),
+        "linear": lambda: LinearAttention(D, **size, **decays),
+        "softmax": lambda: SoftmaxAttention(D, **size),
     }[kind]()
 
 
@@ -181,7 +181,7 @@ print("parameters without a gradient in the hard form:", dead)
 display(audits["slots"], hard_audit)
 
 # %% [markdown]
-# Hard, the output is the value of the winner, and a small change of a bid changes nothing: only
+# Hard, the output is the value of the winner, and a small change of a logit changes nothing: only
 # values and what follows them learn. So the soft form is trained, and the hard one evaluated.
 #
 # ### The operator, and its ties
@@ -293,8 +293,8 @@ accuracies = {
 }
 
 # %% [markdown]
-# Then set B in smaller batches, at the last $\mu$: what is new is the filler, which must learn not to
-# bid. B-long is never trained on.
+# Then set B in smaller batches, at the last $\mu$: what is new is the filler, which must learn to
+# ask for no slot. B-long is never trained on.
 
 # %%
 for kind in ("source, μ to 100", "linear, forgetting", *LOADED):
@@ -353,7 +353,7 @@ def timeline(model, tokens, layer):
     mixer, x = model.mixers[layer], model.mixer_inputs(tokens, layer)
     q, k, _ = mixer.heads(x)
     if isinstance(mixer.memory, TropicalGated):
-        q, k = mixer.memory.bids(q, k)
+        q, k = mixer.memory.logits(q, k)
     return mixer.memory.winners(q, k, x)
 
 
@@ -391,13 +391,13 @@ Panel(draw_timeline, kind=Choice("model", ["slots", "source, μ to 100"]),
 # %% [markdown]
 # ### Where the gradient goes
 #
-# Of the loss with respect to the write bids of the second layer of slots, when training starts: all
-# bids with a gradient above a thousandth of the largest at $\mu = 1$. Hard, there is none.
+# Of the loss with respect to the write logits of the second layer of slots, when training starts:
+# all logits with a gradient above a thousandth of the largest at $\mu = 1$. Hard, there is none.
 
 
 # %%
-def bid_gradients(form, mu):
-    """Float["..."]: sizes of the gradients of all write bids of the second layer."""
+def logit_gradients(form, mu):
+    """Float["..."]: sizes of the gradients of all write logits of the second layer."""
     model, seen = build("slots", p.seeds[0]), []
     for mixer in model.mixers:
         mixer.memory.training_form = form
@@ -413,8 +413,8 @@ KINDS |= {f"soft, μ = {mu}": ("soft", float(mu)) for mu in (1, 5, 20, 100)}
 
 def gradients_of(form, mu):
     try:
-        return bid_gradients(form, mu)
-    except RuntimeError:  # autograd finds no path at all from the loss to the bids
+        return logit_gradients(form, mu)
+    except RuntimeError:  # autograd finds no path at all from the loss to the logits
         return torch.zeros(64, task.length, 64)
 
 
@@ -427,14 +427,14 @@ display(pd.DataFrame({name: {"mean": f"{g.mean():.1e}", "largest": f"{g.max():.1
                       "share above 1e-3 of the largest at μ = 1": f"{(g > 1e-3 * usual).double().mean():.1%}"}
                       for name, g in gradient_map.items()}).T)  # fmt: skip
 by_step = {name: g.mean((0, 2)).clamp_min(1e-12) for name, g in gradient_map.items()}
-figures.lines(by_step, log=True, title="Gradient of the write bids, mean over slots",
-              x_title="step j of the bid", y_title="|∂ loss / ∂ k|")  # fmt: skip
+figures.lines(by_step, log=True, title="Gradient of the write logits, mean over slots",
+              x_title="step j of the logit", y_title="|∂ loss / ∂ k|")  # fmt: skip
 
 
 # %% [markdown]
-# ### $\mu$ and one bid
+# ### $\mu$ and one logit
 #
-# Six bids in one slot; the third can be moved. Soft weights collapse onto the winner as $\mu$ grows.
+# Six logits in one slot; the third can be moved. Soft weights collapse onto the winner as $\mu$ grows.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -456,7 +456,7 @@ Panel(draw_weights, mu=Slider("μ", 4.0, 0.5, 100.0, 0.5), bid=Slider("bid 3", 0
 # ## Length: exact where a margin says so
 #
 # Soft averages lose to filler at a rate of $\log T / \mu$. A maximum loses nothing, if the winner's
-# margin over every bid of the gap is above the sum of the decays in it: then the same value is read,
+# margin over every logit of the gap is above the sum of the decays in it: then the same value is read,
 # to the last bit, after this gap and after any shorter one. `certify` gives both sides for every
 # query, head and layer. Below: the same pairs and queries in 256 and in 1,024 steps. Where every head
 # of both layers is certified at both lengths and names the same winners, the scores must be alike.
@@ -534,7 +534,7 @@ for i, each in enumerate(exact):
     past = each["long"]["decay"] > 0
     sides[f"margin, seed {p.seeds[i]}"] = each["long"]["margin"][past][:400]
     sides[f"decay, seed {p.seeds[i]}"] = each["long"]["decay"][past][:400]
-figures.strips(sides, log=False, y_title="units of the bids",
+figures.strips(sides, log=False, y_title="units of the logits",
                title="1,024 steps: margins of winners among the pairs, and what the gap takes off")  # fmt: skip
 
 # %% [markdown]
@@ -615,7 +615,7 @@ from lab.records import committed  # the full run, for the short one at the defa
 committed.figure("015", "Recall against load")
 
 # %% [markdown]
-# **Occupancy.** The slot that every value bids for most, per head and layer: how many different ones
+# **Occupancy.** The slot with the largest logit for every value, per head and layer: how many different ones
 # the pairs of a sequence take, against hashing at random, $m(1 - (1 - 1/m)^P)/P$.
 
 
@@ -675,10 +675,10 @@ def annealed(models, tasks, *, steps, **settings):
 W = recall_curve.D_MODEL
 CURVES = {
     "tropical slots, hard": lambda size, g: MultiHead(
-        W, TropicalSlots(2, size, W // 2, d_model=W, decay=5e-4, generator=g),
+        W, TropicalSlots(W, heads=2, d_key=size, d_value=W // 2, decay=5e-4, generator=g),
         convolution=recall_curve.CONVOLUTION, generator=g),
     "delta rule": lambda size, g: MultiHead(
-        W, DeltaRule(W, 2, size, W // 2, generator=g),
+        W, DeltaRule(W, heads=2, d_key=size, d_value=W // 2, generator=g),
         convolution=recall_curve.CONVOLUTION, generator=g),
 }  # fmt: skip
 sized = recall_curve.measure(

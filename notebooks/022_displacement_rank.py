@@ -85,7 +85,7 @@ from lab.statistics import sign_test
 from lab.tasks import Stored, WordProblem, groups
 from lab.tasks.word_problem import in_training
 from lab.train import accuracy, fit_together
-from lab.transitions.displacement_rank import CayleyCauchy, Dense, DisplacementRank, GatedDiagonal
+from lab.transitions import CayleyCauchy, Dense, DisplacementRank, RealDiagonal
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 # %%
@@ -150,16 +150,18 @@ CAYLEY = {"bound": "cayley"}
 
 def transition(rank, generator, **settings):
     """The transition of an arm: rank 0 is a diagonal, "dense" all entries."""
-    gate = {"gate": settings["gate"]} if "gate" in settings else {}
+    gate = {"gate": settings.get("gate", "tanh")}
     if rank == 0:
-        return GatedDiagonal(64, N, **gate)
+        return RealDiagonal(64, d_state=N, start=2.2, spread=0.0, **gate)
     if rank == "dense":
         bound = "tanh" if settings == AS_REPORTED else "columns"
-        return Dense(64, N, bound=bound, generator=generator, **gate)
+        return Dense(64, d_state=N, bound=bound, generator=generator, **gate)
     if settings.get("bound") == "cayley":
         two_sided = settings.get("two_sided", False)
-        return CayleyCauchy(64, N, rank=rank, scale=2.0, two_sided=two_sided, generator=generator)
-    return DisplacementRank(64, N, rank=rank, generator=generator, **settings)
+        return CayleyCauchy(
+            64, d_state=N, rank=rank, scale=2.0, two_sided=two_sided, generator=generator
+        )
+    return DisplacementRank(64, d_state=N, rank=rank, generator=generator, **settings)
 
 
 # %%
@@ -228,7 +230,7 @@ def rank_of(A):
 
 
 def cayley_matrices(rank):
-    layer = CayleyCauchy(8, N, rank=rank, generator=stream(0, "cayley"), dtype=DOUBLE)
+    layer = CayleyCauchy(8, d_state=N, rank=rank, generator=stream(0, "cayley"), dtype=DOUBLE)
     return layer(torch.randn(2, 8, generator=stream(1, "cayley"), dtype=DOUBLE)).detach()
 
 

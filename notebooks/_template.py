@@ -67,7 +67,13 @@ panels.targets(tasks[0], length=p.length)
 # %% tags=["nbval-ignore-output"]
 def build(seed):
     return OscDPLR(
-        2, d_state=1, rank=0, complex_io=True, generator=stream(seed, "init"), dtype=torch.float64
+        2,
+        d_output=1,
+        d_state=1,
+        rank=0,
+        complex_io=True,
+        generator=stream(seed, "init"),
+        dtype=torch.float64,
     )
 
 

@@ -140,7 +140,7 @@ SETTINGS = {"seed": 0, "steps": 2, "batch": 2, "length": 8, "lr": 0.01, "device"
 
 
 def layer():
-    return OscDPLR(4, d_state=3, generator=stream(0, "init"), dtype=torch.float64)
+    return OscDPLR(4, d_output=1, d_state=3, generator=stream(0, "init"), dtype=torch.float64)
 
 
 WRONG = [

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lab.memories import (
     CosFormer,
     DeltaRule,
-    FenwickAttention,
     GatedLinearAttention,
     LinearAttention,
     LogEMA,
+    LogLinearAttention,
     LogSSM,
     Retention,
     SoftmaxAttention,
@@ -26,10 +26,10 @@ from lab.mixers import (
     Convolved,
     DelayLine,
     DeltaNet,
+    Mamba,
     MultiHead,
     OscDPLR,
     OscillatorBank,
-    SelectiveDiagonal,
     StateSpace,
 )
 from lab.nn import linear
@@ -52,9 +52,8 @@ D_MODEL = 6
 class Dense(Transition):
     """Any matrix at all: what the suites are tried on, with nothing overridden."""
 
-    def __init__(self, d_model: int, d_state: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.d_state = d_state
+    def __init__(self, d_model: int, *, d_state: int, generator: torch.Generator) -> None:
+        super().__init__(d_model, d_state=d_state)
         self.weights = linear(d_model, d_state**2, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +126,7 @@ OSCILLATORS = {  # settings beside the sizes
 
 def oscillators(name, generator):
     kind, settings = OSCILLATORS[name]
-    return kind(D_MODEL, 3, generator=generator, **settings)
+    return kind(D_MODEL, d_state=6, generator=generator, **settings)
 
 
 TRANSITIONS = [
@@ -137,15 +136,17 @@ TRANSITIONS = [
         )
         for name in OSCILLATORS
     ),
-    TransitionCase("dense", lambda generator: Dense(D_MODEL, 5, generator)),
+    TransitionCase("dense", lambda generator: Dense(D_MODEL, d_state=5, generator=generator)),
     TransitionCase(
-        "displacement rank 0", lambda _: displacement_rank.GatedDiagonal(D_MODEL, 5), bound=1
+        "displacement rank 0",
+        lambda _: RealDiagonal(D_MODEL, d_state=5, gate="tanh", start=2.2, spread=0.0),
+        bound=1,
     ),
     *(
         TransitionCase(
             f"displacement rank, {name}",
             lambda generator, settings=settings: displacement_rank.DisplacementRank(
-                D_MODEL, 6, rank=2, generator=generator, dtype=torch.float64, **settings
+                D_MODEL, d_state=6, rank=2, generator=generator, dtype=torch.float64, **settings
             ),
             bound=bound,
         )
@@ -155,7 +156,7 @@ TRANSITIONS = [
         TransitionCase(
             f"all entries, {bound}",
             lambda generator, bound=bound: displacement_rank.Dense(
-                D_MODEL, 6, bound=bound, generator=generator
+                D_MODEL, d_state=6, bound=bound, generator=generator
             ),
         )
         for bound in ("tanh", "columns")
@@ -165,7 +166,7 @@ TRANSITIONS = [
             f"Cayley-Cauchy, rank {rank}{', two-sided' if two_sided else ''}",
             lambda generator, rank=rank, two_sided=two_sided: displacement_rank.CayleyCauchy(
                 D_MODEL,
-                6,
+                d_state=6,
                 rank=rank,
                 two_sided=two_sided,
                 generator=generator,
@@ -177,14 +178,14 @@ TRANSITIONS = [
     ),
     TransitionCase(
         "gated diagonal",
-        lambda generator: monarch.Diagonal(D_MODEL, 5, generator=generator),
+        lambda generator: RealDiagonal(D_MODEL, d_state=5, start="dense", generator=generator),
         bound=1,
     ),
     *(
         TransitionCase(
             f"gated Monarch, {gate}",
             lambda generator, gate=gate: monarch.GatedMonarch(
-                D_MODEL, 9, gate=gate, generator=generator
+                D_MODEL, d_state=9, gate=gate, generator=generator
             ),
             bound=1,
         )
@@ -193,7 +194,7 @@ TRANSITIONS = [
     *(
         TransitionCase(
             kind.__name__,
-            lambda generator, kind=kind: kind(D_MODEL, 9, generator=generator),
+            lambda generator, kind=kind: kind(D_MODEL, d_state=9, generator=generator),
             bound=1,
             orthogonal=kind is not monarch.BlockDense,
         )
@@ -203,7 +204,7 @@ TRANSITIONS = [
         TransitionCase(
             f"BlockHH, {'one reflection' if shared else 'one a block'}",
             lambda generator, shared=shared: monarch.BlockHH(
-                D_MODEL, 9, shared=shared, generator=generator
+                D_MODEL, d_state=9, shared=shared, generator=generator
             ),
             bound=1,
         )
@@ -213,13 +214,13 @@ TRANSITIONS = [
         TransitionCase(
             name,
             lambda generator, kind=kind, N=N, settings=settings: kind(
-                D_MODEL, N, generator=generator, **settings
+                D_MODEL, d_state=N, generator=generator, **settings
             ),
             bound=1.0,
         )
         for name, kind, N, settings in (
             ("positive diagonal", RealDiagonal, 5, {}),
-            ("signed diagonal", RealDiagonal, 5, {"signed": True}),
+            ("signed diagonal", RealDiagonal, 5, {"gate": "tanh"}),
             ("polar diagonal", PolarDiagonal, 6, {}),
             ("polar diagonal, real ends", PolarDiagonal, 6, {"real_ends": True}),
             ("polar diagonal, odd", PolarDiagonal, 5, {"real_ends": True}),
@@ -233,63 +234,95 @@ TRANSITIONS = [
 
 MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     "log-semiring average": (
-        lambda generator: LogEMA(D_MODEL, 2, 3, 4, generator=generator), {"bias": True}
+        lambda generator: LogEMA(D_MODEL, heads=2, d_key=3, d_value=4, generator=generator),
+        {"bias": True},
     ),
     **{
         f"log-semiring state space, {bids} bids": (
             lambda generator, bids=bids: LogSSM(
-                D_MODEL, 2, 3, 2, bids=bids, decay=0.3, generator=generator
+                D_MODEL, heads=2, d_key=3, d_value=2, logits=bids, decay=0.3, generator=generator
             ),
             {},
         )
         for bids in ("summed", "separate")
     },
-    "soft slots": (lambda _: SoftSlots(2, 3, 4), {"bias": True}),
+    "soft slots": (lambda _: SoftSlots(D_MODEL, heads=2, d_key=3, d_value=4), {"bias": True}),
     "soft slots, decay and mu": (
-        lambda generator: SoftSlots(2, 4, 3, mu=2.5, d_model=D_MODEL, generator=generator),
+        lambda generator: SoftSlots(
+            D_MODEL, heads=2, d_key=4, d_value=3, mu=2.5, decay=0.0025, generator=generator
+        ),
         {"convolution": 2},
     ),
-    "softmax attention": (lambda _: SoftmaxAttention(2, 3, 4), {}),
-    "linear attention": (lambda _: LinearAttention(2, 3, 4), {"bias": True}),
-    "linear attention, shift": (lambda _: LinearAttention(2, 3, feature="relu"), {"shift": True}),
+    "softmax attention": (lambda _: SoftmaxAttention(D_MODEL, heads=2, d_key=3, d_value=4), {}),
+    "linear attention": (
+        lambda _: LinearAttention(D_MODEL, heads=2, d_key=3, d_value=4),
+        {"bias": True},
+    ),
+    "linear attention, shift": (
+        lambda _: LinearAttention(D_MODEL, heads=2, d_key=3, feature="relu"),
+        {"shift": True},
+    ),
     "linear attention, decay": (
-        lambda generator: LinearAttention(2, 3, 4, d_model=D_MODEL, generator=generator),
+        lambda generator: LinearAttention(
+            D_MODEL, heads=2, d_key=3, d_value=4, decay=0.0025, generator=generator
+        ),
         {"gate": "headwise"},
     ),
     "linear attention, unnormalised": (
-        lambda _: LinearAttention(2, 3, feature="none", normalise=False),
+        lambda _: LinearAttention(D_MODEL, heads=2, d_key=3, feature="none", normalise=False),
         {"norm": True, "gate": "read"},
     ),
-    "cosFormer": (lambda _: CosFormer(2, 3, horizon=1024), {"gate": "elementwise"}),
+    "cosFormer": (
+        lambda _: CosFormer(D_MODEL, heads=2, d_key=3, horizon=1024),
+        {"gate": "elementwise"},
+    ),
     "cosFormer, elu": (
-        lambda _: CosFormer(2, 3, horizon=1024, feature="elu"),
+        lambda _: CosFormer(D_MODEL, heads=2, d_key=3, horizon=1024, feature="elu"),
         {"convolution": 3, "gate": "constant"},
     ),
     "cosFormer, unnormalised": (
-        lambda _: CosFormer(2, 3, horizon=1024, normalise=False),
+        lambda _: CosFormer(D_MODEL, heads=2, d_key=3, horizon=1024, normalise=False),
         {"norm": True, "gate": "headwise", "gate_start": None},
     ),
-    "retention": (lambda _: Retention(2, 4, 3), {"norm": True, "gate": "silu"}),
-    "retention, no rotation": (lambda _: Retention(2, 3, rotate=False), {"norm": True}),
+    "retention": (
+        lambda _: Retention(D_MODEL, heads=2, d_key=4, d_value=3),
+        {"norm": True, "gate": "silu"},
+    ),
+    "retention, no rotation": (
+        lambda _: Retention(D_MODEL, heads=2, d_key=3, rotate=False),
+        {"norm": True},
+    ),
     "gated linear attention": (
-        lambda generator: GatedLinearAttention(D_MODEL, 2, 3, 4, generator=generator),
+        lambda generator: GatedLinearAttention(
+            D_MODEL, heads=2, d_key=3, d_value=4, generator=generator
+        ),
         {"norm": True, "gate": "silu", "convolution": 2},
     ),
     "log-linear attention": (
-        lambda generator: FenwickAttention(
-            D_MODEL, LinearAttention(2, 3, 4), levels=11, favoured=1, generator=generator
+        lambda generator: LogLinearAttention(
+            D_MODEL,
+            LinearAttention(D_MODEL, heads=2, d_key=3, d_value=4),
+            levels=11,
+            favoured=1,
+            generator=generator,
         ),
         {"bias": True},
     ),
     "log-linear cosFormer, inclusive": (
-        lambda generator: FenwickAttention(
-            D_MODEL, CosFormer(2, 3, horizon=1024), levels=11, inclusive=True, generator=generator
+        lambda generator: LogLinearAttention(
+            D_MODEL,
+            CosFormer(D_MODEL, heads=2, d_key=3, horizon=1024),
+            levels=11,
+            inclusive=True,
+            generator=generator,
         ),
         {"convolution": 3},
     ),
     "log-linear attention, unnormalised": (
-        lambda generator: FenwickAttention(
-            D_MODEL, LinearAttention(2, 3, feature="none", normalise=False), levels=11,
+        lambda generator: LogLinearAttention(
+            D_MODEL,
+            LinearAttention(D_MODEL, heads=2, d_key=3, feature="none", normalise=False),
+            levels=11,
             generator=generator,
         ),
         {"norm": True},
@@ -297,7 +330,14 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     **{
         f"{kind.__name__}, {form}": (
             lambda generator, kind=kind, form=form: kind(
-                2, 3, 4, d_model=D_MODEL, mu=2.0, training_form=form, generator=generator
+                D_MODEL,
+                heads=2,
+                d_key=3,
+                d_value=4,
+                mu=2.0,
+                decay=0.0025,
+                training_form=form,
+                generator=generator,
             ),
             {"shift": True, "gate": "elementwise"},
         )
@@ -305,9 +345,10 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
         for form in ("soft", "straight-through")
     },
     "delta rule": (
-        lambda generator: DeltaRule(D_MODEL, 2, 3, 4, generator=generator), {"convolution": 3}
+        lambda generator: DeltaRule(D_MODEL, heads=2, d_key=3, d_value=4, generator=generator),
+        {"convolution": 3},
     ),
-}  # fmt: skip
+}
 
 MIXERS = [
     *(
@@ -321,18 +362,23 @@ MIXERS = [
     ),
     *(
         MixerCase(
-            f"selective diagonal, convolution {width}, gate {gate}",
-            lambda generator, width=width, gate=gate: SelectiveDiagonal(
-                D_MODEL, 3, convolution=width, gate=gate, generator=generator
+            f"Mamba, expansion {expand}, convolution {width}, gate {gate}",
+            lambda generator, expand=expand, width=width, gate=gate: Mamba(
+                D_MODEL, d_state=3, expand=expand, convolution=width, gate=gate, generator=generator
             ),
         )
-        for width, gate in ((0, "silu"), (3, None), (2, "elementwise"))
+        for expand, width, gate in (
+            (1, 0, "silu"),
+            (1, 3, None),
+            (1, 2, "elementwise"),
+            (2, 4, "silu"),
+        )
     ),
     *(
         MixerCase(
             f"OscDPLR, {form}, {rule}",
             lambda generator, form=form, rule=rule: OscDPLR(
-                D_MODEL, D_MODEL, d_state=5, dt=0.5, form=form, discretisation=rule,
+                D_MODEL, d_state=5, dt=0.5, form=form, discretisation=rule,
                 omega_range=(0.1, 1), generator=generator,
             ),
         )
@@ -340,7 +386,7 @@ MIXERS = [
         for rule in ("bilinear", "zero-order hold")
     ),
     MixerCase(
-        "delay line", lambda generator: DelayLine(D_MODEL, 4, channels=2, generator=generator)
+        "delay line", lambda generator: DelayLine(D_MODEL, taps=4, channels=2, generator=generator)
     ),
     *(
         MixerCase(
@@ -354,11 +400,10 @@ MIXERS = [
     MixerCase(
         "polar diagonal behind a convolution",
         lambda generator: Convolved(
-            StateSpace(
-                D_MODEL, PolarDiagonal(D_MODEL, 4, generator=generator), generator=generator
+            D_MODEL, StateSpace(
+                D_MODEL, PolarDiagonal(D_MODEL, d_state=4, generator=generator), generator=generator
             ),
-            D_MODEL,
-            3,
+            width=3,
             generator=generator,
         ),
     ),
@@ -374,8 +419,8 @@ MIXERS = [
     MixerCase(
         "state space, no drive",
         lambda generator: StateSpace(
-            D_MODEL, Dense(D_MODEL, 3, generator), drive=False, learn_initial=True,
-            readout_bias=False, generator=generator,
+            D_MODEL, Dense(D_MODEL, d_state=3, generator=generator), drive=False,
+            learn_initial=True, readout_bias=False, generator=generator,
         ),
     ),
     *(

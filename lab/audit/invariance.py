@@ -31,7 +31,7 @@ class Certificate:
         return self.margin > self.decay
 
 
-def certify(q: Tensor, k: Tensor, gains: Tensor, at: Tensor, written: int) -> Certificate:
+def certify(q: Tensor, k: Tensor, decay: Tensor, at: Tensor, written: int) -> Certificate:
     """Do queries read the same whatever happens between what was written and them?
 
     A query at t scores step j by max over i of (q_i[t] + k_i[j]), less all decays after j. Say e is
@@ -42,9 +42,9 @@ def certify(q: Tensor, k: Tensor, gains: Tensor, at: Tensor, written: int) -> Ce
     the margin e - max(g, o). If o > max(e, g), the query itself wins in any such gap.
 
     Args:
-        q: ["B H T m"], read bids.
-        k: ["B H T m"], write bids.
-        gains: ["B H T"], what a step adds to the levels of all slots, at most 0.
+        q: ["B H T m"], read logits.
+        k: ["B H T m"], write logits.
+        decay: ["B H T"], what a step adds to the levels of all slots, at most 0.
         at: Int64["B Q"], the steps of the queries.
         written: how many steps are written before the gap, at least 1.
 
@@ -57,13 +57,13 @@ def certify(q: Tensor, k: Tensor, gains: Tensor, at: Tensor, written: int) -> Ce
         raise ValueError(f"queries at {at.min().item()} or later, and {written} steps before them")
     scores = _scores(_at(q, at), k)  # ["B H Q T"]
     # Sums over the steps between only: differences of sums from step 0 on would lose digits.
-    since = gains[..., 1:written].flip(-1).cumsum(-1).flip(-1)
+    since = decay[..., 1:written].flip(-1).cumsum(-1).flip(-1)
     early, step = (scores[..., :written] + pad(since, (0, 1))[:, :, None]).max(-1)
     when = at[:, None, :, None].expand(*scores.shape[:3], 1)
     own = scores.gather(-1, when)[..., 0]
     between = torch.arange(written, scores.shape[-1], device=at.device)
     late = scores[..., written:].masked_fill(between >= when, -torch.inf).amax(-1)
-    lost = -gains[..., written:].cumsum(-1)
+    lost = -decay[..., written:].cumsum(-1)
     gap = lost.gather(-1, (at - written)[:, None].expand(-1, lost.shape[1], -1))
     itself = own > early
     return Certificate(
@@ -78,7 +78,7 @@ def certify_mixer(mixer: MultiHead, x: Tensor, at: Tensor, written: int) -> Cert
     memory = mixer.memory
     assert isinstance(memory, TropicalSlots)
     q, k, _ = mixer.heads(x)
-    return certify(q, k, memory.gains_per_step(x), at, written)
+    return certify(q, k, memory.decay_per_step(x), at, written)
 
 
 def _at(q: Tensor, steps: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lab.mixers import MultiHead, SelectiveDiagonal
+from lab.mixers import Mamba, MultiHead
 
 
 def attention(mixer: MultiHead, x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def attention(mixer: MultiHead, x: Tensor) -> Tensor:
     return weights
 
 
-def gated(mixer: MultiHead | SelectiveDiagonal, x: Tensor) -> tuple[Tensor, Tensor]:
+def gated(mixer: MultiHead | Mamba, x: Tensor) -> tuple[Tensor, Tensor]:
     """What the heads have read, before the gate, and the gates: ["B T H M"] both.
 
     Args:

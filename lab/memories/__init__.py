@@ -5,7 +5,7 @@ from lab.memories.cosformer import CosFormer
 from lab.memories.delta_rule import DeltaRule
 from lab.memories.gated_linear_attention import GatedLinearAttention
 from lab.memories.linear_attention import LinearAttention
-from lab.memories.log_linear import FenwickAttention
+from lab.memories.log_linear import LogLinearAttention
 from lab.memories.log_ssm import LogEMA, LogSSM
 from lab.memories.retention import Retention
 from lab.memories.slots import SoftSlots
@@ -15,10 +15,10 @@ from lab.memories.tropical import TropicalGated, TropicalSlots
 __all__ = [
     "CosFormer",
     "DeltaRule",
-    "FenwickAttention",
     "GatedLinearAttention",
     "LinearAttention",
     "LogEMA",
+    "LogLinearAttention",
     "LogSSM",
     "Memory",
     "Retention",

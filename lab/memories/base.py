@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lab.arguments import whole
 from lab.linalg.precision import autocasts, uncast, wide
 from lab.nn.guard import Guarded, Method, check_numbers
 
@@ -76,21 +77,34 @@ class Memory(Guarded):
     torch.autocast too, everything in a memory is computed and stored in float32 at least, and what
     is read has the dtype of the values again.
 
+    Args:
+        d_model: D, the width of the layer's input, also where nothing is computed from it: what
+            asks the memory (`lab.mixers.MultiHead`) compares it with its own.
+        heads, d_key, d_value: H, K and M; M is K if None.
+
+    Raises:
+        ValueError: a size is no whole number, or is below 1.
+
     Attributes:
-        heads, d_key, d_value: H, K and M.
+        d_model, heads, d_key, d_value: the sizes.
         any_precision: whether half precision is left to the memory itself.
     """
 
-    guards: ClassVar = {"forward": _reading, "states": _looking, "gains": _looking, "step": _step}
+    guards: ClassVar = {
+        "forward": _reading,
+        "states": _looking,
+        "eigenvalues": _looking,
+        "step": _step,
+    }
     any_precision: ClassVar[bool] = False
 
-    def __init__(self, heads: int, d_key: int, d_value: int | None = None) -> None:
+    def __init__(self, d_model: int, *, heads: int, d_key: int, d_value: int | None = None) -> None:
         super().__init__()
-        self.heads, self.d_key = heads, d_key
-        self.d_value = d_key if d_value is None else d_value
-        if min(self.heads, self.d_key, self.d_value) < 1:
-            sizes = f"heads {heads}, d_key {d_key}, d_value {self.d_value}"
-            raise ValueError(f"{sizes}: all must be at least 1")
+        who = type(self).__name__
+        self.d_model = whole(who, "d_model", d_model, least=1)
+        self.heads = whole(who, "heads", heads, least=1)
+        self.d_key = whole(who, "d_key", d_key, least=1)
+        self.d_value = self.d_key if d_value is None else whole(who, "d_value", d_value, least=1)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """What is read, ["B H T M"], the parallel form.
@@ -112,7 +126,7 @@ class Memory(Guarded):
         """["B T ..."]: what is stored after every step, or of it what a picture can show."""
         raise NotImplementedError
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T n"]: eigenvalues of what a step does to all that was stored before it.
 
         Ones here: what is stored stays.

@@ -17,6 +17,7 @@ class CosFormer(LinearMemory):
     going to be, and there would be no recurrence.
 
     Args:
+        d_model: D, which nothing depends on.
         heads, d_key, d_value: H, K and M of the memory.
         horizon: M, in steps: as long as the longest sequence, beyond which weights turn negative.
         feature: f, "relu" as published, or "elu" for elu + 1.
@@ -31,15 +32,16 @@ class CosFormer(LinearMemory):
 
     def __init__(
         self,
+        d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
         horizon: int,
         feature: Feature = "relu",
         normalise: bool = True,
     ) -> None:
-        super().__init__(heads, d_key, d_value)
+        super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         if feature not in ("relu", "elu"):
             raise ValueError(f"feature is {feature!r}; it must be relu or elu, to be positive")
         if horizon < 1:

@@ -25,7 +25,7 @@ def segment_sums(a: Tensor) -> Tensor:
 
 @widened
 def decayed_product(
-    q: Tensor, k: Tensor, v: Tensor, log_gains: Tensor | None = None, *, chunk: int = CHUNK
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, *, chunk: int = CHUNK
 ) -> Tensor:
     """o[t] = sum over s <= t of exp(a[s+1] + ... + a[t]) (q[t] . k[s]) v[s], in chunks.
 
@@ -35,7 +35,7 @@ def decayed_product(
     Args:
         q, k: Float["... T F"].
         v: Float["... T M"], in units of the output.
-        log_gains: Float["... T"], a; all zero if None.
+        log_decay: Float["... T"], a; all zero if None.
         chunk: steps, at least 1.
 
     Returns:
@@ -45,7 +45,7 @@ def decayed_product(
         ValueError: the chunk is below 1.
 
     Cost: T (chunk (F + M) + 2 F M) multiply-adds. Sums of a are those within one chunk, and nothing
-    is divided by a gain: gains of any size up to 1 are exact, as small as they may be.
+    is divided by a decay: decays of any size up to 1 are exact, as small as they may be.
     Source: Dao & Gu 2024, Transformers are SSMs, section 6 (the block decomposition).
     """
     if chunk < 1:
@@ -53,10 +53,10 @@ def decayed_product(
     T = q.shape[-2]
     size = min(chunk, T)
     q, k, v = (_chunks(part, size) for part in (q, k, v))
-    if log_gains is None:
+    if log_decay is None:
         o = (q @ k.mT).tril() @ v
         return _joined(o if size >= T else o + q @ _shifted((k.mT @ v).cumsum(-3)), T)
-    a = _chunks(log_gains[..., None], size)[..., 0]
+    a = _chunks(log_decay[..., None], size)[..., 0]
     decay = segment_sums(a).exp()
     o = ((q @ k.mT) * decay) @ v
     if size >= T:
@@ -66,9 +66,9 @@ def decayed_product(
     return _joined(o + (q * a.cumsum(-1).exp()[..., None]) @ before, T)
 
 
-def _carried(gains: Tensor, written: Tensor) -> Tensor:
-    """S[c] = gains[c] S[c-1] + written[c] ["... C F M"], for gains ["... C"]."""
-    a = gains[..., None, None].expand_as(written).flatten(-2)
+def _carried(decay: Tensor, written: Tensor) -> Tensor:
+    """S[c] = decay[c] S[c-1] + written[c] ["... C F M"], for decay ["... C"]."""
+    a = decay[..., None, None].expand_as(written).flatten(-2)
     batch = a.shape[:-2]
     S = linear_scan(a.reshape(-1, *a.shape[-2:]), written.reshape(-1, *a.shape[-2:]))
     return S.reshape(*batch, *written.shape[-3:])

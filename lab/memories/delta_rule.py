@@ -28,14 +28,14 @@ class DeltaRule(Memory):
     def __init__(
         self,
         d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(heads, d_key, d_value)
+        super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         self.beta = linear(d_model, heads, generator=generator, dtype=dtype)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class DeltaRule(Memory):
             found.append(state)
         return torch.stack(found, dim=1)
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T H"]: 1 - beta, along the key; it is 1 in all other directions."""
-        gain = 1 - precise(self.beta, x).sigmoid()
-        return torch.complex(gain, torch.zeros_like(gain))
+        kept = 1 - precise(self.beta, x).sigmoid()
+        return torch.complex(kept, torch.zeros_like(kept))

@@ -11,14 +11,14 @@ from lab.nn.linear import linear, precise
 class GatedLinearAttention(LinearMemory):
     """S[t] = diag(a[t]) S[t-1] + k[t] v[t]^T, o[t] = S[t]^T q[t] / sqrt(K).
 
-    The gains are a = sigmoid(W x + b)^(1/16). What heads read is to be normalised behind this
+    The decay is a = sigmoid(W x + b)^(1/16). What heads read is to be normalised behind this
     (`norm` of `MultiHead`), and gated ("silu").
 
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
         rank: of W, which is a product of two matrices.
-        temper: the root that is drawn, 16 as published: gains then start near 1.
+        temper: the root that is drawn, 16 as published: a then starts near 1.
         generator, dtype: of the initial draw.
 
     Source: Yang et al. 2024, Gated linear attention transformers with hardware-efficient training,
@@ -28,16 +28,16 @@ class GatedLinearAttention(LinearMemory):
     def __init__(
         self,
         d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
         rank: int = 16,
         temper: float = 16.0,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(heads, d_key, d_value)
+        super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         self.temper = temper
         inner = min(rank, d_model)
         down = linear(d_model, inner, bias=False, generator=generator, dtype=dtype)
@@ -49,8 +49,8 @@ class GatedLinearAttention(LinearMemory):
         """x, its scale shared between queries and keys."""
         return x * self.d_key**-0.25
 
-    def log_gains(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Tensor) -> Tensor:
         """["... H K"], below 0."""
         down, up = (each for each in self.decay if isinstance(each, nn.Linear))
-        gains = logsigmoid(precise(up, precise(down, x))) / self.temper
-        return gains.unflatten(-1, (self.heads, self.d_key))
+        decay = logsigmoid(precise(up, precise(down, x))) / self.temper
+        return decay.unflatten(-1, (self.heads, self.d_key))

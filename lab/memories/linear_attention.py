@@ -39,18 +39,18 @@ class LinearMemory(Memory):
         """["... F"] for queries or keys ["... K"] at steps t ["..."]; they themselves here."""
         return x
 
-    def log_gains(self, x: Tensor) -> Tensor | None:
+    def log_decay(self, x: Tensor) -> Tensor | None:
         """log a for x ["... D"]: ["... H 1"], or ["... H F"]; None, as here, for a = 1."""
         return None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], in chunks where a head has one gain, else as a scan."""
+        """["B H T M"], in chunks where a head has one decay, else as a scan."""
         t = torch.arange(x.shape[1], device=x.device)
-        q, k, gains = self.features(q, t), self.features(k, t), self.log_gains(x)
-        if gains is not None and gains.shape[-1] > 1:
-            S = self._scanned(k, self._values(v), gains.movedim(-2, 1))
+        q, k, decay = self.features(q, t), self.features(k, t), self.log_decay(x)
+        if decay is not None and decay.shape[-1] > 1:
+            S = self._scanned(k, self._values(v), decay.movedim(-2, 1))
             return self._read(q, S)
-        a = None if gains is None else gains[..., 0].movedim(-1, 1)
+        a = None if decay is None else decay[..., 0].movedim(-1, 1)
         return self._divided(decayed_product(q, k, self._values(v), a))
 
     def step(
@@ -58,35 +58,35 @@ class LinearMemory(Memory):
     ) -> tuple[Tensor, State]:
         """["B H M"] and the state: a count of steps, and S ["B H F M"] or ["B H F M+1"]."""
         t, S = (0, None) if state is None else state
-        now, gains = torch.tensor(t, device=x.device), self.log_gains(x)
+        now, decay = torch.tensor(t, device=x.device), self.log_decay(x)
         S_t = self.features(k, now)[..., None] * self._values(v)[..., None, :]
         if S is not None:
-            S_t = S_t + (S if gains is None else gains.exp()[..., None] * S)
+            S_t = S_t + (S if decay is None else decay.exp()[..., None] * S)
         return self._read(self.features(q, now), S_t), (t + 1, S_t)
 
     def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B T H F M"], or ["B T H F M+1"] with the sums of the weights last."""
         t = torch.arange(x.shape[1], device=x.device)
-        gains = self.log_gains(x)
-        gains = x.new_zeros(*x.shape[:2], self.heads, 1) if gains is None else gains
-        S = self._scanned(self.features(k, t), self._values(v), gains.movedim(-2, 1))
+        decay = self.log_decay(x)
+        decay = x.new_zeros(*x.shape[:2], self.heads, 1) if decay is None else decay
+        S = self._scanned(self.features(k, t), self._values(v), decay.movedim(-2, 1))
         return S.movedim(1, 2)
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T n"]: a."""
-        gains = self.log_gains(x)
-        if gains is None:
-            return super().gains(q, k, v, x)
-        a = gains.exp().flatten(-2).expand(*x.shape[:2], -1)
+        decay = self.log_decay(x)
+        if decay is None:
+            return super().eigenvalues(q, k, v, x)
+        a = decay.exp().flatten(-2).expand(*x.shape[:2], -1)
         return torch.complex(a, torch.zeros_like(a))
 
     def _values(self, v: Tensor) -> Tensor:
         return pad(v, (0, 1), value=1.0) if self.normalise else v
 
-    def _scanned(self, k: Tensor, v: Tensor, gains: Tensor) -> Tensor:
-        """S ["B H T F M"] for k ["B H T F"], v ["B H T M"] and gains ["B H T F"] or ["B H T 1"]."""
+    def _scanned(self, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
+        """S ["B H T F M"] for k ["B H T F"], v ["B H T M"] and log a ["B H T F or 1"]."""
         b = k[..., None] * v[..., None, :]
-        a = gains.exp()[..., None].expand_as(b)
+        a = log_decay.exp()[..., None].expand_as(b)
         flat = (part.flatten(3).flatten(0, 1) for part in (a, b))
         return linear_scan(*flat).unflatten(0, b.shape[:2]).unflatten(-1, b.shape[3:])
 
@@ -98,14 +98,15 @@ class LinearMemory(Memory):
 
 
 class LinearAttention(LinearMemory):
-    """Linear attention with f = elu + 1, ReLU or nothing, and a gain per head and step if wanted.
+    """Linear attention with f = elu + 1, ReLU or nothing, and a decay per head and step if wanted.
 
     Args:
+        d_model: D.
         heads, d_key, d_value: H, K and M.
         feature: f. ReLU can be zero for all keys of a sequence; o is 0 then.
         normalise: whether o is divided by the sum of the weights, which must not be negative.
-        d_model: D, where there are gains a = exp(-softplus(W x + b)), one per head; 0 for a = 1.
-        decay: softplus(b) at the start, above 0, -log a where W x = 0.
+        decay: None for a = 1. A number switches on the decay a = exp(-softplus(W x + b)), one per
+            head, and is softplus(b) at the start, above 0: -log a where W x = 0.
         generator, dtype: of the initial draw.
 
     Raises:
@@ -114,32 +115,34 @@ class LinearAttention(LinearMemory):
 
     def __init__(
         self,
+        d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
         feature: Feature = "elu",
         normalise: bool = True,
-        d_model: int = 0,
-        decay: float = 0.0025,
+        decay: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(heads, d_key, d_value)
+        super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         if feature not in FEATURES:
             raise ValueError(f"feature is {feature!r}; it must be one of {get_args(Feature)}")
         if normalise and feature == "none":
             raise ValueError("weights q . k can be negative: they cannot be normalised")
-        if not decay > 0:
+        if decay is not None and not decay > 0:
             raise ValueError(f"decay is {decay}; it must be above 0")
         self.feature, self.normalise = feature, normalise
-        self.decay = scalar_decay(d_model, heads, decay, generator, dtype) if d_model else None
+        self.decay = (
+            None if decay is None else scalar_decay(d_model, heads, decay, generator, dtype)
+        )
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
         """f(x), the same at all steps."""
         return FEATURES[self.feature](x)
 
-    def log_gains(self, x: Tensor) -> Tensor | None:
+    def log_decay(self, x: Tensor) -> Tensor | None:
         """["... H 1"], below 0; None without decay."""
         return None if self.decay is None else -softplus(precise(self.decay, x))[..., None]
 

@@ -10,10 +10,11 @@ from lab.linalg.fenwick import States, advance, fenwick_product_chunked, level_c
 from lab.linalg.precision import wide
 from lab.memories.base import Memory, normalised
 from lab.memories.linear_attention import LinearMemory
+from lab.nn.guard import check_kind, check_width
 from lab.nn.linear import linear, precise
 
 
-class FenwickAttention(Memory):
+class LogLinearAttention(Memory):
     """A linear attention whose past is split into stretches of 1, 1, 2, 4, ... steps.
 
     Weight of what step s wrote, at step t: f(q[t])^T f(k[s]) lambda[t, level(t, s)], with lambda =
@@ -21,8 +22,8 @@ class FenwickAttention(Memory):
     not empty, at most ceil(log2 T) + 1. All of them are read with one query, so that for a given
     lambda one matrix of rank K (2 K with a cosine) is read, as without levels.
 
-    Where the weights are averaged with (`inner.normalise`), lambda matters up to a factor alone,
-    and the softmax is no coupling of levels: its denominator cancels.
+    With normalisation (`inner.normalise`) only ratios of lambda matter, so the softmax denominator
+    cancels.
 
     Args:
         d_model: D.
@@ -35,7 +36,9 @@ class FenwickAttention(Memory):
         generator, dtype: of the initial draw.
 
     Raises:
-        ValueError: `inner` has a decay, levels is below 1, or there is no such level to favour.
+        TypeError: `inner` is no linear memory.
+        ValueError: `inner` is for inputs of another width or has a decay, levels is below 1, or
+            there is no such level to favour.
 
     Source: Guo et al. 2025, Log-linear attention; levels as in its section 3.
     """
@@ -52,10 +55,12 @@ class FenwickAttention(Memory):
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(inner.heads, inner.d_key, inner.d_value)
+        check_kind(self, "inner memory", inner, LinearMemory)
+        super().__init__(d_model, heads=inner.heads, d_key=inner.d_key, d_value=inner.d_value)
+        check_width(self, d_model, "inner memory", inner)
         if levels < 1 or not 0 <= (favoured or 0) < levels:
             raise ValueError(f"{levels} levels, {favoured} favoured: at least 1, and one of them")
-        if inner.log_gains(torch.zeros(1, d_model, dtype=dtype)) is not None:
+        if inner.log_decay(torch.zeros(1, d_model, dtype=dtype)) is not None:
             raise ValueError("the inner memory decays; levels are for one that keeps what it has")
         self.inner, self.levels, self.inclusive = inner, levels, inclusive
         self.weigh = linear(d_model, self.heads * levels, generator=generator, dtype=dtype)
@@ -104,7 +109,7 @@ class FenwickAttention(Memory):
             seen.append(torch.stack([states.get(i, empty) for i in range(self.levels)], dim=1))
         return torch.stack(seen, dim=1)
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T L"]: 1 for a level that a step leaves alone, 0 for those it merges.
 
         The eigenvalues of the matrix by which a step maps the states of all levels to the next.

@@ -1,4 +1,7 @@
-"""State-space recurrences in the semiring (logsumexp, +): averages that no query can reach."""
+"""State-space recurrences in the semiring (logsumexp, +).
+
+Averages whose weights are fixed at write time, independent of later queries.
+"""
 
 import math
 from typing import Literal, get_args
@@ -14,7 +17,7 @@ from lab.nn.linear import precise
 from lab.scan import softmax_scan
 
 State = tuple[Tensor, Tensor]
-Bids = Literal["summed", "separate"]
+Logits = Literal["summed", "separate"]
 
 
 class LogEMA(Memory):
@@ -40,15 +43,15 @@ class LogEMA(Memory):
     def __init__(
         self,
         d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
         decay: float = 0.018,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(heads, d_key, d_value)
+        super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         self.decay = scalar_decay(d_model, self.gates, decay, generator, dtype)
 
     @property
@@ -73,17 +76,17 @@ class LogEMA(Memory):
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, initial: State | None = None
     ) -> State:
         """Averages ["B T N V"] and log-normalisers ["B T N"] after every step."""
-        return softmax_scan(self.log_gains(x), self.bids(q, k), self._values(v), initial)
+        return softmax_scan(self.log_decay(x), self.logits(q, k), self._values(v), initial)
 
     def weights(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
         """["B N T T"], axes (reading step, writing step): p(j|t), as a softmax over all pairs."""
-        return shares(self.log_gains(x).mT, self.bids(q, k).mT)
+        return shares(self.log_decay(x).mT, self.logits(q, k).mT)
 
-    def bids(self, q: Tensor, k: Tensor) -> Tensor:
+    def logits(self, q: Tensor, k: Tensor) -> Tensor:
         """["B T N"]: b."""
         return self._products(q, k).sum(-1)
 
-    def log_gains(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Tensor) -> Tensor:
         """["B T N"], below 0: a."""
         return -softplus(precise(self.decay, x))
 
@@ -92,10 +95,10 @@ class LogEMA(Memory):
         averages, log_norms = self.scanned(q, k, v, x)
         return torch.cat([averages, log_norms[..., None]], dim=-1)
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T N"]: 1 - z."""
         _, log_norms = self.scanned(q, k, v, x)
-        keep = -torch.expm1(self.bids(q, k) - log_norms)
+        keep = -torch.expm1(self.logits(q, k) - log_norms)
         return torch.complex(keep, torch.zeros_like(keep))
 
     def _products(self, q: Tensor, k: Tensor) -> Tensor:
@@ -114,57 +117,63 @@ class LogEMA(Memory):
 class LogSSM(LogEMA):
     """The recurrence as it was proposed: all heads and entries of keys average the same values.
 
-    Every entry i of a head has a bid b_i = q_i k_i / sqrt(K) and a decay a_i = -softplus(W x + c)_i
-    of its own. What is read is the mean of all averages of the one value of H M numbers. Since
+    Every entry i of a head has a logit b_i = q_i k_i / sqrt(K) and a decay a_i = -softplus(W x +
+    c)_i of its own. What is read is the mean of all averages of the one value of H M numbers. Since
     they share it, this is one average with the mean weights: heads and entries add nothing to what
     can be stored. (As proposed it is the sum over entries, K times as much.)
 
     Args:
         d_model, heads, d_key, d_value: as for `LogEMA`; values have H M numbers.
-        bids: "summed", as in the code that came with the proposal, adds up the bids and the decays
+        logits: "summed", as in the code that came with the proposal, adds up the logits and decays
             of a head, which then keeps one average; "separate" keeps K.
         decay: what a step takes off an average's log-weights at the start. The code started at
             K softplus(1), which is 21 for K = 16: exp(-21) of the past survives a step.
         generator, dtype: of the initial draw.
 
     Raises:
-        ValueError: `bids` is neither.
+        ValueError: `logits` is neither.
     """
 
     def __init__(
         self,
         d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
-        bids: Bids = "summed",
+        logits: Logits = "summed",
         decay: float = 0.018,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if bids not in get_args(Bids):
-            raise ValueError(f"bids are {bids!r}; they must be one of {get_args(Bids)}")
-        each = decay / d_key if bids == "summed" else decay
+        if logits not in get_args(Logits):
+            raise ValueError(f"logits are {logits!r}; they must be one of {get_args(Logits)}")
+        each = decay / d_key if logits == "summed" else decay
         super().__init__(
-            d_model, heads, d_key, d_value, decay=each, generator=generator, dtype=dtype
+            d_model,
+            heads=heads,
+            d_key=d_key,
+            d_value=d_value,
+            decay=each,
+            generator=generator,
+            dtype=dtype,
         )
-        self.summed = bids == "summed"
+        self.summed = logits == "summed"
 
     @property
     def gates(self) -> int:
         """H K."""
         return self.heads * self.d_key
 
-    def bids(self, q: Tensor, k: Tensor) -> Tensor:
+    def logits(self, q: Tensor, k: Tensor) -> Tensor:
         """["B T H"] or ["B T HK"]: b."""
         products = self._products(q, k)
         return products.sum(-1) if self.summed else products.flatten(2)
 
-    def log_gains(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Tensor) -> Tensor:
         """["B T H"] or ["B T HK"], below 0: a."""
-        gains = super().log_gains(x)
-        return gains.unflatten(-1, (self.heads, -1)).sum(-1) if self.summed else gains
+        decay = super().log_decay(x)
+        return decay.unflatten(-1, (self.heads, -1)).sum(-1) if self.summed else decay
 
     def _values(self, v: Tensor) -> Tensor:
         """["B T 1 HM"]: one for all averages."""

@@ -14,6 +14,7 @@ class Retention(LinearMemory):
     `MultiHead`), and gated ("silu").
 
     Args:
+        d_model: D, which nothing depends on.
         heads: H, with decays g = 1 - 2^-5 to 1 - 2^-(4+H).
         d_key: K, even.
         d_value: M.
@@ -26,9 +27,15 @@ class Retention(LinearMemory):
     """
 
     def __init__(
-        self, heads: int, d_key: int, d_value: int | None = None, *, rotate: bool = True
+        self,
+        d_model: int,
+        *,
+        heads: int,
+        d_key: int,
+        d_value: int | None = None,
+        rotate: bool = True,
     ) -> None:
-        super().__init__(heads, d_key, d_value)
+        super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         if rotate and d_key % 2:
             raise ValueError(f"d_key {d_key} must be even: entries of keys are turned in pairs")
         self.rotate = rotate
@@ -45,11 +52,11 @@ class Retention(LinearMemory):
         cos, sin = turn.cos().to(x), turn.sin().to(x)
         return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
 
-    def log_gains(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Tensor) -> Tensor:
         """["... H 1"], the same for every x."""
         powers = torch.arange(self.heads, dtype=torch.float64, device=x.device) + 5
-        gain = torch.log1p(-(2.0**-powers)).to(x)[:, None]
-        return gain.expand(*x.shape[:-1], *gain.shape)
+        decay = torch.log1p(-(2.0**-powers)).to(x)[:, None]
+        return decay.expand(*x.shape[:-1], *decay.shape)
 
     def angles(self, device: torch.device) -> Tensor:
         """Float64["K/2"], in rad per step; no buffer, which would be rounded with the layer."""

@@ -21,7 +21,7 @@ class SoftSlots(Memory):
         Y_i[t] = (1 - z_i[t]) Y_i[t-1] + z_i[t] v[t]
         o[t] = sum over i of softmax over i of mu (q_i[t] + l_i[t]) Y_i[t]
 
-    Keys are bids for m = K slots when writing, queries are bids for them when reading. This equals
+    Keys are logits of m = K slots when writing, queries are their logits when reading. This equals
     causal attention with the logits
 
         mu s(t, j) = log(sum over i of exp(mu (q_i[t] + k_i[j]))) + mu (a[j+1] + ... + a[t]),
@@ -33,42 +33,45 @@ class SoftSlots(Memory):
     those of `MultiHead` do. As mu grows, (+) becomes the maximum.
 
     Args:
+        d_model: D.
         heads, d_key, d_value: H, the number of slots m of a head, and M.
         mu: the sharpness, an inverse temperature, above 0. A plain attribute: it may be changed
             between updates, in all models that train side by side.
-        d_model: D, where there is a decay a = -softplus(W x + b), one per head; 0 for a = 0.
-        decay: softplus(b) at the start, above 0.
+        decay: None for a = 0. A number switches on the decay a = -softplus(W x + b), one per head,
+            and is softplus(b) at the start, above 0.
         generator, dtype: of the initial draw.
 
     Raises:
         ValueError: mu or decay is not above 0.
 
     Source: Milakov & Gimelshein 2018, Online normalizer calculation for softmax (the average);
-    Katharopoulos et al. 2020, Transformers are RNNs (the same in exponentials of bids).
+    Katharopoulos et al. 2020, Transformers are RNNs (the same in exponentials of logits).
     """
 
     def __init__(
         self,
+        d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
         mu: float = 1.0,
-        d_model: int = 0,
-        decay: float = 0.0025,
+        decay: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(heads, d_key, d_value)
-        if not (mu > 0 and decay > 0):
+        super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
+        if not (mu > 0 and (decay is None or decay > 0)):
             raise ValueError(f"mu is {mu} and decay {decay}; both must be above 0")
         self.mu = mu
-        self.decay = scalar_decay(d_model, heads, decay, generator, dtype) if d_model else None
+        self.decay = (
+            None if decay is None else scalar_decay(d_model, heads, decay, generator, dtype)
+        )
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], from all pairs of steps; `scanned` where mu times bids spans more than 60.
+        """["B H T M"], from all pairs of steps; `scanned` where mu times logits spans more than 60.
 
-        Weights below 1e-28 of what a pair of bids could have at most count as that much.
+        Weights below 1e-28 of what a pair of logits could have at most count as that much.
         """
         return self.weights(q, k, x) @ v
 
@@ -78,17 +81,17 @@ class SoftSlots(Memory):
         The sum over slots is a product of matrices: no array of T x T x m is ever made.
         """
         q, k = self.mu * q, self.mu * k
-        most_q, most_k = (bids.amax(-1, keepdim=True).detach() for bids in (q, k))
+        most_q, most_k = (part.amax(-1, keepdim=True).detach() for part in (q, k))
         matches = (q - most_q).exp() @ (k - most_k).exp().mT
         floor = torch.finfo(q.dtype).tiny ** 0.75  # its reciprocal, in the gradient, is finite
-        # The largest read bid is the same for all writes, and no softmax over them sees it.
+        # The largest read logit is the same for all writes, and no softmax over them sees it.
         logits = matches.clamp_min(floor).log() + most_k.mT
         if self.decay is not None:
-            return (logits + segment_sums(self.log_gains(x))).softmax(-1)
+            return (logits + segment_sums(self.log_decay(x))).softmax(-1)
         return logits.masked_fill(~causal(q.shape[2], q.device), -torch.inf).softmax(-1)
 
     def scanned(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """`forward` by the scan over time, for bids of any size."""
+        """`forward` by the scan over time, for logits of any size."""
         return self.read(q, *self.slots(k, v, x))
 
     def slots(
@@ -97,28 +100,28 @@ class SoftSlots(Memory):
         """Averages ["B H T m M"] and mu times the log-normalisers ["B H T m"], after every step.
 
         Args:
-            k: ["B H T m"], write bids.
+            k: ["B H T m"], write logits.
             v: ["B H T M"].
             x: ["B T D"].
             initial: both before step 0, ["B H m M"] and ["B H m"]; nothing written if None.
         """
         k = self.mu * k
-        gains = self.log_gains(x)[..., None].expand_as(k)
-        a, b, values = (part.flatten(0, 1) for part in (gains, k, v[..., None, :]))
+        decay = self.log_decay(x)[..., None].expand_as(k)
+        a, b, values = (part.flatten(0, 1) for part in (decay, k, v[..., None, :]))
         before = None if initial is None else (initial[0].flatten(0, 1), initial[1].flatten(0, 1))
         average, log_norm = softmax_scan(a, b, values, before)
         shape = (-1, self.heads)
         return average.unflatten(0, shape), log_norm.unflatten(0, shape)
 
     def read(self, q: Tensor, average: Tensor, log_norm: Tensor) -> Tensor:
-        """["... M"]: what read bids q ["... m"] get from averages and log-normalisers of slots."""
+        """["... M"]: what queries q ["... m"] read from averages and log-normalisers of slots."""
         return (self.choice(q, log_norm)[..., None] * average).sum(-2)
 
     def choice(self, q: Tensor, log_norm: Tensor) -> Tensor:
         """["... m"]: the share of every slot in what is read."""
         return (self.mu * q + log_norm).softmax(-1)
 
-    def log_gains(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Tensor) -> Tensor:
         """["B H T"], at most 0: mu a."""
         if self.decay is None:
             return x.new_zeros(x.shape[0], self.heads, x.shape[1])
@@ -137,7 +140,7 @@ class SoftSlots(Memory):
         average, log_norm = self.slots(k, v, x)
         return torch.cat([average, log_norm[..., None]], dim=-1).movedim(1, 2)
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T Hm"]: 1 - z, the share that the past keeps in every slot."""
         _, log_norm = self.slots(k, v, x)
         share = -torch.expm1(self.mu * k - log_norm).movedim(1, 2).flatten(-2)

@@ -16,6 +16,10 @@ class SoftmaxAttention(Memory):
 
     The state is the cache of all keys and values: H (K + M) numbers more at every step.
 
+    Args:
+        d_model: D, which nothing depends on.
+        heads, d_key, d_value: H, K and M.
+
     Half precision is left to torch's kernel, which adds up in float32.
 
     Source: Vaswani et al. 2017, equation 1.

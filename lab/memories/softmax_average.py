@@ -59,11 +59,11 @@ def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
         average: ["B T N V"].
     """
     log_norm = log_scan(decay, score)[..., None]
-    gains = decay[..., None].expand_as(value).flatten(2)
+    each = decay[..., None].expand_as(value).flatten(2)
     parts = []
     for part in (value.clamp_min(0), (-value).clamp_min(0)):
         logs = score[..., None] + part.log()
-        parts.append((log_scan(gains, logs.flatten(2)).view_as(value) - log_norm).exp())
+        parts.append((log_scan(each, logs.flatten(2)).view_as(value) - log_norm).exp())
     return parts[0] - parts[1]
 
 

@@ -1,4 +1,4 @@
-"""Slots in the max-plus semiring: every slot keeps one value, that of the best bid so far."""
+"""Slots in the max-plus semiring: every slot keeps one value, that of the largest logit so far."""
 
 import math
 from typing import Any, Literal, get_args
@@ -10,13 +10,13 @@ from lab.memories.slots import SoftSlots, State
 from lab.scan import tropical_scan
 
 Training = Literal["soft", "straight-through", "hard"]
-# Up to this mu the soft form is a product of matrices; above, it is scanned, as mu times the bids
+# Up to this mu the soft form is a product of matrices; above, it is scanned, as mu times the logits
 # spans more than a product of exponentials takes in single precision.
 SHARP = 8.0
 
 
 class TropicalSlots(SoftSlots):
-    """Slot i keeps the value with the best bid; a query takes the value of one slot.
+    """Slot i keeps the value with the largest logit; a query takes the value of one slot.
 
         l_i[t] = max(a[t] + l_i[t-1], k_i[t])        the later one wins where both are equal
         Y_i[t] = v[t] if k_i[t] wins, else Y_i[t-1]
@@ -26,7 +26,7 @@ class TropicalSlots(SoftSlots):
 
         s(t, j) = max over i of (q_i[t] + k_i[j]) + a[j+1] + ... + a[t],
 
-    hard attention with the inner product of the max-plus semiring. Bids and decays have no
+    hard attention with the inner product of the max-plus semiring. Logits and decays have no
     gradient: where the winner changes the output jumps, and elsewhere they do not matter. So in
     training mode this is something else, and in evaluation mode always the above:
 
@@ -35,7 +35,7 @@ class TropicalSlots(SoftSlots):
         hard                the above: only values learn
 
     Args:
-        heads, d_key, d_value, mu, d_model, decay, generator, dtype: as for `SoftSlots`.
+        d_model, heads, d_key, d_value, mu, decay, generator, dtype: as for `SoftSlots`.
         training_form: one of the three.
 
     Raises:
@@ -47,14 +47,21 @@ class TropicalSlots(SoftSlots):
 
     def __init__(
         self,
+        d_model: int,
+        *,
         heads: int,
         d_key: int,
         d_value: int | None = None,
-        *,
+        mu: float = 1.0,
+        decay: float | None = None,
         training_form: Training = "soft",
-        **settings: Any,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(heads, d_key, d_value, **settings)
+        super().__init__(
+            d_model, heads=heads, d_key=d_key, d_value=d_value, mu=mu, decay=decay,
+            generator=generator, dtype=dtype,
+        )  # fmt: skip
         if training_form not in get_args(Training):
             raise ValueError(
                 f"the form is {training_form!r}; it must be one of {get_args(Training)}"
@@ -78,20 +85,20 @@ class TropicalSlots(SoftSlots):
         return _taken(v, self.winners(q, k, x))
 
     def winners(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
-        """Int64["B H T"]: the step whose value is read, for bids q and k ["B H T m"]."""
+        """Int64["B H T"]: the step whose value is read, for logits q and k ["B H T m"]."""
         level, holder = self.holders(k, x)
         slot = (q + level).argmax(-1, keepdim=True)
         return holder.gather(-1, slot)[..., 0]
 
     def holders(self, k: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """["B H T m"] each: l of every slot, and Int64, the step whose value it holds."""
-        gains = self.gains_per_step(x)[..., None].expand_as(k)
-        level, holder = tropical_scan(gains.flatten(0, 1), k.flatten(0, 1))
+        decay = self.decay_per_step(x)[..., None].expand_as(k)
+        level, holder = tropical_scan(decay.flatten(0, 1), k.flatten(0, 1))
         return level.unflatten(0, k.shape[:2]), holder.unflatten(0, k.shape[:2])
 
-    def gains_per_step(self, x: Tensor) -> Tensor:
+    def decay_per_step(self, x: Tensor) -> Tensor:
         """["B H T"], at most 0: a."""
-        return self.log_gains(x) / self.mu
+        return self.log_decay(x) / self.mu
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
@@ -114,7 +121,7 @@ class TropicalSlots(SoftSlots):
     ) -> tuple[Tensor, State]:
         if state is None:
             state = v.new_zeros(*k.shape, v.shape[-1]), k.new_full(k.shape, -math.inf)
-        past = self.gains_per_step(x[:, None]) + state[1]
+        past = self.decay_per_step(x[:, None]) + state[1]
         won = k >= past
         kept = torch.where(won[..., None], v[..., None, :], state[0])
         level = torch.where(won, k, past)
@@ -129,10 +136,10 @@ class TropicalSlots(SoftSlots):
         kept = _taken(v, holder.flatten(2)).unflatten(2, holder.shape[2:])
         return torch.cat([kept, level[..., None]], dim=-1).movedim(1, 2)
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T Hm"]: what is left of a slot's value; in hard form all of it or nothing."""
         if self.form == "soft":
-            return super().gains(q, k, v, x)
+            return super().eigenvalues(q, k, v, x)
         _, holder = self.holders(k, x)
         step = torch.arange(k.shape[2], device=k.device)[:, None]
         kept = (holder != step).to(v.dtype).movedim(1, 2).flatten(-2)
@@ -140,7 +147,7 @@ class TropicalSlots(SoftSlots):
 
 
 class TropicalGated(TropicalSlots):
-    """One slot a head, whose bid is q[t] . k[t] / sqrt(K): the query of the time of writing.
+    """One slot a head, whose logit is q[t] . k[t] / sqrt(K): the query of the time of writing.
 
     l[t] = max(a[t] + l[t-1], b[t]), and o[t] is the value of the winner. What is read does not
     depend on the present query, which can but win itself: the order of two earlier steps never
@@ -150,26 +157,26 @@ class TropicalGated(TropicalSlots):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B H T M"]."""
-        return super().forward(*self.bids(q, k), v, x)
+        return super().forward(*self.logits(q, k), v, x)
 
-    def bids(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Read and write bids ["... 1"] of q and k ["... K"]; the one slot is read for nothing."""
-        bid = (q * k).sum(-1, keepdim=True) / math.sqrt(self.d_key)
-        return torch.zeros_like(bid), bid
+    def logits(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Read and write logits ["... 1"] of q and k ["... K"]; reading the one slot is free."""
+        logit = (q * k).sum(-1, keepdim=True) / math.sqrt(self.d_key)
+        return torch.zeros_like(logit), logit
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
     ) -> tuple[Tensor, Any]:
         """["B H M"] and the state: the value ["B H 1 M"] and the level ["B H 1"]."""
-        return super().step(*self.bids(q, k), v, x, state)
+        return super().step(*self.logits(q, k), v, x, state)
 
     def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B T H 1 M+1"]."""
-        return super().states(*self.bids(q, k), v, x)
+        return super().states(*self.logits(q, k), v, x)
 
-    def gains(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Complex["B T H"]."""
-        return super().gains(*self.bids(q, k), v, x)
+        return super().eigenvalues(*self.logits(q, k), v, x)
 
 
 def _through(soft: Tensor, hard: Tensor) -> Tensor:

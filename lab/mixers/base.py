@@ -14,11 +14,8 @@ class Mixer(Protocol):
     A layer that is a whole model may have another width at its output than at its input.
     """
 
-    def __call__(self, x: Tensor, length: int | None = None) -> Tensor:
-        """["B S D"] to ["B T D"], the parallel form used in training.
-
-        T is `length`, or S if None; where it exceeds S, the input is silent from there on.
-        """
+    def __call__(self, x: Tensor) -> Tensor:
+        """["B T D"] to ["B T D"], the parallel form used in training."""
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """["B D"] and a state (None before the first step) to ["B D"] and the next state."""
@@ -28,6 +25,16 @@ class Mixer(Protocol):
 
     def eigenvalues(self, x: Tensor) -> Tensor:
         """Complex["B T N"]: of the transition applied at every step."""
+
+
+class Continuing(Mixer, Protocol):
+    """A mixer that goes on by itself where its input has ended, without being shown the silence.
+
+    What oscillations are learned with: the input is one impulse, the target the whole response.
+    """
+
+    def __call__(self, x: Tensor, length: int | None = None) -> Tensor:
+        """["B S D"] to ["B T D"]; T is `length`, at least S, or S if None. Silence follows x."""
 
 
 def _sequence(layer: "Layer", method: Method, x: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -29,8 +29,8 @@ class DelayLine(Layer):
     def __init__(
         self,
         d_model: int,
-        taps: int,
         *,
+        taps: int,
         channels: int = 8,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,

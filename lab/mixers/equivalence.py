@@ -23,8 +23,11 @@ def as_diagonal(layer: StateSpace) -> StateSpace:
         raise TypeError(f"the transition must be Circulant, got {type(layer.transition).__name__}")
     twin = deepcopy(layer)
     F = real_fourier(layer.transition.d_state).to(layer.C.weight)
-    inner = PolarDiagonal(1, layer.transition.d_state, real_ends=True, generator=torch.Generator())
-    inner.decay, inner.phase = deepcopy(layer.transition.decay), deepcopy(layer.transition.phase)
+    old = layer.transition
+    inner = PolarDiagonal(
+        old.d_model, d_state=old.d_state, real_ends=True, generator=torch.Generator()
+    )
+    inner.decay, inner.phase = deepcopy(old.decay), deepcopy(old.phase)
     twin.transition = inner
     with torch.no_grad():
         twin.C.weight.copy_(layer.C.weight @ F.mT)

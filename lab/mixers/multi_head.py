@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from lab.memories.base import Memory
 from lab.mixers.base import Layer
-from lab.mixers.gate import Kind, ReadOutGate
+from lab.mixers.output_gate import Kind, OutputGate
 from lab.mixers.short_convolution import ShortConvolution
+from lab.nn.guard import check_kind, check_width
 from lab.nn.linear import linear
 from lab.nn.weight_decay import without_decay
 
@@ -21,15 +22,19 @@ class MultiHead(Layer):
 
     Args:
         d_model: D.
-        memory: of H heads, K numbers a key and M a value.
+        memory: of the same D; of H heads, K numbers a key and M a value.
         bias: whether the four linear maps have one.
         convolution: width of a short convolution of q, k and v, each channel by itself; 0 for none.
         shift: whether keys are made of a[0] * x[t] + a[1] * x[t-1], a starting at (1, 0.5), so that
             a value can be stored under the token before it.
         norm: whether what a head reads is brought to a mean square of 1, with a weight each.
-        gate: of the read-out, as `ReadOutGate` lists them; none if None.
+        gate: of the read-out, as `OutputGate` lists them; none if None.
         gate_start: first bias of the gate; None for no bias.
         generator, dtype: of the initial draw.
+
+    Raises:
+        TypeError: the memory is none.
+        ValueError: the memory is for inputs of another width, or there is no such gate.
 
     Source: Vaswani et al. 2017 (heads); the convolution as in Yang et al. 2024
     (DeltaNet), but without the SiLU behind it.
@@ -50,6 +55,8 @@ class MultiHead(Layer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        check_kind(self, "memory", memory, Memory)
+        check_width(self, d_model, "memory", memory)
         H, K, M = memory.heads, memory.d_key, memory.d_value
         dense = partial(linear, bias=bias, generator=generator, dtype=dtype)
         self.memory = memory
@@ -57,12 +64,12 @@ class MultiHead(Layer):
         self.v, self.out = dense(d_model, H * M), dense(H * M, d_model)
         convolve = partial(ShortConvolution, generator=generator, dtype=dtype)
         # One convolution of q, k and v side by side: every channel has its own kernel anyway.
-        self.convolution = convolve(H * (2 * K + M), convolution) if convolution else None
-        self.shift = convolve(d_model, 2, bias=False, start=(1.0, 0.5)) if shift else None
+        self.convolution = convolve(H * (2 * K + M), width=convolution) if convolution else None
+        self.shift = convolve(d_model, width=2, bias=False, start=(1.0, 0.5)) if shift else None
         self.norm = nn.Parameter(torch.ones(H, M, dtype=dtype)) if norm else None
         without_decay(self, "norm")
-        gates = partial(ReadOutGate, d_model, H, M, start=gate_start, dtype=dtype)
-        self.gate = None if gate is None else gates(gate)
+        gates = partial(OutputGate, d_model, heads=H, d_value=M, start=gate_start, dtype=dtype)
+        self.gate = None if gate is None else gates(kind=gate)
 
     @property
     def d_model(self) -> int:
@@ -91,7 +98,7 @@ class MultiHead(Layer):
 
     def eigenvalues(self, x: Tensor) -> Tensor:
         """Complex["B T n"]: what a step does to what was stored before."""
-        return self.memory.gains(*self.heads(x), x)
+        return self.memory.eigenvalues(*self.heads(x), x)
 
     def heads(self, x: Tensor) -> Heads:
         """q and k ["B H T K"] and v ["B H T M"] of x ["B T D"]."""

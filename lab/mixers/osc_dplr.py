@@ -48,8 +48,8 @@ class OscDPLR(Layer):
     The input at step 0 acts at once.
 
     Args:
-        d_input: channels p of the input.
-        d_output: channels q of the output.
+        d_model: channels p of the input.
+        d_output: channels q of the output; p if None.
         d_state: oscillators N.
         rank: r, columns of P and Q; 0 for a diagonal A.
         heads: groups of oscillators with their own input: oscillator j and channel c belong to
@@ -72,9 +72,9 @@ class OscDPLR(Layer):
 
     def __init__(
         self,
-        d_input: int,
-        d_output: int = 1,
+        d_model: int,
         *,
+        d_output: int | None = None,
         d_state: int = 16,
         rank: int = 2,
         heads: int = 1,
@@ -87,8 +87,9 @@ class OscDPLR(Layer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        if d_input % heads or d_state % heads:
-            raise ValueError(f"heads {heads} must divide d_input {d_input} and d_state {d_state}")
+        if d_model % heads or d_state % heads:
+            raise ValueError(f"heads {heads} must divide d_model {d_model} and d_state {d_state}")
+        d_output = d_model if d_output is None else d_output
         if form not in get_args(Form) or discretisation not in get_args(Discretisation):
             given = f"form {form!r} and discretisation {discretisation!r}"
             raise ValueError(f"{given} must be of {get_args(Form)} and {get_args(Discretisation)}")
@@ -103,9 +104,9 @@ class OscDPLR(Layer):
         self.logit_zeta = nn.Parameter(0.5 * torch.randn(d_state, generator=generator, dtype=dtype))
         pair = (2,) if complex_io else ()
         self.P, self.Q = draw(d_state, rank), draw(d_state, rank)
-        self.B = draw(d_state, d_input // heads, *pair)
+        self.B = draw(d_state, d_model // heads, *pair)
         self.C = draw(d_output, d_state, *pair)
-        self.D = nn.Parameter(torch.zeros(d_output, d_input, dtype=dtype))
+        self.D = nn.Parameter(torch.zeros(d_output, d_model, dtype=dtype))
         # What makes A: decay would pull every oscillator to 1 rad/s and half the critical damping.
         without_decay(self, "log_omega", "logit_zeta", "P", "Q", "D")
         head_of_oscillator = torch.arange(d_state) % heads

@@ -1,11 +1,10 @@
 """A state-space layer whose input is a force on oscillators."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from lab.mixers.state_space import StateSpace
+from lab.nn.guard import check_kind
 from lab.nn.linear import linear
 from lab.transitions.linoss import Oscillation, Oscillators
 
@@ -18,12 +17,30 @@ class OscillatorBank(StateSpace):
     Args:
         d_model: D.
         transition: the oscillators.
-        settings: of `StateSpace`; there is always a drive.
+        learn_initial, readout_bias, skip, generator, dtype: as for `StateSpace`; there is always
+            a drive.
+
+    Raises:
+        TypeError: the transition is none of oscillators.
+        ValueError: the transition is for inputs of another width.
     """
 
-    def __init__(self, d_model: int, transition: Oscillators, **settings: Any) -> None:
-        super().__init__(d_model, transition, **settings)
-        generator, dtype = settings.get("generator"), settings.get("dtype", torch.float32)
+    def __init__(
+        self,
+        d_model: int,
+        transition: Oscillators,
+        *,
+        learn_initial: bool = False,
+        readout_bias: bool = True,
+        skip: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        check_kind(self, "transition", transition, Oscillators)
+        super().__init__(
+            d_model, transition, learn_initial=learn_initial, readout_bias=readout_bias, skip=skip,
+            generator=generator, dtype=dtype,
+        )  # fmt: skip
         self.B = linear(d_model, transition.d_state // 2, generator=generator, dtype=dtype)
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

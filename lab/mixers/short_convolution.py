@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lab.mixers.base import Layer
+from lab.nn.guard import check_width
 from lab.nn.weight_decay import without_decay
 
 
@@ -15,7 +16,7 @@ class ShortConvolution(Layer):
     """y[t] = sum over i < width of kernel[i] * x[t - i] (+ bias), every channel by itself.
 
     Args:
-        channels: C.
+        d_model: D, the channels.
         width: steps, the present one included.
         bias: whether there is one; it starts at zero.
         start: first values of the kernel, newest step first, the same in every channel; drawn
@@ -30,9 +31,9 @@ class ShortConvolution(Layer):
 
     def __init__(
         self,
-        channels: int,
-        width: int,
+        d_model: int,
         *,
+        width: int,
         bias: bool = True,
         start: tuple[float, ...] | None = None,
         generator: torch.Generator | None = None,
@@ -43,25 +44,25 @@ class ShortConvolution(Layer):
             raise ValueError(
                 f"a width of {width} with start {start}: 1 or more, and as many values"
             )
-        drawn = (2 * torch.rand(width, channels, generator=generator, dtype=dtype) - 1) / math.sqrt(
+        drawn = (2 * torch.rand(width, d_model, generator=generator, dtype=dtype) - 1) / math.sqrt(
             width
         )
         given = None if start is None else torch.tensor(start, dtype=dtype)[:, None]
-        self.kernel = nn.Parameter(drawn if given is None else given.repeat(1, channels))
-        self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype)) if bias else None
+        self.kernel = nn.Parameter(drawn if given is None else given.repeat(1, d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model, dtype=dtype)) if bias else None
         without_decay(self, "bias")
 
     @property
     def d_model(self) -> int:
-        """C."""
+        """D."""
         return self.kernel.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """["B T C"] to ["B T C"]."""
+        """["B T D"] to ["B T D"]."""
         return self._weighed([pad(x, (0, 0, i, 0))[:, : x.shape[1]] for i in range(self.width)])
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`forward` as a recurrence: ["B C"] and the steps before, newest first ["B width-1 C"]."""
+        """`forward` as a recurrence: ["B D"] and the steps before, newest first ["B width-1 D"]."""
         if state is None:
             state = x_t.new_zeros(x_t.shape[0], self.width - 1, x_t.shape[1])
         window = torch.cat([x_t[:, None], state], dim=1)
@@ -83,24 +84,28 @@ class Convolved(Layer):
     """Any mixer behind a short convolution: mixer(silu(convolution(x))).
 
     Args:
-        mixer: ["B T D"] to ["B T D"], with a step form.
         d_model: D.
+        mixer: ["B T D"] to ["B T D"], with a step form.
         width: of the convolution, in steps.
         generator, dtype: of the initial draw.
+
+    Raises:
+        ValueError: the mixer is for inputs of another width, or `width` is below 1.
     """
 
     def __init__(
         self,
-        mixer: nn.Module,
         d_model: int,
-        width: int,
+        mixer: nn.Module,
         *,
+        width: int,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        check_width(self, d_model, "mixer", mixer)
         self.mixer: Any = mixer
-        self.convolution = ShortConvolution(d_model, width, generator=generator, dtype=dtype)
+        self.convolution = ShortConvolution(d_model, width=width, generator=generator, dtype=dtype)
 
     @property
     def d_model(self) -> int:

@@ -8,6 +8,7 @@ from torch.nn.functional import one_hot
 
 from lab.linalg.precision import uncast, wide
 from lab.mixers.base import Layer
+from lab.nn.guard import check_kind, check_width
 from lab.nn.linear import linear
 from lab.nn.weight_decay import without_decay
 from lab.scan.torch_private import tree_map
@@ -19,7 +20,7 @@ class StateSpace(Layer):
 
     Args:
         d_model: D, the width of input and output.
-        transition: A(x), of N states.
+        transition: A(x), of the same D and of N states.
         drive: whether there is a B; without one only the transitions act, on the initial state.
         learn_initial: whether the state before step 0 is learned; else it is zero.
         readout_bias: whether C adds a constant.
@@ -32,7 +33,9 @@ class StateSpace(Layer):
     in B, C and the initial state.
 
     Raises:
-        ValueError: there is neither a drive nor an initial state, so that h stays zero.
+        TypeError: the transition is none.
+        ValueError: the transition is for inputs of another width; or there is neither a drive nor
+            an initial state, so that h stays zero.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class StateSpace(Layer):
         super().__init__()
         if not (drive or learn_initial):
             raise ValueError("drive and learn_initial are both False: the state would stay zero")
+        check_kind(self, "transition", transition, Transition)
+        check_width(self, d_model, "transition", transition)
         self.transition = transition
         # A complex number is kept as two real ones, real parts first.
         N = transition.d_state * (2 if transition.is_complex else 1)

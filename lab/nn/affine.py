@@ -16,16 +16,25 @@ class Affine(nn.Module):
     Args:
         d_input: width of x.
         start: Float["d_output"], the bias, so what comes out for x = 0.
-        spread: standard deviation of what a token adds at the start, for x of unit mean square.
+        spread: standard deviation of what a token adds at the start, for x of unit mean square;
+            0 draws nothing and starts the weight at zero.
         generator: the stream of the draw.
     """
 
     def __init__(
-        self, d_input: int, start: Tensor, *, spread: float, generator: torch.Generator | None
+        self,
+        d_input: int,
+        start: Tensor,
+        *,
+        spread: float,
+        generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        normal = torch.randn(len(start), d_input, generator=generator, dtype=start.dtype)
-        self.weight = nn.Parameter(spread / math.sqrt(d_input) * normal)
+        if spread:
+            normal = torch.randn(len(start), d_input, generator=generator, dtype=start.dtype)
+            self.weight = nn.Parameter(spread / math.sqrt(d_input) * normal)
+        else:
+            self.weight = nn.Parameter(start.new_zeros(len(start), d_input))
         self.bias = nn.Parameter(start.clone())
         without_decay(self, "bias")
 

@@ -118,6 +118,39 @@ def check_shape(layer: nn.Module, name: str, x: Any, axes: str, **sizes: int | N
     )
 
 
+def check_width(layer: nn.Module, d_model: int, part: str, given: nn.Module) -> None:
+    """Is what a layer is built around made for inputs of the layer's width?
+
+    Args:
+        layer: named in the error.
+        d_model: D of the layer.
+        part: what `given` is to the layer, for the error.
+        given: with a `d_model` of its own; one that has none, or None, takes inputs of any width.
+
+    Raises:
+        ValueError: the two widths differ.
+    """
+    width = getattr(given, "d_model", None)
+    if width is not None and width != d_model:
+        raise ValueError(
+            f"{_who(layer)}: d_model is {d_model}, and the {part} {_who(given)} has d_model "
+            f"{width}; give both the same d_model"
+        )
+
+
+def check_kind(layer: nn.Module, part: str, given: Any, kind: type) -> None:
+    """Is what a layer is built around of the right kind?
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(given, kind):
+        raise TypeError(
+            f"{_who(layer)}: the {part} is a {type(given).__name__}; it must be a "
+            f"{kind.__module__.rsplit('.', 1)[0]}.{kind.__name__}"
+        )
+
+
 def _fits(sizes: Mapping[str, int | None], letter: str, size: int) -> bool:
     wanted = sizes.get(letter)
     return size > 0 if letter == "T" else wanted is None or wanted == size

@@ -49,7 +49,13 @@ class _MeanSquare:
     """The loss of both tasks: mean squared error over the scored steps."""
 
     def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean squared error; the model continues in silence where the input has ended."""
+        """[]: mean squared error.
+
+        Args:
+            model: called with the inputs and the T steps of the targets: it goes on in silence
+                where the inputs have ended (`lab.mixers.Continuing`).
+            batch: as `sample` draws it.
+        """
         outputs = model(batch.inputs, batch.targets.shape[1])
         errors = (outputs - batch.targets).square().mean(-1)
         return (errors * batch.mask).sum() / batch.mask.sum()

@@ -1,16 +1,15 @@
 """Transitions x -> A(x), which `lab.mixers.StateSpace` takes; one structure a file."""
 
-from lab.transitions.base import DiagonalTransition, Parameters, Transition
+from lab.transitions.base import Parameters, Transition
 from lab.transitions.circulant import BlockCirculant, Circulant
 from lab.transitions.diagonal import PolarDiagonal, RealDiagonal
-from lab.transitions.displacement_rank import CayleyCauchy, Dense, DisplacementRank, GatedDiagonal
+from lab.transitions.displacement_rank import CayleyCauchy, Dense, DisplacementRank
 from lab.transitions.linoss import LinOSS, Oscillators
 from lab.transitions.monarch import (
     BlockCay,
     BlockDense,
     BlockExp,
     BlockHH,
-    Diagonal,
     GatedMonarch,
     MonarchID,
 )
@@ -25,10 +24,7 @@ __all__ = [
     "CayleyCauchy",
     "Circulant",
     "Dense",
-    "Diagonal",
-    "DiagonalTransition",
     "DisplacementRank",
-    "GatedDiagonal",
     "GatedMonarch",
     "LinOSS",
     "MonarchID",

@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lab.arguments import whole
 from lab.linalg.precision import uncast, wide
 from lab.nn.guard import Guarded, Method, check_numbers
-from lab.scan import linear_scan, matrix_scan
+from lab.scan import matrix_scan
 
 # One tensor, or a tuple of them, all with the axes of the input but its last in front.
 Parameters = Any
@@ -37,8 +38,16 @@ class Transition(Guarded):
     All of that is in float32 at least, also of half-precision inputs and inside torch.autocast:
     dense layers within a subclass are called by `lab.nn.linear.precise`.
 
-    Attributes:
+    Args:
+        d_model: D, the width of x, also where nothing depends on x: what takes the transition
+            (`lab.mixers.StateSpace`) compares it with its own.
         d_state: N.
+
+    Raises:
+        ValueError: a size is no whole number, or is below 1.
+
+    Attributes:
+        d_model, d_state: the sizes.
         is_complex: whether A, and so the state, is complex.
     """
 
@@ -49,8 +58,13 @@ class Transition(Guarded):
         "scan": _of_parameters,
         "eigenvalues": _of_parameters,
     }
-    d_state: int
     is_complex: bool = False
+
+    def __init__(self, d_model: int, *, d_state: int) -> None:
+        super().__init__()
+        who = type(self).__name__
+        self.d_model = whole(who, "d_model", d_model, least=1)
+        self.d_state = whole(who, "d_state", d_state, least=1)
 
     def forward(self, x: Tensor) -> Parameters:
         """The parameters of A for every x ["... D"]."""
@@ -71,23 +85,3 @@ class Transition(Guarded):
     def eigenvalues(self, parameters: Parameters) -> Tensor:
         """Complex["... N"]: of A."""
         return torch.linalg.eigvals(self.dense(parameters))
-
-
-class DiagonalTransition(Transition):
-    """A(x) = diag(a(x)) with real gains a: `forward` gives the gains ["... N"]."""
-
-    def dense(self, parameters: Tensor) -> Tensor:
-        """["... N N"]."""
-        return torch.diag_embed(parameters)
-
-    def product(self, parameters: Tensor, h: Tensor) -> Tensor:
-        """Elementwise."""
-        return parameters * h
-
-    def scan(self, parameters: Tensor, b: Tensor, initial: Tensor) -> Tensor:
-        """`linear_scan`."""
-        return linear_scan(parameters, b, initial)
-
-    def eigenvalues(self, parameters: Tensor) -> Tensor:
-        """The gains."""
-        return torch.complex(parameters, torch.zeros_like(parameters))

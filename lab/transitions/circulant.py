@@ -40,16 +40,16 @@ class Circulant(PolarDiagonal):
     def __init__(
         self,
         d_model: int,
-        d_state: int,
         *,
+        d_state: int,
         radius: float = 0.999,
         turn: float = 1.0,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(
-            d_model, d_state, real_ends=True, radius=radius, turn=turn, generator=generator,
-            dtype=dtype,
+            d_model, d_state=d_state, real_ends=True, radius=radius, turn=turn,
+            generator=generator, dtype=dtype,
         )  # fmt: skip
 
     def to_complex(self, h: Tensor) -> Tensor:
@@ -95,8 +95,8 @@ class BlockCirculant(Transition):
     def __init__(
         self,
         d_model: int,
-        d_state: int,
         *,
+        d_state: int,
         block: int = 4,
         factors: int = 2,
         radius: float = 0.999,
@@ -104,10 +104,10 @@ class BlockCirculant(Transition):
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
+        super().__init__(d_model, d_state=d_state)
         if d_state % block:
             raise ValueError(f"blocks of {block} must divide d_state {d_state}")
-        self.d_state, self.block, self.factors = d_state, block, factors
+        self.block, self.factors = block, factors
         self.count = d_state // block
         turns = is_complex_frequency(self.count)
         self.turns: Tensor

@@ -1,51 +1,101 @@
-"""Diagonal transitions: real and positive, real and signed, complex in polar form."""
+"""Diagonal transitions: real, and complex in polar form."""
 
 import math
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lab.arguments import one_of, real
 from lab.linalg.circulant import from_modes, is_complex_frequency, to_modes
 from lab.nn.affine import Affine, affine
+from lab.nn.linear import linear
 from lab.scan import linear_scan
-from lab.transitions.base import DiagonalTransition, Transition
+from lab.transitions.base import Transition
+
+Gate = Literal["sigmoid", "tanh"]
+GATES = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
+Start = Literal["ladder", "dense"]
 
 
-class RealDiagonal(DiagonalTransition):
-    """A(x) = diag(a(x)) with real gains: a = sigmoid(z) in (0, 1), or a = tanh(z) in (-1, 1).
+class RealDiagonal(Transition):
+    """A(x) = diag(a(x)) with real gains a = gate(W x + b): (D + 1) N parameters.
 
-    z is affine in x. Without any input the sizes |a| are spread over the channels from 0.5 to
-    `longest`, evenly in logits, so that there are short and long memories; signed gains take
-    turns in sign.
+    A sigmoid keeps them in (0, 1), where they are decays; tanh in (-1, 1), where a step may also
+    change the sign of a state.
 
     Args:
-        d_model, d_state: widths of x and of the state.
-        signed: tanh in place of the sigmoid.
-        longest: the largest |a| at the start, below 1.
+        d_model: D.
+        d_state: N.
+        gate: "sigmoid" or "tanh".
+        start: what b is at first. "ladder" spreads the sizes |a| over the channels from 0.5 to
+            `longest`, evenly in logits, so that there are short and long memories; with tanh they
+            take turns in sign. A number is b of all channels alike. "dense" draws W and b as torch
+            draws those of a dense layer, uniform in (-1, 1) / sqrt(D).
+        spread: standard deviation of what a token adds to b at the start; 0 draws nothing, and
+            starts W at zero. Only "dense" brings its own.
+        longest: the largest |a| of the ladder, in (0.5, 1).
         generator, dtype: of the initial draw.
+
+    Raises:
+        ValueError: there is no such gate or start; `spread` is below 0 or given beside "dense";
+            `longest` is not in (0.5, 1).
     """
 
     def __init__(
         self,
         d_model: int,
-        d_state: int,
         *,
-        signed: bool = False,
+        d_state: int,
+        gate: Gate = "sigmoid",
+        start: Start | float = "ladder",
+        spread: float | None = None,
         longest: float = 0.999,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
-        self.d_state, self.signed = d_state, signed
-        start = torch.linspace(0, math.log(longest / (1 - longest)), d_state, dtype=dtype)
-        if signed:
-            start = start.sigmoid().atanh() * (1 - 2 * (torch.arange(d_state) % 2))
-        self.gain = Affine(d_model, start, spread=1.0, generator=generator)
+        super().__init__(d_model, d_state=d_state)
+        one_of("RealDiagonal", "gate", gate, GATES)
+        self.gate = gate
+        if start == "dense":
+            if spread is not None:
+                raise ValueError(f"start 'dense' has a spread of its own, got spread {spread}")
+            self.gain = _as_dense(d_model, d_state, generator, dtype)
+        else:
+            first = (
+                self._ladder(longest, dtype) if start == "ladder" else _alike(start, self.d_state)
+            )
+            wide = 1.0 if spread is None else real("RealDiagonal", "spread", spread, least=0.0)
+            self.gain = Affine(d_model, first.to(dtype), spread=wide, generator=generator)
+
+    def _ladder(self, longest: float, dtype: torch.dtype) -> Tensor:
+        """["N"]: b whose gains have the sizes of the ladder."""
+        if not 0.5 < longest < 1:
+            raise ValueError(f"longest is {longest}; it must be above 0.5 and below 1")
+        start = torch.linspace(0, math.log(longest / (1 - longest)), self.d_state, dtype=dtype)
+        if self.gate == "tanh":
+            return start.sigmoid().atanh() * (1 - 2 * (torch.arange(self.d_state) % 2))
+        return start
 
     def forward(self, x: Tensor) -> Tensor:
         """Float["... N"], the gains for x ["... D"]."""
-        z = self.gain(x)
-        return z.tanh() if self.signed else z.sigmoid()
+        return GATES[self.gate](self.gain(x))
+
+    def dense(self, gain: Tensor) -> Tensor:
+        """Float["... N N"]."""
+        return torch.diag_embed(gain)
+
+    def product(self, gain: Tensor, h: Tensor) -> Tensor:
+        """Elementwise."""
+        return gain * h
+
+    def scan(self, gain: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+        """`linear_scan`."""
+        return linear_scan(gain, b, initial)
+
+    def eigenvalues(self, gain: Tensor) -> Tensor:
+        """Complex["... N"]: the gains."""
+        return torch.complex(gain, torch.zeros_like(gain))
 
 
 class PolarDiagonal(Transition):
@@ -72,18 +122,18 @@ class PolarDiagonal(Transition):
     def __init__(
         self,
         d_model: int,
-        d_state: int,
         *,
+        d_state: int,
         real_ends: bool = False,
         radius: float = 0.999,
         turn: float = 1.0,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
+        super().__init__(d_model, d_state=d_state)
         if d_state % 2 and not real_ends:
             raise ValueError(f"d_state {d_state} must be even: a complex mode is two real numbers")
-        self.d_state, self.real_ends = d_state, real_ends
+        self.real_ends = real_ends
         turns = is_complex_frequency(d_state) if real_ends else torch.ones(d_state // 2) > 0
         self.turns: Tensor
         self.register_buffer("turns", turns, persistent=False)
@@ -131,3 +181,20 @@ class PolarDiagonal(Transition):
     def eigenvalues(self, gain: Tensor) -> Tensor:
         """Complex["... N"]: the gains, then the conjugates of those of the pairs, last first."""
         return torch.cat([gain, gain[..., self.turns].flip(-1).conj()], dim=-1)
+
+
+def _alike(start: Start | float, d_state: int) -> Tensor:
+    """Float64["N"]: the same number in all channels."""
+    if isinstance(start, str):
+        one_of("RealDiagonal", "start", start, (*get_args(Start), "a number"))
+    return torch.full((d_state,), real("RealDiagonal", "start", start), dtype=torch.float64)
+
+
+def _as_dense(
+    d_model: int, d_state: int, generator: torch.Generator | None, dtype: torch.dtype
+) -> Affine:
+    """With the weight and the bias of a dense layer, drawn in that order."""
+    drawn = linear(d_model, d_state, generator=generator, dtype=dtype)
+    found = Affine(d_model, drawn.bias.detach(), spread=0.0, generator=None)
+    found.weight = nn.Parameter(drawn.weight.detach())
+    return found

@@ -15,10 +15,10 @@ from lab.linalg.displacement import balanced_kernel, cauchy_kernel, chebyshev_no
 from lab.linalg.precision import wide
 from lab.nn.linear import precise, precise_product
 from lab.nn.weight_decay import without_decay
-from lab.transitions.base import DiagonalTransition, Transition
+from lab.transitions.base import Transition
+from lab.transitions.diagonal import GATES, Gate
 
 Kernel = Literal["cauchy", "unit", "balanced", "none"]
-Gate = Literal["sigmoid", "tanh"]
 Bound = Literal["none", "frobenius", "columns", "norm", "newton-schulz", "tanh"]
 
 _KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -27,27 +27,6 @@ _KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
     "balanced": lambda kernel: 4 * balanced_kernel(kernel),
     "none": lambda kernel: (kernel != 0).to(kernel.dtype),
 }
-_GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
-
-
-class GatedDiagonal(DiagonalTransition):
-    """A(x) = diag(gate(W x + 2.2)): displacement rank 0. Parameters: (D + 1) N."""
-
-    def __init__(
-        self,
-        d_model: int,
-        d_state: int = 16,
-        *,
-        gate: Gate = "tanh",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__()
-        self.d_state, self.gate = d_state, Gates(d_model, d_state, gate, dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """["... N"]: the diagonal."""
-        d: Tensor = self.gate(x)
-        return d
 
 
 class Whole(Transition):
@@ -85,8 +64,8 @@ class DisplacementRank(Whole):
     def __init__(
         self,
         d_model: int,
-        d_state: int = 16,
         *,
+        d_state: int,
         rank: int,
         kernel: Kernel = "unit",
         gate: Gate = "tanh",
@@ -95,9 +74,9 @@ class DisplacementRank(Whole):
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
+        super().__init__(d_model, d_state=d_state)
         _check(rank, kernel, bound)
-        self.d_state, self.rank, self.bound, self.proper = d_state, rank, bound, proper
+        self.rank, self.bound, self.proper = rank, bound, proper
         self.gate = Gates(d_model, d_state, gate, dtype)
         self.generators = small(d_model, 2 * d_state * rank, d_state * rank, generator, dtype)
         self.kernel: Tensor
@@ -133,16 +112,16 @@ class Dense(Whole):
     def __init__(
         self,
         d_model: int,
-        d_state: int = 16,
         *,
+        d_state: int,
         gate: Gate = "tanh",
         bound: Bound = "columns",
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
+        super().__init__(d_model, d_state=d_state)
         _check(1, "none", bound)
-        self.d_state, self.bound = d_state, bound
+        self.bound = bound
         self.gate = Gates(d_model, d_state, gate, dtype)
         self.entries = small(d_model, d_state**2, d_state**2, generator, dtype)
         self.off_diagonal: Tensor
@@ -188,18 +167,18 @@ class CayleyCauchy(Whole):
     def __init__(
         self,
         d_model: int,
-        d_state: int = 16,
         *,
+        d_state: int,
         rank: int,
         scale: float = 8.0,
         two_sided: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
+        super().__init__(d_model, d_state=d_state)
         if rank < 2 or rank % 2:
             raise ValueError(f"rank is {rank}; it must be even and at least 2")
-        self.d_state, self.rank = d_state, rank
+        self.rank = rank
         self.gate = Gates(d_model, d_state, "tanh", dtype)
         self.right = Gates(d_model, d_state, "tanh", dtype) if two_sided else None
         self.rho = small(d_model, d_state, 1, generator, dtype)
@@ -244,7 +223,7 @@ class Gates(nn.Module):
 
     def __init__(self, d_model: int, d_state: int, gate: Gate, dtype: torch.dtype) -> None:
         super().__init__()
-        if gate not in _GATES:
+        if gate not in GATES:
             raise ValueError(f"gate is {gate!r}; it must be one of {get_args(Gate)}")
         self.kind = gate
         self.weight = nn.Parameter(torch.zeros(d_state, d_model, dtype=dtype))
@@ -253,7 +232,7 @@ class Gates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """["... N"]."""
-        return _GATES[self.kind](precise_product(x, self.weight, self.bias))
+        return GATES[self.kind](precise_product(x, self.weight, self.bias))
 
 
 def small(
@@ -315,7 +294,7 @@ def _frobenius(G: Tensor) -> Tensor:
 
 def _check(rank: int, kernel: str, bound: str) -> None:
     if rank < 1:
-        raise ValueError(f"rank is {rank}; it must be at least 1 (GatedDiagonal is rank 0)")
+        raise ValueError(f"rank is {rank}; it must be at least 1 (RealDiagonal is rank 0)")
     for name, value, known in (("kernel", kernel, Kernel), ("bound", bound, Bound)):
         if value not in get_args(known):
             raise ValueError(f"{name} is {value!r}; it must be one of {get_args(known)}")

@@ -47,16 +47,22 @@ class Oscillators(Transition):
       a -> 0 and one with a -> infinity have an eigenvalue -> -k, whatever dt is.
 
     Args:
-        oscillators: m.
+        d_model: D, which only subclasses use.
+        d_state: N = 2 m, even.
         polar: the form.
         dt: the step, in units of time, above 0. It scales z against y, and omega.
+
+    Raises:
+        ValueError: d_state is odd, or dt is not above 0.
     """
 
-    def __init__(self, oscillators: int, *, polar: bool, dt: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, d_model: int, *, d_state: int, polar: bool, dt: float = 1.0) -> None:
+        super().__init__(d_model, d_state=d_state)
+        if d_state % 2:
+            raise ValueError(f"d_state {d_state} must be even: an oscillator is two real numbers")
         if not dt > 0:
             raise ValueError(f"dt is {dt}; it must be above 0")
-        self.d_state, self.polar, self.dt = 2 * oscillators, polar, dt
+        self.polar, self.dt = polar, dt
 
     @property
     def norm_bound(self) -> float:
@@ -117,8 +123,8 @@ class LinOSS(Oscillators):
     """Frequencies that no input moves, no damping, the implicit step (LinOSS-IM).
 
     Args:
-        d_model: only for the common form of the constructor: nothing depends on the input.
-        oscillators: m.
+        d_model: D, which nothing depends on.
+        d_state: N = 2 m, two for each of m oscillators.
         dt: the step. The source learns one per oscillator, which changes nothing but scales:
             eigenvalues depend on dt omega alone.
         generator, dtype: of the initial draw, a = omega^2 uniform in (0, 1) as in the source.
@@ -130,14 +136,14 @@ class LinOSS(Oscillators):
     def __init__(
         self,
         d_model: int,
-        oscillators: int,
         *,
+        d_state: int,
         dt: float = 1.0,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(oscillators, polar=False, dt=dt)
-        omega = torch.rand(oscillators, generator=generator, dtype=dtype).sqrt()
+        super().__init__(d_model, d_state=d_state, polar=False, dt=dt)
+        omega = torch.rand(d_state // 2, generator=generator, dtype=dtype).sqrt()
         self.frequency = nn.Parameter(inverse_softplus(omega))
         without_decay(self, "frequency")
 

@@ -1,11 +1,8 @@
 """Transitions on a grid of b by b states: as proposed, and with blocks that depend on the input.
 
 All go into `StateSpace`. What differs is what the input may do to the state: scale its
-coordinates, in `Diagonal` and between the fixed rotations of `GatedMonarch`; or turn blocks of it,
-in the others.
+coordinates, between the fixed rotations of `GatedMonarch`; or turn blocks of it, in the others.
 """
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,31 +24,8 @@ from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 from lab.scan import block_scan, householder_scan
 from lab.scan.monarch import monarch_scan
-from lab.transitions.base import DiagonalTransition, Transition
-
-Gate = Literal["sigmoid", "tanh"]
-_GATES = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
-
-
-class Diagonal(DiagonalTransition):
-    """A(x) = diag(sigmoid(W x + c)): (D + 1) N parameters. The baseline that never mixes states.
-
-    Args:
-        d_model: D.
-        d_state: N.
-        generator: the stream of the initial draw.
-    """
-
-    def __init__(
-        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.d_state = d_state
-        self.gates = linear(d_model, d_state, generator=generator)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Gains ["... N"]."""
-        return precise(self.gates, x).sigmoid()
+from lab.transitions.base import Transition
+from lab.transitions.diagonal import GATES, Gate
 
 
 class GatedMonarch(Transition):
@@ -79,17 +53,17 @@ class GatedMonarch(Transition):
     def __init__(
         self,
         d_model: int,
-        d_state: int = 64,
         *,
+        d_state: int,
         gate: Gate = "sigmoid",
         spread: float = 0.01,
         opening: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        if gate not in _GATES:
-            raise ValueError(f"gate is {gate!r}; it must be one of {tuple(_GATES)}")
-        self.d_state, self.gate, b = d_state, gate, grid_side(d_state)
+        super().__init__(d_model, d_state=d_state)
+        if gate not in GATES:
+            raise ValueError(f"gate is {gate!r}; it must be one of {tuple(GATES)}")
+        self.gate, b = gate, grid_side(d_state)
         # All b² numbers of S in S - S^T, as counted in the proposal; b (b + 1) / 2 do nothing.
         left, right = (spread * torch.randn(b, b, b, generator=generator) for _ in range(2))
         self.left, self.right = nn.Parameter(left), nn.Parameter(right)
@@ -105,7 +79,7 @@ class GatedMonarch(Transition):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gains alpha of columns and beta of rows, ["... b"] each."""
-        alpha, beta = _GATES[self.gate](precise(self.gates, x)).chunk(2, dim=-1)
+        alpha, beta = GATES[self.gate](precise(self.gates, x)).chunk(2, dim=-1)
         return alpha, beta
 
     def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
@@ -150,10 +124,10 @@ class MonarchID(Transition):
     """
 
     def __init__(
-        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
+        self, d_model: int, *, d_state: int, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__()
-        self.d_state, self.side = d_state, grid_side(d_state)
+        super().__init__(d_model, d_state=d_state)
+        self.side = grid_side(d_state)
         self.entries = linear(d_model, d_state * (self.side - 1), generator=generator)
 
     def generators(self, x: Tensor) -> Tensor:
@@ -182,9 +156,9 @@ class MonarchID(Transition):
 class Blocks(Transition):
     """A block-diagonal A(x): b blocks of b by b states, made by `forward`."""
 
-    def __init__(self, d_state: int) -> None:
-        super().__init__()
-        self.d_state, self.side = d_state, grid_side(d_state)
+    def __init__(self, d_model: int, *, d_state: int) -> None:
+        super().__init__(d_model, d_state=d_state)
+        self.side = grid_side(d_state)
 
     def dense(self, parameters: Tensor) -> Tensor:
         """["... N N"] of blocks ["... b b b"]."""
@@ -210,9 +184,9 @@ class _SkewBlocks(Blocks):
     """
 
     def __init__(
-        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
+        self, d_model: int, *, d_state: int, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__(d_state)
+        super().__init__(d_model, d_state=d_state)
         self.entries = linear(d_model, d_state * (self.side - 1) // 2, generator=generator)
 
     def generators(self, x: Tensor) -> Tensor:
@@ -249,9 +223,9 @@ class BlockDense(Blocks):
     """
 
     def __init__(
-        self, d_model: int, d_state: int = 64, *, generator: torch.Generator | None = None
+        self, d_model: int, *, d_state: int, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__(d_state)
+        super().__init__(d_model, d_state=d_state)
         self.entries = linear(d_model, d_state * self.side, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -279,13 +253,13 @@ class BlockHH(Transition):
     def __init__(
         self,
         d_model: int,
-        d_state: int = 64,
         *,
+        d_state: int,
         shared: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.d_state, self.side = d_state, grid_side(d_state)
+        super().__init__(d_model, d_state=d_state)
+        self.side = grid_side(d_state)
         self.distinct = 1 if shared else self.side
         width = self.distinct * (self.side + 1)
         self.entries = linear(d_model, width, generator=generator)

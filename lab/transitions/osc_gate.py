@@ -22,7 +22,7 @@ class OscGate(Oscillators):
 
     Args:
         d_model: D.
-        oscillators: m.
+        d_state: N = 2 m, two for each of m oscillators.
         polar: the form.
         frequency_gate, damping_gate: whether omega, zeta depend on x; else they are learned
             constants.
@@ -36,8 +36,8 @@ class OscGate(Oscillators):
     def __init__(
         self,
         d_model: int,
-        oscillators: int,
         *,
+        d_state: int,
         polar: bool = True,
         frequency_gate: bool = True,
         damping_gate: bool = True,
@@ -46,8 +46,8 @@ class OscGate(Oscillators):
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(oscillators, polar=polar, dt=dt)
-        m = oscillators
+        super().__init__(d_model, d_state=d_state, polar=polar, dt=dt)
+        m = d_state // 2
         theta = math.pi / 2 * (torch.arange(m, dtype=dtype) + 0.5) / m
         frequency = inverse_softplus(theta.tan() / dt)
         loss = torch.full((m,), math.log(damping / (1 - damping)), dtype=dtype)

@@ -21,7 +21,7 @@ def known(systems=2):
 
 def layer(**changes):
     settings = {"d_state": 3, "generator": stream(0, "init"), "dtype": torch.float64, **changes}
-    return OscDPLR(4, **settings)
+    return OscDPLR(4, d_output=1, **settings)
 
 
 def test_a_task_whose_input_says_nothing_is_reported_as_such():
@@ -148,7 +148,7 @@ def words(**settings):
 
 def tracker(task, kind=SequenceModel):
     generator = stream(0, "init")
-    mixer = StateSpace(6, RealDiagonal(6, 4, generator=generator), generator=generator)
+    mixer = StateSpace(6, RealDiagonal(6, d_state=4, generator=generator), generator=generator)
     return kind(task.vocabulary, task.classes, 6, [mixer], generator=generator).double()
 
 
@@ -194,7 +194,7 @@ def test_a_word_problem_is_audited_like_any_task():
 
 def test_the_state_is_set_against_the_bits_that_it_must_hold():
     task = Recall(pairs=4, queries=2, symbols=16)
-    mixer = MultiHead(8, LinearAttention(2, 4), generator=stream(0, "init"))
+    mixer = MultiHead(8, LinearAttention(8, heads=2, d_key=4), generator=stream(0, "init"))
     model = SequenceModel(task.vocabulary, task.classes, 8, [mixer], generator=stream(0, "init"))
     report = audit.model(model, task, length=task.length)
     row = next(row for row in report.rows if row[0] == "bytes of state after 11 steps")

@@ -9,14 +9,18 @@ from numeric import gap, stream
 
 from lab.audit.read_out import attention, gated
 from lab.memories import CosFormer, GatedLinearAttention, LinearAttention, SoftmaxAttention
-from lab.mixers import MultiHead, SelectiveDiagonal
+from lab.mixers import Mamba, MultiHead
 
 D, T = 6, 9
 MEMORIES = {
-    "softmax attention": lambda g: SoftmaxAttention(2, 3, 4),
-    "cosFormer": lambda g: CosFormer(2, 3, horizon=20),
-    "linear attention": lambda g: LinearAttention(2, 3, 4, d_model=D, generator=g),
-    "gated linear attention": lambda g: GatedLinearAttention(D, 2, 3, 4, generator=g),
+    "softmax attention": lambda g: SoftmaxAttention(D, heads=2, d_key=3, d_value=4),
+    "cosFormer": lambda g: CosFormer(D, heads=2, d_key=3, horizon=20),
+    "linear attention": lambda g: LinearAttention(
+        D, heads=2, d_key=3, d_value=4, decay=0.0025, generator=g
+    ),
+    "gated linear attention": lambda g: GatedLinearAttention(
+        D, heads=2, d_key=3, d_value=4, generator=g
+    ),
 }
 
 
@@ -64,7 +68,7 @@ def test_what_is_read_times_the_gates_goes_on(kind):
 
 
 def test_every_channel_of_a_selective_layer_is_a_head():
-    layer, x = SelectiveDiagonal(D, 3, gate="elementwise").double(), inputs()
+    layer, x = Mamba(D, d_state=3, gate="elementwise").double(), inputs()
     with torch.no_grad():
         o, g = gated(layer, x)
         assert gap(layer.out((o * g)[..., 0]), layer(x)) < 1e-12

@@ -6,22 +6,31 @@ from numeric import stream
 
 from lab.audit.state_size import state_bytes
 from lab.memories import CosFormer, DeltaRule, LinearAttention, SoftmaxAttention
-from lab.mixers import MultiHead, SelectiveDiagonal, StateSpace
+from lab.mixers import Mamba, MultiHead, StateSpace
 from lab.model import SequenceModel
 from lab.transitions import PolarDiagonal
 
 D, H, K, M = 6, 2, 3, 4
 MIXERS = {  # and the numbers that they hold after 10 steps
-    "softmax attention": (lambda: MultiHead(D, SoftmaxAttention(H, K, M)), 10 * H * (K + M)),
-    "linear attention": (lambda: MultiHead(D, LinearAttention(H, K, M)), H * K * (M + 1)),
-    "cosFormer": (lambda: MultiHead(D, CosFormer(H, K, M, horizon=16)), 2 * H * K * (M + 1)),
-    "delta rule": (lambda: MultiHead(D, DeltaRule(D, H, K, M)), H * K * M),
+    "softmax attention": (
+        lambda: MultiHead(D, SoftmaxAttention(D, heads=H, d_key=K, d_value=M)),
+        10 * H * (K + M),
+    ),
+    "linear attention": (
+        lambda: MultiHead(D, LinearAttention(D, heads=H, d_key=K, d_value=M)),
+        H * K * (M + 1),
+    ),
+    "cosFormer": (
+        lambda: MultiHead(D, CosFormer(D, heads=H, d_key=K, d_value=M, horizon=16)),
+        2 * H * K * (M + 1),
+    ),
+    "delta rule": (lambda: MultiHead(D, DeltaRule(D, heads=H, d_key=K, d_value=M)), H * K * M),
     "window": (
-        lambda: MultiHead(D, DeltaRule(D, H, K, M), convolution=4, shift=True),
+        lambda: MultiHead(D, DeltaRule(D, heads=H, d_key=K, d_value=M), convolution=4, shift=True),
         H * K * M + 3 * H * (2 * K + M) + D,
     ),
-    "selective diagonal": (lambda: SelectiveDiagonal(D, 5, convolution=3), D * 5 + 2 * D),
-    "complex modes": (lambda: StateSpace(D, PolarDiagonal(D, 8)), 8),
+    "selective diagonal": (lambda: Mamba(D, d_state=5, convolution=3), D * 5 + 2 * D),
+    "complex modes": (lambda: StateSpace(D, PolarDiagonal(D, d_state=8)), 8),
 }
 
 

@@ -17,7 +17,8 @@ def test_dense_layers_take_two_operations_a_weight_and_step():
 def test_a_gate_costs_its_weights():
     x = torch.zeros(2, 5, 8)
     plain, gated = (
-        MultiHead(8, SoftmaxAttention(2, 3), gate=gate) for gate in (None, "elementwise")
+        MultiHead(8, SoftmaxAttention(8, heads=2, d_key=3), gate=gate)
+        for gate in (None, "elementwise")
     )
     extra = counted_flops(lambda: gated(x)) - counted_flops(lambda: plain(x))
     assert extra == 2 * 10 * 8 * 6

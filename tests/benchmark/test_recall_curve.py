@@ -16,11 +16,15 @@ from lab.train import fit_together
 
 
 def linear(size, generator):
-    return MultiHead(D_MODEL, LinearAttention(2, size), convolution=3, generator=generator)
+    return MultiHead(
+        D_MODEL, LinearAttention(D_MODEL, heads=2, d_key=size), convolution=3, generator=generator
+    )
 
 
 def softmax(size, generator):
-    return MultiHead(D_MODEL, SoftmaxAttention(2, size), convolution=3, generator=generator)
+    return MultiHead(
+        D_MODEL, SoftmaxAttention(D_MODEL, heads=2, d_key=size), convolution=3, generator=generator
+    )
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,12 @@ from lab.linalg.displacement import (
     unit_kernel,
     zero_diagonal,
 )
+from lab.transitions import RealDiagonal
 from lab.transitions.displacement_rank import (
     BOUNDS,
     CayleyCauchy,
     Dense,
     DisplacementRank,
-    GatedDiagonal,
     clip_columns,
     newton_schulz,
 )
@@ -245,7 +245,9 @@ def inputs(seed: int) -> Tensor:
 @patient
 @given(seed=seeds, rank=st.sampled_from([2, 4, 8]), two_sided=st.booleans())
 def test_cayley_transitions_have_exactly_their_rank_and_do_not_expand(seed, rank, two_sided):
-    A = CayleyCauchy(8, N, rank=rank, two_sided=two_sided, generator=stream(seed), dtype=DOUBLE)
+    A = CayleyCauchy(
+        8, d_state=N, rank=rank, two_sided=two_sided, generator=stream(seed), dtype=DOUBLE
+    )
     Q = A.orthogonal(inputs(seed))
     assert gap(Q.mT @ Q, torch.eye(N, dtype=DOUBLE).expand_as(Q)) < 1e-11
     assert (displacement_rank(A(inputs(seed)), chebyshev_nodes(N)) == rank).all()
@@ -257,19 +259,19 @@ def test_projected_transitions_have_their_rank_under_every_bound_that_scales(bou
     nodes = chebyshev_nodes(N)
     for proper, rank in ((True, 3), (False, N)):
         A = DisplacementRank(
-            8, N, rank=3, bound=bound, proper=proper, generator=stream(0), dtype=DOUBLE
+            8, d_state=N, rank=3, bound=bound, proper=proper, generator=stream(0), dtype=DOUBLE
         )
         assert (displacement_rank(A(inputs(0)), nodes) == rank).all()
 
 
 def test_without_a_kernel_the_displacement_has_twice_the_rank():
-    A = DisplacementRank(8, N, rank=3, kernel="none", generator=stream(0), dtype=DOUBLE)
+    A = DisplacementRank(8, d_state=N, rank=3, kernel="none", generator=stream(0), dtype=DOUBLE)
     assert (displacement_rank(A(inputs(0)), chebyshev_nodes(N)) == 6).all()
 
 
 def test_the_first_runs_normalisation_keeps_the_generators_large():
     layer = DisplacementRank(
-        8, N, rank=4, kernel="cauchy", bound="frobenius", generator=stream(0), dtype=DOUBLE
+        8, d_state=N, rank=4, kernel="cauchy", bound="frobenius", generator=stream(0), dtype=DOUBLE
     )
     with torch.no_grad():
         layer.generators.bias *= 1e-4
@@ -281,12 +283,12 @@ def test_the_first_runs_normalisation_keeps_the_generators_large():
 def test_parameter_counts_are_those_of_the_docstrings():
     D = 64
     for layer, expected in (
-        (GatedDiagonal(D, N), 65 * 16),
-        (DisplacementRank(D, N, rank=4), 65 * (16 + 128)),
-        (Dense(D, N), 65 * (16 + 256)),
-        (CayleyCauchy(D, N, rank=2), 65 * 32),
-        (CayleyCauchy(D, N, rank=2, two_sided=True), 65 * 48),
-        (CayleyCauchy(D, N, rank=4), 65 * (32 + 64)),
+        (RealDiagonal(D, d_state=N, gate="tanh", start=2.2, spread=0.0), 65 * 16),
+        (DisplacementRank(D, d_state=N, rank=4), 65 * (16 + 128)),
+        (Dense(D, d_state=N), 65 * (16 + 256)),
+        (CayleyCauchy(D, d_state=N, rank=2), 65 * 32),
+        (CayleyCauchy(D, d_state=N, rank=2, two_sided=True), 65 * 48),
+        (CayleyCauchy(D, d_state=N, rank=4), 65 * (32 + 64)),
     ):
         assert sum(parameter.numel() for parameter in layer.parameters()) == expected
 
@@ -313,11 +315,17 @@ def test_bounds_bound(seed):
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: DisplacementRank(8, rank=0), "rank is 0; it must be at least 1"),
-        (lambda: DisplacementRank(8, rank=1, bound="row"), "bound is 'row'; it must be one of"),
-        (lambda: DisplacementRank(8, rank=1, kernel="K"), "kernel is 'K'; it must be one of"),
-        (lambda: GatedDiagonal(8, gate="relu"), "gate is 'relu'; it must be one of"),
-        (lambda: CayleyCauchy(8, rank=3), "rank is 3; it must be even and at least 2"),
+        (lambda: DisplacementRank(8, d_state=16, rank=0), "rank is 0; it must be at least 1"),
+        (
+            lambda: DisplacementRank(8, d_state=16, rank=1, bound="row"),
+            "bound is 'row'; it must be one of",
+        ),
+        (
+            lambda: DisplacementRank(8, d_state=16, rank=1, kernel="K"),
+            "kernel is 'K'; it must be one of",
+        ),
+        (lambda: Dense(8, d_state=16, gate="relu"), "gate is 'relu'; it must be one of"),
+        (lambda: CayleyCauchy(8, d_state=16, rank=3), "rank is 3; it must be even and at least 2"),
     ],
 )
 def test_bad_settings_are_named(build, sentence):

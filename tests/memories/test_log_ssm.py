@@ -12,10 +12,12 @@ DOUBLE = torch.float64
 D = 6
 
 
-def memory(bids, decay=0.1):
-    settings = {} if bids == "one" else {"bids": bids}
-    kind = LogEMA if bids == "one" else LogSSM
-    return kind(D, 2, 3, 4, decay=decay, generator=stream(0), **settings).double()
+def memory(logits, decay=0.1):
+    settings = {} if logits == "one" else {"logits": logits}
+    kind = LogEMA if logits == "one" else LogSSM
+    return kind(
+        D, heads=2, d_key=3, d_value=4, decay=decay, generator=stream(0), **settings
+    ).double()
 
 
 def problem(T, seed=0):
@@ -25,14 +27,14 @@ def problem(T, seed=0):
     return q, k, v, torch.randn(2, T, D, dtype=DOUBLE, generator=generator)
 
 
-@pytest.mark.parametrize(("bids", "averages"), [("one", 2), ("summed", 2), ("separate", 6)])
-def test_the_scan_is_a_masked_softmax(bids, averages):
-    inner, (q, k, v, x) = memory(bids), problem(T=15)
+@pytest.mark.parametrize(("logits", "averages"), [("one", 2), ("summed", 2), ("separate", 6)])
+def test_the_scan_is_a_masked_softmax(logits, averages):
+    inner, (q, k, v, x) = memory(logits), problem(T=15)
     p = inner.weights(q, k, x)
     assert p.shape == (2, averages, 15, 15)
-    o = p @ v if bids == "one" else shared(p, v)
+    o = p @ v if logits == "one" else shared(p, v)
     assert gap(inner(q, k, v, x), o) < 1e-13
-    assert inner.states(q, k, v, x).shape == (2, 15, averages, 5 if bids == "one" else 9)
+    assert inner.states(q, k, v, x).shape == (2, 15, averages, 5 if logits == "one" else 9)
 
 
 def shared(p, v):
@@ -49,28 +51,30 @@ def test_odds_of_two_past_steps_never_change():
 
 def test_a_step_multiplies_what_is_stored_by_its_gain():
     inner, (q, k, v, x) = memory("separate"), problem(T=8)
-    keep = inner.gains(q, k, v, x).real
+    keep = inner.eigenvalues(q, k, v, x).real
     averages, _ = inner.scanned(q, k, v, x)
     values = v.movedim(2, 1).flatten(2)[:, :, None]
     again = keep[:, 1:, :, None] * averages[:, :-1] + (1 - keep[:, 1:, :, None]) * values[:, 1:]
     assert gap(averages[:, 1:], again) < 1e-12
 
 
-@pytest.mark.parametrize("bids", ["one", "summed", "separate"])
+@pytest.mark.parametrize("logits", ["one", "summed", "separate"])
 @pytest.mark.parametrize("decay", [0.018, 21.0])
-def test_the_decay_starts_where_it_was_put(bids, decay):
-    inner = memory(bids, decay)
-    gains = inner.log_gains(torch.zeros(1, 1, D, dtype=DOUBLE))
-    torch.testing.assert_close(gains, torch.full_like(gains, -decay), rtol=1e-5, atol=0)
+def test_the_decay_starts_where_it_was_put(logits, decay):
+    inner = memory(logits, decay)
+    decays = inner.log_decay(torch.zeros(1, 1, D, dtype=DOUBLE))
+    torch.testing.assert_close(decays, torch.full_like(decays, -decay), rtol=1e-5, atol=0)
 
 
-def test_bids_must_be_known():
+def test_logits_must_be_known():
     with pytest.raises(ValueError, match="must be one of"):
-        LogSSM(D, 2, 3, bids="product")
+        LogSSM(D, heads=2, d_key=3, logits="product")
 
 
 def test_single_precision_at_512_steps():
-    mixer = MultiHead(16, LogSSM(16, 2, 8, generator=stream(0)), generator=stream(1)).double()
+    mixer = MultiHead(
+        16, LogSSM(16, heads=2, d_key=8, generator=stream(0)), generator=stream(1)
+    ).double()
     x = torch.randn(1, 512, 16, dtype=DOUBLE, generator=stream(2))
     q, k, v = mixer.heads(x)
     expected = shared_scan(mixer.memory, q, k, v, x)
@@ -80,5 +84,5 @@ def test_single_precision_at_512_steps():
 
 def shared_scan(inner, q, k, v, x):
     values = v.movedim(2, 1).flatten(2)[:, :, None].expand(-1, -1, inner.heads, -1)
-    averages, _ = softmax_scan(inner.log_gains(x), inner.bids(q, k), values.contiguous())
+    averages, _ = softmax_scan(inner.log_decay(x), inner.logits(q, k), values.contiguous())
     return averages.mean(2).unflatten(-1, (inner.heads, -1)).movedim(1, 2)

@@ -12,9 +12,9 @@ from torch.nn.functional import conv1d, elu, pad
 from lab.memories import (
     CosFormer,
     DeltaRule,
-    FenwickAttention,
     GatedLinearAttention,
     LinearAttention,
+    LogLinearAttention,
     Memory,
     Retention,
     SoftmaxAttention,
@@ -101,13 +101,13 @@ def delta(memory, q, k, v, x):
 
 
 MEMORIES = {
-    "softmax": (lambda: SoftmaxAttention(H, K, M), softmax),
-    "linear": (lambda: LinearAttention(H, K, M), linear),
-    "decay": (lambda: LinearAttention(H, K, M, d_model=D, decay=0.3), decayed),
-    "cosFormer": (lambda: CosFormer(H, K, M, horizon=40), cosformer),
-    "retention": (lambda: Retention(H, K, M), retention),
-    "gated": (lambda: GatedLinearAttention(D, H, K, M, temper=16), gated),
-    "delta": (lambda: DeltaRule(D, H, K, M), delta),
+    "softmax": (lambda: SoftmaxAttention(D, heads=H, d_key=K, d_value=M), softmax),
+    "linear": (lambda: LinearAttention(D, heads=H, d_key=K, d_value=M), linear),
+    "decay": (lambda: LinearAttention(D, heads=H, d_key=K, d_value=M, decay=0.3), decayed),
+    "cosFormer": (lambda: CosFormer(D, heads=H, d_key=K, d_value=M, horizon=40), cosformer),
+    "retention": (lambda: Retention(D, heads=H, d_key=K, d_value=M), retention),
+    "gated": (lambda: GatedLinearAttention(D, heads=H, d_key=K, d_value=M, temper=16), gated),
+    "delta": (lambda: DeltaRule(D, heads=H, d_key=K, d_value=M), delta),
 }
 every_memory = pytest.mark.parametrize("name", MEMORIES)
 sizes = st.builds(problem, st.integers(0, 3), st.integers(1, 33), st.integers(0, 2**31))
@@ -157,7 +157,7 @@ def test_what_is_stored_is_what_the_step_form_hands_on(name):
 
 
 def test_a_closed_memory_reads_zero_and_not_nan():
-    memory = LinearAttention(H, K, M, feature="relu")
+    memory = LinearAttention(D, heads=H, d_key=K, d_value=M, feature="relu")
     q, k, v, x = problem(1, 4, seed=0, dtype=torch.float32)
     assert torch.equal(memory(-q.abs(), k, v, x), torch.zeros(1, H, 4, M))
 
@@ -172,15 +172,18 @@ def exactly_averaged(memory, q, k, v):
 
 
 RELU = {
-    "linear": lambda: LinearAttention(H, K, M, feature="relu"),
-    "cosFormer": lambda: CosFormer(H, K, M, horizon=1000),
-    "log-linear": lambda: FenwickAttention(
-        D, LinearAttention(H, K, M, feature="relu"), levels=6, generator=stream(0)
+    "linear": lambda: LinearAttention(D, heads=H, d_key=K, d_value=M, feature="relu"),
+    "cosFormer": lambda: CosFormer(D, heads=H, d_key=K, d_value=M, horizon=1000),
+    "log-linear": lambda: LogLinearAttention(
+        D,
+        LinearAttention(D, heads=H, d_key=K, d_value=M, feature="relu"),
+        levels=6,
+        generator=stream(0),
     ),
 }
 
 
-def few_bids(seed):
+def few_weights(seed):
     """q, k, v and x of which many weights are zero, and many early sums small."""
     q, k, v, x = problem(3, 12, seed)
     return q - 0.5, k - 0.5, v, x
@@ -191,7 +194,7 @@ def few_bids(seed):
 @pytest.mark.parametrize("name", RELU)
 @pytest.mark.parametrize("seed", range(8))
 def test_averages_are_normalised_exactly(name, seed):
-    memory, inputs = RELU[name](), few_bids(seed)
+    memory, inputs = RELU[name](), few_weights(seed)
     if name == "log-linear":  # all levels alike
         torch.nn.init.zeros_(memory.weigh.weight)
         torch.nn.init.zeros_(memory.weigh.bias)
@@ -243,7 +246,7 @@ def test_the_smallest_sum_is_where_averages_begin_to_fall():
 
 
 def test_cosformer_does_not_depend_on_how_long_the_sequence_will_be():
-    memory = CosFormer(H, K, M, horizon=64).double()
+    memory = CosFormer(D, heads=H, d_key=K, d_value=M, horizon=64).double()
     inputs = problem(1, 64, seed=0)
     prefix = [part[..., :32, :] for part in inputs]
     assert gap(memory(*inputs)[:, :, :32], memory(*prefix)) < 1e-13
@@ -255,16 +258,19 @@ def test_cosformer_does_not_depend_on_how_long_the_sequence_will_be():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: SoftmaxAttention(0, 4), "heads 0, d_key 4, d_value 4: all must be at least 1"),
-        (lambda: LinearAttention(1, 4, feature="cos"), "feature is 'cos'"),
-        (lambda: LinearAttention(1, 4, feature="none"), "cannot be normalised"),
-        (lambda: LinearAttention(1, 4, d_model=3, decay=0.0), "decay is 0.0"),
-        (lambda: CosFormer(1, 4, horizon=0), "the horizon is 0"),
-        (lambda: CosFormer(1, 4, horizon=9, feature="none"), "feature is 'none'"),
-        (lambda: Retention(1, 3), "d_key 3 must be even"),
-        (lambda: ShortConvolution(4, 0), "a width of 0"),
-        (lambda: ShortConvolution(4, 2, start=(1.0,)), "a width of 2 with start"),
-        (lambda: MultiHead(4, SoftmaxAttention(1, 4), gate="hard"), "the gate is 'hard'"),
+        (lambda: SoftmaxAttention(D, heads=0, d_key=4), "heads is 0; it must be at least 1"),
+        (lambda: LinearAttention(D, heads=1, d_key=4, feature="cos"), "feature is 'cos'"),
+        (lambda: LinearAttention(D, heads=1, d_key=4, feature="none"), "cannot be normalised"),
+        (lambda: LinearAttention(3, heads=1, d_key=4, decay=0.0), "decay is 0.0"),
+        (lambda: CosFormer(D, heads=1, d_key=4, horizon=0), "the horizon is 0"),
+        (lambda: CosFormer(D, heads=1, d_key=4, horizon=9, feature="none"), "feature is 'none'"),
+        (lambda: Retention(D, heads=1, d_key=3), "d_key 3 must be even"),
+        (lambda: ShortConvolution(4, width=0), "a width of 0"),
+        (lambda: ShortConvolution(4, width=2, start=(1.0,)), "a width of 2 with start"),
+        (
+            lambda: MultiHead(4, SoftmaxAttention(4, heads=1, d_key=4), gate="hard"),
+            "the gate is 'hard'",
+        ),
     ],
 )
 def test_a_setting_that_makes_no_sense_stops(build, message):
@@ -273,7 +279,7 @@ def test_a_setting_that_makes_no_sense_stops(build, message):
 
 
 def test_cosformer_stops_at_its_horizon():
-    mixer = MultiHead(D, CosFormer(H, K, horizon=3))
+    mixer = MultiHead(D, CosFormer(D, heads=H, d_key=K, horizon=3))
     with pytest.raises(ValueError, match="4 steps, and a horizon of 3"):
         mixer(torch.randn(1, 4, D))
     state = None
@@ -285,7 +291,7 @@ def test_cosformer_stops_at_its_horizon():
 
 def test_an_unfinished_memory_says_so():
     with pytest.raises(NotImplementedError):
-        Memory(H, K)(*problem(1, 2, seed=0))
+        Memory(D, heads=H, d_key=K)(*problem(1, 2, seed=0))
 
 
 # --- the short convolution -----------------------------------------------------------------------
@@ -294,7 +300,7 @@ def test_an_unfinished_memory_says_so():
 @settings(deadline=None)
 @given(st.integers(0, 3), st.integers(1, 9), st.integers(1, 5), st.integers(0, 2**31))
 def test_a_short_convolution_is_that_of_torch(B, T, width, seed):
-    layer = ShortConvolution(D, width, generator=stream(seed), dtype=DOUBLE)
+    layer = ShortConvolution(D, width=width, generator=stream(seed), dtype=DOUBLE)
     torch.nn.init.normal_(layer.bias, generator=stream(seed))
     x = torch.randn(B, T, D, generator=stream(seed), dtype=DOUBLE)
     kernel = layer.kernel.flip(0).mT[:, None]  # torch's comes oldest step first
@@ -303,7 +309,7 @@ def test_a_short_convolution_is_that_of_torch(B, T, width, seed):
 
 
 def test_a_shift_starts_as_half_of_the_token_before():
-    mixer = MultiHead(D, SoftmaxAttention(1, 4), shift=True)
+    mixer = MultiHead(D, SoftmaxAttention(D, heads=1, d_key=4), shift=True)
     x = torch.randn(1, 3, D, generator=stream(0))
     before = torch.cat([torch.zeros(1, 1, D), x[:, :-1]], dim=1)
     _, k, _ = mixer.heads(x)

@@ -20,14 +20,14 @@ def problem(B, T, m, M, span, seed=0, H=2):
     return q, k, v, torch.randn(B, T, 5, dtype=DOUBLE, generator=generator)
 
 
-def memory(m, M, mu=1.0, H=2, d_model=5):
-    slots = SoftSlots(H, m, M, mu=mu, d_model=d_model, decay=0.1, generator=stream(1))
+def memory(m, M, mu=1.0, H=2, decay=0.1):
+    slots = SoftSlots(5, heads=H, d_key=m, d_value=M, mu=mu, decay=decay, generator=stream(1))
     return slots.double()
 
 
 def attention(slots, q, k, v, x):
     """Its definition: logits of all pairs, with one term for every slot."""
-    total = slots.log_gains(x).cumsum(-1)
+    total = slots.log_decay(x).cumsum(-1)
     terms = slots.mu * (q[:, :, :, None] + k[:, :, None])  # ["B H T T m"]
     logits = terms.logsumexp(-1) + total[..., :, None] - total[..., None, :]
     mask = causal(q.shape[2], q.device)
@@ -62,7 +62,7 @@ def test_single_precision(form):
     assert gap(narrow.double(), expected) < 3e-5
 
 
-def test_the_scan_takes_bids_of_any_size_and_the_product_stays_finite():
+def test_the_scan_takes_logits_of_any_size_and_the_product_stays_finite():
     inputs, slots = problem(B=2, T=50, m=4, M=3, span=400), memory(4, 3)
     assert gap(slots.scanned(*inputs), attention(slots, *inputs)) < 1e-11
     q, k, v, x = (tensor.float().requires_grad_() for tensor in inputs)
@@ -73,14 +73,16 @@ def test_the_scan_takes_bids_of_any_size_and_the_product_stays_finite():
 
 def test_it_is_normalised_linear_attention_with_exponential_features():
     q, k, v, x = problem(B=2, T=30, m=4, M=3, span=2)
-    exponential = LinearAttention(2, 4, 3, feature="relu")  # what is positive it lets pass
+    exponential = LinearAttention(  # what is positive it lets pass
+        5, heads=2, d_key=4, d_value=3, feature="relu"
+    )
     expected = exponential(q.exp(), k.exp(), v, x)
-    assert gap(memory(4, 3, d_model=0)(q, k, v, x), expected) < 1e-12
+    assert gap(memory(4, 3, decay=None)(q, k, v, x), expected) < 1e-12
 
 
 def test_mu_may_change_between_calls_and_grows_into_the_maximum():
     q, k, v, x = problem(B=1, T=12, m=3, M=2, span=3)
-    slots = memory(3, 2, d_model=0)
+    slots = memory(3, 2, decay=None)
     soft = slots(q, k, v, x)
     slots.mu = 1e6
     hard = slots.scanned(q, k, v, x)
@@ -93,7 +95,7 @@ def test_mu_may_change_between_calls_and_grows_into_the_maximum():
 def test_the_share_that_the_past_keeps_is_what_a_step_multiplies_old_content_by():
     q, k, v, x = problem(B=1, T=9, m=3, M=2, span=2)
     slots = memory(3, 2)
-    keep = slots.gains(q, k, v, x).real.unflatten(-1, (2, 3)).movedim(1, 2)
+    keep = slots.eigenvalues(q, k, v, x).real.unflatten(-1, (2, 3)).movedim(1, 2)
     average, _ = slots.slots(k, v, x)
     again = keep[:, :, 1:, :, None] * average[:, :, :-1]
     again = again + (1 - keep[:, :, 1:, :, None]) * v[:, :, 1:, None]
@@ -104,4 +106,4 @@ def test_the_share_that_the_past_keeps_is_what_a_step_multiplies_old_content_by(
 @pytest.mark.parametrize(("mu", "decay"), [(0.0, 0.1), (1.0, 0.0), (float("nan"), 0.1)])
 def test_sharpness_and_decay_must_be_above_zero(mu, decay):
     with pytest.raises(ValueError, match="must be above 0"):
-        SoftSlots(2, 3, mu=mu, d_model=4, decay=decay)
+        SoftSlots(4, heads=2, d_key=3, mu=mu, decay=decay)

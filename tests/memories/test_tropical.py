@@ -27,13 +27,13 @@ def problem(B, T, m, M, seed=0, H=2):
 
 
 def memory(m, M, kind=TropicalSlots, **settings):
-    settings = {"d_model": 5, "decay": 0.2, "generator": stream(1), **settings}
-    return kind(2, m, M, **settings).double()
+    settings = {"decay": 0.2, "generator": stream(1), **settings}
+    return kind(5, heads=2, d_key=m, d_value=M, **settings).double()
 
 
 def attention(slots, q, k, v, x):
     """The definition: the value with the largest max-plus inner product, less the decays."""
-    total = slots.gains_per_step(x).cumsum(-1)
+    total = slots.decay_per_step(x).cumsum(-1)
     scores = (q[:, :, :, None] + k[:, :, None]).amax(-1) + total[..., :, None] - total[..., None, :]
     later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
     winner = scores.masked_fill(later, -torch.inf).argmax(-1)
@@ -103,19 +103,21 @@ def test_straight_through_is_hard_forwards_and_soft_backwards(kind):
 
 def test_soft_slots_in_training_are_the_soft_slots():
     inputs, slots = problem(2, 9, 4, 3), memory(4, 3, mu=1.5)
-    other = SoftSlots(2, 4, 3, mu=1.5, d_model=5, decay=0.2, generator=stream(1)).double()
+    other = SoftSlots(
+        5, heads=2, d_key=4, d_value=3, mu=1.5, decay=0.2, generator=stream(1)
+    ).double()
     assert gap(slots(*inputs), other(*inputs)) < 1e-12
 
 
 def test_the_order_of_two_earlier_steps_never_changes_in_the_gated_form():
     q, k, v, x = problem(3, 40, 4, 3)
     slots = memory(4, 3, TropicalGated).eval()
-    winner = slots.winners(*slots.bids(q, k), x)
+    winner = slots.winners(*slots.logits(q, k), x)
     new = winner.diff(dim=-1) != 0
     assert (winner[..., 1:][new] == torch.arange(1, 40).expand_as(new)[new]).all()
 
 
-def test_bids_may_be_large_when_sharp():
+def test_logits_may_be_large_when_sharp():
     q, k, v, x = (tensor.float() for tensor in problem(2, 30, 4, 3))
     slots = memory(4, 3, mu=100.0).float()
     y = slots(30 * q, 30 * k, v, x)
@@ -136,7 +138,7 @@ def test_mu_rises_to_its_most():
 
 def test_a_wrong_form_is_refused():
     with pytest.raises(ValueError, match="'sof'"):
-        TropicalSlots(2, 3, training_form="sof")
+        TropicalSlots(5, heads=2, d_key=3, training_form="sof")
 
 
 # --- the operator --------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def of_memory(name, T=3, dtype=DOUBLE):
 @pytest.mark.parametrize("name", MEMORIES)
 def test_memories_name_what_does_not_fit(name):
     memory, parts = of_memory(name, T=0)
-    for method in ("forward", "states", "gains"):
+    for method in ("forward", "states", "eigenvalues"):
         with pytest.raises(ValueError, match=sentence(memory, f"x has shape (2, 0, {D_MODEL}); ")):
             getattr(memory, method)(*parts)
     memory, parts = of_memory(name)

@@ -78,8 +78,9 @@ def osc_dplr_definition(mixer: OscDPLR, x: Tensor) -> Tensor:
 def osc_dplr_case(form, discretisation, complex_io, heads, rank) -> Case:
     def build(generator, dtype):
         return OscDPLR(
-            4, 3, d_state=6, rank=rank, heads=heads, dt=0.5, form=form, complex_io=complex_io,
-            discretisation=discretisation, omega_range=(0.1, 2), generator=generator, dtype=dtype,
+            4, d_output=3, d_state=6, rank=rank, heads=heads, dt=0.5, form=form,
+            complex_io=complex_io, discretisation=discretisation, omega_range=(0.1, 2),
+            generator=generator, dtype=dtype,
         )  # fmt: skip
 
     io = "complex" if complex_io else "real"
@@ -209,7 +210,7 @@ def test_the_initial_draw_comes_from_its_generator_alone(case):
     ("p", "q", "N", "r", "heads"), [(1, 1, 16, 2, 1), (4, 3, 6, 0, 2), (6, 1, 9, 1, 3)]
 )
 def test_the_parameter_count_is_that_of_the_docstring(p, q, N, r, heads, complex_io):
-    layer = OscDPLR(p, q, d_state=N, rank=r, heads=heads, complex_io=complex_io)
+    layer = OscDPLR(p, d_output=q, d_state=N, rank=r, heads=heads, complex_io=complex_io)
     io = N * p // heads + q * N
     expected = 2 * N + 2 * N * r + io * (2 if complex_io else 1) + q * p
     assert sum(parameter.numel() for parameter in layer.parameters()) == expected
@@ -217,6 +218,12 @@ def test_the_parameter_count_is_that_of_the_docstring(p, q, N, r, heads, complex
 
 def test_the_reported_layer_has_129_parameters():
     assert sum(parameter.numel() for parameter in OscDPLR(1).parameters()) == 129
+
+
+def test_the_output_is_as_wide_as_the_input_unless_it_is_said():
+    x = torch.zeros(2, 5, 4)
+    assert OscDPLR(4)(x).shape == (2, 5, 4)
+    assert OscDPLR(4, d_output=1)(x).shape == (2, 5, 1)
 
 
 def test_the_initial_frequencies_fill_their_range():
@@ -234,7 +241,9 @@ def test_the_initial_frequencies_fill_their_range():
 
 @pytest.mark.parametrize("complex_io", [False, True])
 def test_an_oscillator_hears_its_own_head_only(complex_io):
-    layer = OscDPLR(6, 2, d_state=9, rank=0, heads=3, complex_io=complex_io, generator=stream(0))
+    layer = OscDPLR(
+        6, d_output=2, d_state=9, rank=0, heads=3, complex_io=complex_io, generator=stream(0)
+    )
     for channel in range(6):
         x = torch.zeros(1, 5, 6)
         x[:, 0, channel] = 1
@@ -324,9 +333,9 @@ def test_single_precision_survives_saturated_damping():
 
 @pytest.mark.parametrize(("p", "N", "heads"), [(3, 16, 2), (4, 15, 2)])
 def test_heads_that_do_not_divide_the_channels_are_named(p, N, heads):
-    sentence = f"heads {heads} must divide d_input {p} and d_state {N}"
+    sentence = f"heads {heads} must divide d_model {p} and d_state {N}"
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        OscDPLR(p, d_state=N, heads=heads)
+        OscDPLR(p, d_output=1, d_state=N, heads=heads)
 
 
 @pytest.mark.parametrize("setting", [{"form": "stable"}, {"discretisation": "zoh"}])

@@ -18,7 +18,8 @@ VOCABULARY, CLASSES, D = 5, 7, 8
 def model(layers=2, *, channels=True, positions=0, norm="rms", seed=0, **options):
     generator = stream(seed)
     mixers = [
-        StateSpace(D, Dense(D, 3, generator), generator=generator, **options) for _ in range(layers)
+        StateSpace(D, Dense(D, d_state=3, generator=generator), generator=generator, **options)
+        for _ in range(layers)
     ]
     wide = [SwiGLU(D, 12, generator=generator) for _ in range(layers)] if channels else None
     return SequenceModel(
@@ -123,7 +124,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="1 mixers and 2 channels: one of each"):
         SequenceModel(2, 2, D, [nn.Identity()], channels=[SwiGLU(D, 2), SwiGLU(D, 2)])
     with pytest.raises(ValueError, match="drive and learn_initial are both False"):
-        StateSpace(D, Dense(D, 3, stream(0)), drive=False)
+        StateSpace(D, Dense(D, d_state=3, generator=stream(0)), drive=False)
 
 
 def test_tokens_that_are_none_are_named():

@@ -12,20 +12,22 @@ from numeric import gap, stream
 from torch import nn
 from transition_cases import D_MODEL, MEMORIES, MIXERS, TRANSITIONS
 
+import lab.memories
 import lab.mixers
+import lab.transitions
 from lab.linalg import DPLR, bilinear, causal_convolution, delta_rule, kernel_doubling
 from lab.linalg.circulant import block_circulant_product, circulant_product
 from lab.linalg.displacement import cauchy_product, fast_cauchy_product
 from lab.linalg.fenwick import fenwick_product, fenwick_product_chunked
 from lab.linalg.monarch import cayley, expm, householder_blocks, monarch_dense, monarch_product
-from lab.memories import LinearAttention, Memory, Retention
+from lab.memories import CosFormer, LinearAttention, Memory, Retention, SoftSlots
 from lab.memories.decay import decayed_product, segment_sums
 from lab.memories.linear_attention import LinearMemory
 from lab.memories.softmax_average import attention
 from lab.mixers import MultiHead, StateSpace, look_up, unroll
 from lab.mixers.base import Layer
 from lab.model import SequenceModel
-from lab.transitions import Transition
+from lab.transitions import PolarDiagonal, Transition
 
 HALVES = [torch.bfloat16, torch.float16]
 half = pytest.mark.parametrize("dtype", HALVES, ids=lambda dtype: str(dtype)[6:])
@@ -71,9 +73,11 @@ def public_classes():
         (Layer, Memory, Transition),
         {Layer.forward, Memory.forward, Transition.forward},
     )
-    for module in pkgutil.iter_modules(lab.mixers.__path__, "lab.mixers."):
-        for name, found in vars(importlib.import_module(module.name)).items():
-            own = inspect.isclass(found) and found.__module__ == module.name and name[0] != "_"
+    rooms = (lab.memories, lab.mixers, lab.transitions)
+    modules = [m.name for r in rooms for m in pkgutil.iter_modules(r.__path__, f"{r.__name__}.")]
+    for module in modules:
+        for name, found in vars(importlib.import_module(module)).items():
+            own = inspect.isclass(found) and found.__module__ == module and name[0] != "_"
             if own and issubclass(found, kinds) and found.forward not in abstract:
                 yield found
 
@@ -85,9 +89,10 @@ def test_every_public_class_is_in_a_row_of_the_shared_suites():
 
 
 def test_every_mixer_memory_and_transition_is_guarded():
-    exported = [getattr(lab.mixers, name) for name in lab.mixers.__all__]
+    rooms = (lab.memories, lab.mixers, lab.transitions)
+    exported = [getattr(room, name) for room in rooms for name in room.__all__]
     modules = {each for each in exported if inspect.isclass(each) and issubclass(each, nn.Module)}
-    gates = {lab.mixers.ReadOutGate}  # a part of mixers, on numbers of any shape
+    gates = {lab.mixers.OutputGate}  # a part of mixers, on numbers of any shape
     assert all(issubclass(each, (Layer, Memory, Transition)) for each in modules - gates)
 
 
@@ -127,8 +132,8 @@ def test_autocast_costs_what_rounding_costs(case, dtype):
         assert found.isfinite().all()
         assert all(slope.isfinite().all() for slope in slopes_found)
         if "straight-through" in case.name:
-            # Which of two near bids is larger is a matter of rounding, and jumps by a whole value.
-            # What is promised is promised for equal bids: see the test of memories below.
+            # Which of two near logits is larger is a matter of rounding: jumps by a whole value.
+            # What is promised is promised for equal logits: see the test of memories below.
             assert (found - y).abs().median() < WORST * eps * y.abs().max()
             continue
         unavoidable = (y_rounded - y).norm() + eps * y.norm()
@@ -199,8 +204,8 @@ def test_a_row_of_a_table_is_that_row(dtype):
 @half
 def test_a_whole_model_trains_inside_autocast(dtype):
     mixers = [
-        StateSpace(8, lab.mixers.PolarDiagonal(8, 6, generator=stream(1)), generator=stream(2)),
-        MultiHead(8, Retention(2, 4), norm=True, generator=stream(0)),
+        StateSpace(8, PolarDiagonal(8, d_state=6, generator=stream(1)), generator=stream(2)),
+        MultiHead(8, Retention(8, heads=2, d_key=4), norm=True, generator=stream(0)),
     ]
     model = SequenceModel(5, 3, 8, mixers, generator=stream(3))
     tokens = torch.randint(5, (4, 200), generator=stream(4))
@@ -240,7 +245,7 @@ def test_layers_of_half_precision_weights_compute_as_those_of_single(case, dtype
 
 @pytest.mark.parametrize("T", [512, 1024])
 def test_retention_knows_its_positions_inside_autocast(T):
-    mixer = MultiHead(16, Retention(2, 8), norm=True, generator=stream(0))
+    mixer = MultiHead(16, Retention(16, heads=2, d_key=8), norm=True, generator=stream(0))
     x = torch.randn(2, T, 16, generator=stream(1))
     expected = mixer.double()(x.double())
     with autocast(torch.bfloat16):
@@ -252,12 +257,12 @@ def test_retention_knows_its_positions_inside_autocast(T):
 @pytest.mark.parametrize("start", [0, 1_000_000])
 def test_a_step_counts_beyond_what_single_precision_can(start):
     """Phases at steps around a million, from the state that a count has reached."""
-    memory = Retention(1, 8)
+    memory = Retention(D_MODEL, heads=1, d_key=8)
     t = torch.tensor(start + 3)
     k = torch.randn(1, 8, generator=stream(0))
     exact = memory.double().features(k.double(), t)
     assert gap(memory.float().features(k, t).double(), exact) < 1e-6
-    cosine = lab.mixers.CosFormer(1, 8, horizon=2_000_000, feature="elu")
+    cosine = CosFormer(D_MODEL, heads=1, d_key=8, horizon=2_000_000, feature="elu")
     assert gap(cosine.features(k, t).double(), cosine.features(k.double(), t)) < 1e-6
 
 
@@ -276,9 +281,9 @@ def strongly_decaying_first(memory, T):
 def test_strong_decays_early_on_cost_no_digits_later(kind):
     T = 2048
     if kind == "linear":
-        memory = LinearAttention(1, 4, d_model=4, decay=1.0, generator=stream(0))
+        memory = LinearAttention(4, heads=1, d_key=4, decay=1.0, generator=stream(0))
     else:
-        memory = lab.mixers.SoftSlots(1, 4, d_model=4, decay=1.0, generator=stream(0))
+        memory = SoftSlots(4, heads=1, d_key=4, decay=1.0, generator=stream(0))
     with torch.no_grad():
         x = strongly_decaying_first(memory, T)
         q, k, v = torch.randn(3, 1, 1, T, 4, generator=stream(2), dtype=torch.float64)
@@ -290,7 +295,7 @@ def test_strong_decays_early_on_cost_no_digits_later(kind):
 
 def test_decays_of_linear_attention_inside_autocast():
     T = 1024
-    memory = LinearAttention(2, 4, d_model=8, decay=1.0, generator=stream(0))
+    memory = LinearAttention(8, heads=2, d_key=4, decay=1.0, generator=stream(0))
     mixer = MultiHead(8, memory, generator=stream(1))
     x = torch.randn(2, T, 8, generator=stream(2))
     expected = mixer.double()(x.double())

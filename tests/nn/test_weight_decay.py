@@ -10,13 +10,16 @@ from numeric import stream
 from torch import nn
 from transition_cases import D_MODEL, MIXERS
 
+import lab.memories
 import lab.mixers
-from lab.mixers import MultiHead, OscDPLR, SelectiveDiagonal, StateSpace
+import lab.transitions
+from lab.memories import LinearAttention, Memory
+from lab.mixers import Mamba, MultiHead, OscDPLR, StateSpace
 from lab.model import SequenceModel, SwiGLU
 from lab.nn.weight_decay import undecayed, without_decay
 from lab.tasks import ZoologyRecall
 from lab.train import fit, fit_together
-from lab.transitions import OscGate
+from lab.transitions import OscGate, Oscillators, Transition
 from lab.transitions.displacement_rank import DisplacementRank
 from lab.transitions.monarch import GatedMonarch
 
@@ -44,7 +47,7 @@ DECAYS = {
 }
 EVERY = [
     *((case.name, case.mixer) for case in MIXERS),
-    ("OscDPLR", lambda: OscDPLR(D_MODEL, D_MODEL, generator=stream(0))),
+    ("OscDPLR", lambda: OscDPLR(D_MODEL, generator=stream(0))),
 ]
 
 
@@ -60,10 +63,11 @@ def test_the_table_is_of_all_mixers_and_of_all_their_parameters():
     kinds = {type(module) for mixer in built for module in mixer.modules()}
     layers = {
         kind
-        for kind in vars(lab.mixers).values()
+        for room in (lab.memories, lab.mixers, lab.transitions)
+        for kind in vars(room).values()
         if inspect.isclass(kind) and issubclass(kind, nn.Module)
     }
-    abstract = {lab.mixers.Memory, lab.mixers.Transition, lab.mixers.DiagonalTransition}
+    abstract = {Memory, Transition, Oscillators}
     assert layers - abstract <= kinds
     names = {name.rpartition(".")[2] for mixer in built for name, _ in mixer.named_parameters()}
     assert names == set(DECAYS)
@@ -71,14 +75,16 @@ def test_the_table_is_of_all_mixers_and_of_all_their_parameters():
 
 def model(seed=0):
     generator = stream(seed)
-    memory = lab.mixers.LinearAttention(2, 3, d_model=8, generator=generator)
-    transition = OscGate(8, 3, generator=generator)
+    memory = LinearAttention(8, heads=2, d_key=3, decay=0.0025, generator=generator)
+    transition = OscGate(8, d_state=6, generator=generator)
     mixers = [
         MultiHead(8, memory, norm=True, gate="silu", convolution=2, generator=generator),
-        SelectiveDiagonal(8, 3, generator=generator),
+        Mamba(8, d_state=3, generator=generator),
         StateSpace(8, transition, learn_initial=True, skip=True, generator=generator),
-        StateSpace(8, GatedMonarch(8, 4, generator=generator), generator=generator),
-        StateSpace(8, DisplacementRank(8, 4, rank=1, generator=generator), generator=generator),
+        StateSpace(8, GatedMonarch(8, d_state=4, generator=generator), generator=generator),
+        StateSpace(
+            8, DisplacementRank(8, d_state=4, rank=1, generator=generator), generator=generator
+        ),
     ]
     return SequenceModel(
         16, 16, 8, mixers, norm="layer", generator=generator, positions=8,
@@ -113,7 +119,7 @@ def test_the_mark_of_other_codes_and_the_layers_of_torch_count_too():
 
 
 def test_a_tied_parameter_is_spared_under_whatever_name_it_has():
-    both = nn.ModuleList([nn.Linear(2, 2), SelectiveDiagonal(4, 2)])
+    both = nn.ModuleList([nn.Linear(2, 2), Mamba(4, d_state=2)])
     both[0].weight = both[1].log_A
     assert "0.weight" in undecayed(both)
 

@@ -17,14 +17,17 @@ Z4 = WordProblem(groups.cyclic(4), range(4))
 
 def model(seed, memory=LinearAttention, layers=2):
     generator = torch.Generator().manual_seed(seed)
-    mixers = [MultiHead(8, memory(2, 4, 4), generator=generator) for _ in range(layers)]
+    mixers = [
+        MultiHead(8, memory(8, heads=2, d_key=4, d_value=4), generator=generator)
+        for _ in range(layers)
+    ]
     return SequenceModel(4, 4, 8, mixers, generator=generator)
 
 
 def oscillator():
     generator = torch.Generator().manual_seed(0)
     return OscDPLR(
-        2, d_state=1, rank=0, complex_io=True, generator=generator, dtype=torch.float64
+        2, d_output=1, d_state=1, rank=0, complex_io=True, generator=generator, dtype=torch.float64
     )  # fmt: skip
 
 
@@ -120,7 +123,7 @@ def test_inputs_may_depend_on_the_model_and_on_controls():
     assert figure.data[0].y == pytest.approx(h[:, 0].numpy(), abs=1e-6)
 
 
-@pytest.mark.parametrize("memory", [LinearAttention, partial(GatedLinearAttention, 8)])
+@pytest.mark.parametrize("memory", [LinearAttention, partial(GatedLinearAttention)])
 def test_gains_of_memories_stand_on_the_axes_of_the_unit_circle(memory):
     one, words = model(0, memory, layers=1), panels.examples(Z4, length=5)
     panel = panels.eigenvalues(one, words)

@@ -135,7 +135,7 @@ def prelude():
         "torch": torch,
         "x": torch.randn(B, T, 2),
         "tokens": torch.randint(0, 5, (B, T)),
-        "model": SequenceModel(2, 2, 8, [RealDiagonal(8, 8)]),
+        "model": SequenceModel(2, 2, 8, [RealDiagonal(8, d_state=8)]),
         "task": WordProblem(groups.cyclic(2), [0, 1]),
         "a": torch.rand(B, T, N),
         "A": torch.rand(B, T, N, N) / N,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from numeric import stream
 
-from lab.benchmark.kept import kept_bytes
+from lab.benchmark.saved_activations import saved_activation_bytes
 from lab.tasks import Recall
 from lab.tasks.by_length import ByLength
 from lab.train import fit
@@ -50,8 +50,10 @@ def test_other_lengths_are_refused():
 
 def test_bytes_kept_are_those_of_saved_tensors():
     x = torch.ones(100, dtype=torch.float64, requires_grad=True)
-    assert kept_bytes(lambda: x + 1) == 0  # nothing to keep
-    assert kept_bytes(lambda: x.exp()) == 800  # the result
-    assert kept_bytes(lambda: x * x) == 800  # twice the same storage
-    assert kept_bytes(lambda: x.exp().sin()) == 1600 - 800  # its input is the result above
-    assert kept_bytes(lambda: (2 * x).sin().exp()) == 1600
+    assert saved_activation_bytes(lambda: x + 1) == 0  # nothing to keep
+    assert saved_activation_bytes(lambda: x.exp()) == 800  # the result
+    assert saved_activation_bytes(lambda: x * x) == 800  # twice the same storage
+    assert (
+        saved_activation_bytes(lambda: x.exp().sin()) == 1600 - 800
+    )  # its input is the result above
+    assert saved_activation_bytes(lambda: (2 * x).sin().exp()) == 1600

@@ -180,7 +180,7 @@ def test_a_path_that_cannot_be_a_file_is_named(tmp_path):
 
 
 def layer(**options):
-    return OscDPLR(2, **options)
+    return OscDPLR(2, d_output=1, **options)
 
 
 def test_a_description_does_not_depend_on_what_training_changes():

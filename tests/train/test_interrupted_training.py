@@ -38,7 +38,7 @@ class Model(nn.Module):
     def __init__(self, seed=0, dropout=0.0):
         super().__init__()
         generator = stream(seed)
-        transition = RealDiagonal(2, 3, generator=generator)
+        transition = RealDiagonal(2, d_state=3, generator=generator)
         self.mixer = StateSpace(2, transition, generator=generator)
         self.norm = nn.BatchNorm1d(2)
         self.dropout = nn.Dropout(dropout)

@@ -22,7 +22,14 @@ SETTINGS = {"steps": 12, "batch": 4, "length": 8, "lr": 0.02, "device": "cpu"}
 
 def layer(seed=0, rank=1, dtype=DOUBLE, **options):
     return OscDPLR(
-        2, d_state=3, rank=rank, dt=0.5, generator=stream(seed, "init"), dtype=dtype, **options
+        2,
+        d_output=1,
+        d_state=3,
+        rank=rank,
+        dt=0.5,
+        generator=stream(seed, "init"),
+        dtype=dtype,
+        **options,
     )
 
 

@@ -142,7 +142,7 @@ def test_shapes_that_do_not_match_are_named():
 @pytest.mark.parametrize("N", [1, 2, 7, 8])
 def test_a_circulant_layer_is_a_diagonal_layer_in_another_basis(N):
     layer = StateSpace(
-        5, Circulant(5, N, generator=stream(0)), learn_initial=True, generator=stream(1)
+        5, Circulant(5, d_state=N, generator=stream(0)), learn_initial=True, generator=stream(1)
     ).double()
     twin, x = as_diagonal(layer), normal(3, 40, 5)
     assert gap(twin(x), layer(x)) < 1e-12
@@ -154,8 +154,8 @@ def test_a_circulant_layer_is_a_diagonal_layer_in_another_basis(N):
 
 @pytest.mark.parametrize("N", [1, 5, 6])
 def test_blocks_of_one_and_one_factor_are_the_circulant(N):
-    plain = Circulant(4, N, generator=stream(0)).double()
-    blocks = BlockCirculant(4, N, block=1, factors=1, generator=stream(1)).double()
+    plain = Circulant(4, d_state=N, generator=stream(0)).double()
+    blocks = BlockCirculant(4, d_state=N, block=1, factors=1, generator=stream(1)).double()
     blocks.decay.load_state_dict(plain.decay.state_dict())
     blocks.phase.load_state_dict(plain.phase.state_dict())
     x = normal(7, 4)
@@ -164,7 +164,7 @@ def test_blocks_of_one_and_one_factor_are_the_circulant(N):
 
 def test_radii_start_near_one_and_can_reach_it():
     for build in (PolarDiagonal, Circulant):
-        layer = build(8, 16, generator=stream(0))
+        layer = build(8, d_state=16, generator=stream(0))
         x = torch.nn.functional.rms_norm(normal(500, 8, dtype=torch.float32), (8,))
         turning = layer(x)[:, layer.turns].abs()
         assert 0.995 < turning.min() <= turning.max() <= 1
@@ -175,7 +175,7 @@ def test_radii_start_near_one_and_can_reach_it():
 
 
 def test_a_circulant_layer_can_hold_z8_for_ever():
-    layer = Circulant(8, 8).double()
+    layer = Circulant(8, d_state=8).double()
     with torch.no_grad():  # token k, a unit vector, turns frequency f by -2 pi f k / 8
         layer.decay.weight.zero_()
         layer.decay.bias.zero_()
@@ -188,7 +188,7 @@ def test_a_circulant_layer_can_hold_z8_for_ever():
 def test_a_block_circulant_layer_can_hold_s3():
     # Blocks of 3 at every frequency alike: each element is a product of at most two reflections.
     group = symmetric(3)
-    layer = BlockCirculant(6, 6, block=3, factors=2).double()
+    layer = BlockCirculant(6, d_state=6, block=3, factors=2).double()
     for element, matrix in enumerate(group.matrices):
         gain = torch.ones(2, 2, dtype=torch.complex128)
         v = torch.ones(2, 2, 3, dtype=torch.complex128) / math.sqrt(3)
@@ -215,7 +215,9 @@ def _reflections(matrix):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_real_gains_start_from_a_half_to_the_longest_memory(signed):
-    layer = RealDiagonal(4, 6, signed=signed, longest=0.99, generator=stream(0)).double()
+    layer = RealDiagonal(
+        4, d_state=6, gate="tanh" if signed else "sigmoid", longest=0.99, generator=stream(0)
+    ).double()
     gain = layer(torch.zeros(4, dtype=DOUBLE)).detach()
     assert math.isclose(gain.abs().min(), 0.5, rel_tol=1e-6)
     assert math.isclose(gain.abs().max(), 0.99, rel_tol=1e-6)
@@ -224,6 +226,6 @@ def test_real_gains_start_from_a_half_to_the_longest_memory(signed):
 
 def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="d_state 5 must be even"):
-        PolarDiagonal(4, 5)
+        PolarDiagonal(4, d_state=5)
     with pytest.raises(ValueError, match="blocks of 3 must divide d_state 8"):
-        BlockCirculant(4, 8, block=3)
+        BlockCirculant(4, d_state=8, block=3)

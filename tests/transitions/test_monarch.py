@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -15,12 +16,12 @@ from lab.mixers import StateSpace
 from lab.model import SequenceModel, SwiGLU
 from lab.scan.monarch import monarch_scan, monarch_scan_sequential
 from lab.tasks.groups import symmetric, transpositions
+from lab.transitions import RealDiagonal
 from lab.transitions.monarch import (
     BlockCay,
     BlockDense,
     BlockExp,
     BlockHH,
-    Diagonal,
     GatedMonarch,
     MonarchID,
 )
@@ -28,6 +29,7 @@ from lab.transitions.monarch import (
 DOUBLE = torch.float64
 sides, seeds = st.integers(1, 5), st.integers(0, 2**31)
 patient = settings(deadline=None, max_examples=40)
+DIAGONAL = partial(RealDiagonal, start="dense")
 SWAPS = list(itertools.combinations(range(5), 2))
 
 
@@ -57,8 +59,9 @@ def test_the_fast_product_is_that_of_the_dense_matrix(b, lead, seed):
 def test_a_number_of_states_that_is_no_square_is_named(N):
     with pytest.raises(ValueError, match=rf"a square number of states, got {N}"):
         monarch.grid_side(N)
-    with pytest.raises(ValueError, match=rf"a square number of states, got {N}"):
-        MonarchID(4, N)
+    sentence = rf"a square number of states, got {N}" if N > 0 else f"d_state is {N}; it must be"
+    with pytest.raises(ValueError, match=sentence):
+        MonarchID(4, d_state=N)
 
 
 def test_blocks_that_do_not_fit_are_named():
@@ -195,7 +198,7 @@ def test_gains_of_both_signs_break_the_bound():
 
 @pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
 def test_a_gated_monarch_matrix_contracts(gate):
-    layer = GatedMonarch(6, 16, gate=gate, spread=1.0, generator=stream(0)).double()
+    layer = GatedMonarch(6, d_state=16, gate=gate, spread=1.0, generator=stream(0)).double()
     A = layer.dense(layer(3 * normal(stream(1), 200, 6)))
     assert torch.linalg.matrix_norm(A, 2).max() < 1
 
@@ -203,7 +206,7 @@ def test_a_gated_monarch_matrix_contracts(gate):
 @pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
 def test_quotients_of_gated_monarch_matrices_are_symmetric_and_commute(gate):
     # Why fixed blocks can only count: see the docstring of GatedMonarch.
-    layer = GatedMonarch(6, 16, gate=gate, spread=1.0, generator=stream(0)).double()
+    layer = GatedMonarch(6, d_state=16, gate=gate, spread=1.0, generator=stream(0)).double()
     A = layer.dense(layer(normal(stream(1), 5, 6)))
     X = A[1:] @ torch.linalg.inv(A[0])
     assert gap(X, X.mT) < 1e-9
@@ -240,12 +243,12 @@ def with_generators(layer: nn.Module, generators) -> nn.Module:
 def exact_monarch() -> MonarchID:
     pairs = [spin.swap_factors(i, j) for i, j in SWAPS]
     blocks = torch.stack([torch.stack([L] * 8 + [R] * 8) for L, R in pairs])
-    return with_generators(MonarchID(10, 64), monarch.cayley(blocks))
+    return with_generators(MonarchID(10, d_state=64), monarch.cayley(blocks))
 
 
 def exact_exponentials() -> BlockExp:
     generators = torch.stack([spin.swap_generator(i, j, 5, 8) for i, j in SWAPS])
-    return with_generators(BlockExp(10, 64), generators[:, None].expand(10, 8, 8, 8))
+    return with_generators(BlockExp(10, d_state=64), generators[:, None].expand(10, 8, 8, 8))
 
 
 @pytest.mark.parametrize("build", [exact_monarch, exact_exponentials])
@@ -357,7 +360,7 @@ def test_arguments_that_do_not_fit_are_named():
 
 
 def model(transition, layers, vocabulary, positions):
-    mixers = [StateSpace(64, transition(64)) for _ in range(layers)]
+    mixers = [StateSpace(64, transition(64, d_state=64)) for _ in range(layers)]
     channels = [SwiGLU(64, 170) for _ in range(layers)]
     return SequenceModel(vocabulary, 120, 64, mixers, channels=channels, positions=positions)
 
@@ -366,9 +369,9 @@ def model(transition, layers, vocabulary, positions):
     ("transition", "layers", "vocabulary", "positions", "count"),
     [
         (GatedMonarch, 2, 133, 54, 106_136),
-        (Diagonal, 2, 133, 54, 110_328),
+        (DIAGONAL, 2, 133, 54, 110_328),
         (GatedMonarch, 2, 133, 24, 104_216),
-        (Diagonal, 2, 133, 24, 108_408),
+        (DIAGONAL, 2, 133, 24, 108_408),
         (MonarchID, 1, 11, 0, 78_776),
         (BlockCay, 1, 11, 0, 64_216),
         (BlockExp, 1, 11, 0, 64_216),
@@ -385,13 +388,13 @@ def test_models_have_the_parameters_that_were_counted(
 @pytest.mark.parametrize(
     ("layer", "count"),
     [
-        (Diagonal(6, 9), 63),
-        (GatedMonarch(6, 9), 54 + 42),
-        (MonarchID(6, 9), 126),
-        (BlockCay(6, 9), 63),
-        (BlockDense(6, 9), 189),
-        (BlockHH(6, 9), 84),
-        (BlockHH(6, 9, shared=True), 28),
+        (DIAGONAL(6, d_state=9), 63),
+        (GatedMonarch(6, d_state=9), 54 + 42),
+        (MonarchID(6, d_state=9), 126),
+        (BlockCay(6, d_state=9), 63),
+        (BlockDense(6, d_state=9), 189),
+        (BlockHH(6, d_state=9), 84),
+        (BlockHH(6, d_state=9, shared=True), 28),
     ],
 )
 def test_transitions_have_the_parameters_of_their_docstrings(layer, count):
@@ -400,4 +403,4 @@ def test_transitions_have_the_parameters_of_their_docstrings(layer, count):
 
 def test_an_unknown_gate_is_named_beside_the_known_ones():
     with pytest.raises(ValueError, match=r"gate is 'relu'; it must be one of \('sigmoid', 'tanh'"):
-        GatedMonarch(4, 9, gate="relu")
+        GatedMonarch(4, d_state=9, gate="relu")

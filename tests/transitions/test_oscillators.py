@@ -20,7 +20,7 @@ steps = st.sampled_from([0.1, 0.5, 1.0, 2.0])
 def matrix(omega, keep=1.0, *, polar=False, dt=1.0):
     """Float["2 2"]: one step of one oscillator."""
     pair = torch.tensor([omega], dtype=DOUBLE), torch.tensor([keep], dtype=DOUBLE)
-    return Oscillators(1, polar=polar, dt=dt).dense(pair)
+    return Oscillators(1, d_state=2, polar=polar, dt=dt).dense(pair)
 
 
 def history(seed, T, low=-2, high=2):
@@ -75,7 +75,7 @@ def test_a_spectral_radius_below_one_bounds_no_norm():
 def test_the_energy_of_an_implicit_state_is_bounded_as_proved(seed, T, dt):
     omega, keep = history(seed, T)
     h = torch.randn(1, 2, dtype=DOUBLE, generator=stream(seed))
-    states = Oscillators(1, polar=False, dt=dt).scan(
+    states = Oscillators(1, d_state=2, polar=False, dt=dt).scan(
         (omega, keep), torch.zeros(1, T, 2).double(), h
     )
     omega, keep = omega[0, :, 0], keep[0, :, 0]
@@ -91,7 +91,9 @@ def test_the_energy_of_an_implicit_state_is_bounded_as_proved(seed, T, dt):
 def test_polar_steps_shrink_by_their_damping_and_nothing_else(seed, T, dt):
     omega, keep = history(seed, T)
     h = torch.randn(1, 2, dtype=DOUBLE, generator=stream(seed))
-    states = Oscillators(1, polar=True, dt=dt).scan((omega, keep), torch.zeros(1, T, 2).double(), h)
+    states = Oscillators(1, d_state=2, polar=True, dt=dt).scan(
+        (omega, keep), torch.zeros(1, T, 2).double(), h
+    )
     assert gap(states[0].norm(dim=1), h.norm() * keep[0, :, 0].cumprod(0)) < 1e-12
 
 
@@ -101,8 +103,8 @@ def test_tokens_can_pump_the_implicit_form_and_not_the_polar_one(dt):
     omega = torch.tensor([1e-4] * 4 + [1e4], dtype=DOUBLE).repeat(2000)[None, :, None]
     problem = (omega, torch.ones_like(omega)), torch.zeros(1, 10_000, 2).double()
     h = torch.tensor([[0.6, 0.8]], dtype=DOUBLE)
-    pumped = Oscillators(1, polar=False, dt=dt).scan(*problem, h)[0]
-    safe = Oscillators(1, polar=True, dt=dt).scan(*problem, h)[0]
+    pumped = Oscillators(1, d_state=2, polar=False, dt=dt).scan(*problem, h)[0]
+    safe = Oscillators(1, d_state=2, polar=True, dt=dt).scan(*problem, h)[0]
     assert not pumped[-1].isfinite().all()
     # A period of five steps multiplies by nearly 4.
     sizes = pumped[4:500:5].norm(dim=1)
@@ -112,14 +114,16 @@ def test_tokens_can_pump_the_implicit_form_and_not_the_polar_one(dt):
 
 def test_eigenvalues_of_the_implicit_step_lose_what_they_turn_by():
     omega = torch.rand(20, dtype=DOUBLE, generator=stream(0)) * 10
-    found = Oscillators(20, polar=False).eigenvalues((omega, torch.ones_like(omega)))
+    found = Oscillators(1, d_state=40, polar=False).eigenvalues((omega, torch.ones_like(omega)))
     assert gap(found.abs(), found.angle().cos()) < 1e-12
 
 
 @pytest.mark.parametrize("polar", [True, False])
 def test_the_force_is_that_of_the_implicit_step(polar):
     """u acts as a term in y'' does: z' = z - dt a y' + dt u."""
-    bank = OscillatorBank(4, OscGate(4, 3, polar=polar, dt=0.7, generator=stream(0))).double()
+    bank = OscillatorBank(
+        4, OscGate(4, d_state=6, polar=polar, dt=0.7, generator=stream(0))
+    ).double()
     x = torch.randn(2, 4, dtype=DOUBLE, generator=stream(1))
     omega, _ = bank.transition(x)
     u = bank.B(x)
@@ -129,7 +133,9 @@ def test_the_force_is_that_of_the_implicit_step(polar):
 
 
 def test_an_oscgate_starts_with_angles_spread_and_little_damping():
-    omega, keep = OscGate(4, 8, dt=0.5, damping=0.01, generator=stream(0))(torch.zeros(1, 4))
+    omega, keep = OscGate(4, d_state=16, dt=0.5, damping=0.01, generator=stream(0))(
+        torch.zeros(1, 4)
+    )
     angles = torch.atan(0.5 * omega[0]) / (math.pi / 2)
     assert gap(angles, (torch.arange(8) + 0.5) / 8) < 1e-5
     assert gap(keep, torch.full_like(keep, 0.99)) < 1e-6
@@ -138,13 +144,13 @@ def test_an_oscgate_starts_with_angles_spread_and_little_damping():
 def test_a_gate_that_is_off_depends_on_no_input():
     x = torch.randn(2, 5, 4, generator=stream(0))
     for settings_, which in (({"frequency_gate": False}, 0), ({"damping_gate": False}, 1)):
-        found = OscGate(4, 3, generator=stream(1), **settings_)(x)
+        found = OscGate(4, d_state=6, generator=stream(1), **settings_)(x)
         assert found[which].flatten(0, 1).std(0).max() == 0
         assert found[1 - which].flatten(0, 1).std(0).min() > 0
 
 
 def test_linoss_is_the_same_at_all_times():
-    bank = OscillatorBank(4, LinOSS(4, 3, generator=stream(0)), readout_bias=False).double()
+    bank = OscillatorBank(4, LinOSS(4, d_state=6, generator=stream(0)), readout_bias=False).double()
     bank.B.bias.data.zero_()
     x = torch.randn(1, 9, 4, dtype=DOUBLE, generator=stream(1))
     late = torch.cat([torch.zeros(1, 5, 4, dtype=DOUBLE), x], dim=1)
@@ -152,7 +158,7 @@ def test_linoss_is_the_same_at_all_times():
 
 
 def test_a_delay_line_holds_its_last_steps():
-    line = DelayLine(3, 4, channels=2, generator=stream(0))
+    line = DelayLine(3, taps=4, channels=2, generator=stream(0))
     x = torch.randn(1, 6, 3, generator=stream(1))
     held = line.states(x)[0].unflatten(-1, (2, 4))
     assert gap(held[5], line.B(x[0, 2:6]).mT) < 1e-6
@@ -162,12 +168,12 @@ def test_a_delay_line_holds_its_last_steps():
 @pytest.mark.parametrize(("taps", "channels"), [(0, 8), (4, 0)])
 def test_a_delay_line_needs_taps_and_channels(taps, channels):
     with pytest.raises(ValueError, match=f"taps {taps} and channels {channels}"):
-        DelayLine(3, taps, channels=channels)
+        DelayLine(3, taps=taps, channels=channels)
 
 
 def test_a_step_is_above_zero():
     with pytest.raises(ValueError, match="dt is 0"):
-        Oscillators(1, polar=True, dt=0)
+        Oscillators(1, d_state=2, polar=True, dt=0)
 
 
 @settings(deadline=None)

@@ -19,7 +19,7 @@ from lab.linalg.fenwick import (
     lowest_digit,
     split,
 )
-from lab.memories import CosFormer, FenwickAttention, LinearAttention, Retention
+from lab.memories import CosFormer, LinearAttention, LogLinearAttention, Retention
 from lab.mixers import MultiHead, unroll
 
 LONGEST = 300
@@ -153,8 +153,12 @@ def test_a_chunk_is_a_power_of_two():
 
 
 def mixer(*, cosine=False, inclusive=False, **settings):
-    inner = CosFormer(2, 4, horizon=200) if cosine else LinearAttention(2, 4)
-    memory = FenwickAttention(
+    inner = (
+        CosFormer(6, heads=2, d_key=4, horizon=200)
+        if cosine
+        else LinearAttention(6, heads=2, d_key=4)
+    )
+    memory = LogLinearAttention(
         6, inner, levels=9, inclusive=inclusive, generator=stream(0), **settings
     )
     return MultiHead(6, memory, generator=stream(1)).double()
@@ -191,7 +195,7 @@ def test_without_a_preference_it_is_linear_attention():
     with torch.no_grad():
         layer.memory.weigh.weight.zero_()
         layer.memory.weigh.bias.zero_()
-    plain = MultiHead(6, LinearAttention(2, 4), generator=stream(1)).double()
+    plain = MultiHead(6, LinearAttention(6, heads=2, d_key=4), generator=stream(1)).double()
     plain.load_state_dict(
         {n: p for n, p in layer.state_dict().items() if not n.startswith("memory")}
     )
@@ -226,11 +230,11 @@ def test_a_favoured_level_starts_larger():
 
 def test_limits_are_checked():
     with pytest.raises(ValueError, match="decays"):
-        FenwickAttention(6, Retention(2, 4, 4), levels=9)
+        LogLinearAttention(6, Retention(6, heads=2, d_key=4, d_value=4), levels=9)
     with pytest.raises(ValueError, match="favoured"):
         mixer(favoured=9)
-    inner = CosFormer(1, 2, horizon=4)
-    layer = MultiHead(6, FenwickAttention(6, inner, levels=5))
+    inner = CosFormer(6, heads=1, d_key=2, horizon=4)
+    layer = MultiHead(6, LogLinearAttention(6, inner, levels=5))
     with pytest.raises(ValueError, match="horizon of 4"):
         layer(torch.zeros(1, 5, 6))
     with pytest.raises(ValueError, match="need 6 levels"):

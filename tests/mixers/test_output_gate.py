@@ -7,7 +7,7 @@ import torch
 from numeric import gap, stream
 
 from lab.memories import CosFormer
-from lab.mixers import MultiHead, ReadOutGate, SelectiveDiagonal
+from lab.mixers import Mamba, MultiHead, OutputGate
 from lab.model import SequenceModel, SwiGLU
 
 D, H, M = 5, 2, 3
@@ -45,13 +45,16 @@ def by_hand(gate, o, x):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_its_definition(kind):
-    gate, (o, x) = moved(ReadOutGate(D, H, M, kind, dtype=torch.float64)), inputs()
+    gate, (o, x) = (
+        moved(OutputGate(D, heads=H, d_value=M, kind=kind, dtype=torch.float64)),
+        inputs(),
+    )
     with torch.no_grad():
         assert gap(gate(o, x), by_hand(gate, o, x)) < 1e-14
 
 
 def test_without_a_bias_it_is_its_definition():
-    gate = moved(ReadOutGate(D, H, M, start=None, dtype=torch.float64))
+    gate = moved(OutputGate(D, heads=H, d_value=M, start=None, dtype=torch.float64))
     o, x = inputs()
     with torch.no_grad():
         assert gap(gate(o, x), by_hand(gate, o, x)) < 1e-14
@@ -70,7 +73,10 @@ def test_without_a_bias_it_is_its_definition():
     ],
 )
 def test_it_starts_as_a_constant_and_is_never_the_identity_by_itself(kind, start, first):
-    gate, (o, x) = ReadOutGate(D, H, M, kind, start=start, dtype=torch.float64), inputs()
+    gate, (o, x) = (
+        OutputGate(D, heads=H, d_value=M, kind=kind, start=start, dtype=torch.float64),
+        inputs(),
+    )
     with torch.no_grad():
         assert gap(gate(o, x), first * o) < 1e-9
 
@@ -87,13 +93,13 @@ def test_it_starts_as_a_constant_and_is_never_the_identity_by_itself(kind, start
     ],
 )
 def test_it_has_as_many_parameters_as_were_said(kind, start, count):
-    gate = ReadOutGate(D, H, M, kind, start=start)
+    gate = OutputGate(D, heads=H, d_value=M, kind=kind, start=start)
     assert sum(parameter.numel() for parameter in gate.parameters()) == count
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_weight_of_zero_learns_all_the_same(kind):
-    gate, (o, x) = ReadOutGate(D, H, M, kind, dtype=torch.float64), inputs()
+    gate, (o, x) = OutputGate(D, heads=H, d_value=M, kind=kind, dtype=torch.float64), inputs()
     gradients = torch.autograd.grad(gate(o, x).square().sum(), list(gate.parameters()))
     assert all(gradient.abs().min() > 0 for gradient in gradients)
 
@@ -102,8 +108,8 @@ def model(gate, width=64, **settings):
     """Two layers as in the earlier runs, 19 tokens, positions up to 21."""
     generator = stream(0)
     mixers = [
-        MultiHead(width, CosFormer(4, width // 4, horizon=64), gate=gate, generator=generator,
-                  **settings)
+        MultiHead(width, CosFormer(width, heads=4, d_key=width // 4, horizon=64), gate=gate,
+                  generator=generator, **settings)
         for _ in range(2)
     ]  # fmt: skip
     channels = [SwiGLU(width, 4 * width, generator=generator) for _ in range(2)]
@@ -132,8 +138,7 @@ def test_an_open_gate_is_no_gate(kind):
 def test_a_gate_of_a_selective_layer_can_be_left_open_as_well():
     x = torch.randn(2, 9, 6, dtype=torch.float64, generator=stream(2))
     plain, gated = (
-        SelectiveDiagonal(6, 3, gate=gate, gate_start=40.0).double()
-        for gate in (None, "elementwise")
+        Mamba(6, d_state=3, gate=gate, gate_start=40.0).double() for gate in (None, "elementwise")
     )
     assert not gated.load_state_dict(plain.state_dict(), strict=False).unexpected_keys
     with torch.no_grad():
@@ -141,7 +146,7 @@ def test_a_gate_of_a_selective_layer_can_be_left_open_as_well():
 
 
 def test_a_closed_gate_gives_nothing():
-    gate, (o, x) = ReadOutGate(D, H, M, start=-40.0, dtype=torch.float64), inputs()
+    gate, (o, x) = OutputGate(D, heads=H, d_value=M, start=-40.0, dtype=torch.float64), inputs()
     with torch.no_grad():
         assert gate(o, x).abs().max() < 1e-15
 
@@ -156,4 +161,4 @@ def test_a_closed_gate_gives_nothing():
 )
 def test_bad_input_stops_with_what_was_expected(kind, start, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        ReadOutGate(D, H, M, kind, start=start)
+        OutputGate(D, heads=H, d_value=M, kind=kind, start=start)

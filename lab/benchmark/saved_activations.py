@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def kept_bytes(call: Callable[[], object]) -> int:
+def saved_activation_bytes(call: Callable[[], object]) -> int:
     """Bytes that autograd keeps from the forward to the backward pass of a call.
 
     Storage that several saved tensors share counts once. It is what grows with the length of a

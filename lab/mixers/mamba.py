@@ -1,4 +1,4 @@
-"""A gated diagonal state-space layer: channels whose memory the token decides on (Mamba-style)."""
+"""Mamba's selective state-space layer (S6): the token decides on the step size, B and C."""
 
 import math
 from functools import partial
@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lab.arguments import whole
 from lab.linalg.precision import wide
 from lab.mixers.base import Layer
-from lab.mixers.gate import Kind, ReadOutGate
+from lab.mixers.output_gate import Kind, OutputGate
 from lab.mixers.short_convolution import ShortConvolution
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
@@ -18,29 +19,38 @@ from lab.scan import linear_scan
 State = tuple[Tensor | None, Tensor]
 
 
-class SelectiveDiagonal(Layer):
+class Mamba(Layer):
     """h[t] = exp(dt A) h[t-1] + dt u[t] B(u[t])^T, y[t] = W_o gate(h[t] C(u[t]) + D * u[t]).
 
-    u = silu(convolution(W x)) has D channels with N states each; dt = softplus(W' u + b), one a
-    channel, is a step in units of 1 / |A|; B and C are read from u and shared by all channels; A is
-    diagonal and negative. A is first -1 to -N, and dt between 0.001 and 0.1.
+    u = silu(convolution(W x)) has E = expand D channels with N states each; dt = softplus(W' u +
+    b), one a channel, is a step in units of 1 / |A|; B and C are read from u and shared by all
+    channels; A is diagonal and negative. A is first -1 to -N, and dt between 0.001 and 0.1.
+
+    With expand 2, d_state 16, convolution 4 and gate "silu" the layer is the published one, with
+    these exceptions: W' is a full matrix, there of rank D / 16; the gate silu(W_z x + b) starts at
+    the constant silu(gate_start), where theirs has no b and a W_z that is drawn.
 
     Args:
         d_model: D.
         d_state: N.
+        expand: E / D, how many times wider than x the layer is inside.
         convolution: its width in steps; 0 for none.
-        gate: of the read-out, with every channel a head; "silu" as published, None for none.
+        gate: of the output, with every channel a head; "silu" as published, None for none.
         gate_start: first bias of the gate; None for no bias.
         generator, dtype: of the initial draw.
 
-    Source: Gu & Dao 2023, Mamba, algorithm 2; here without the expansion of channels.
+    Raises:
+        ValueError: a size is no whole number or below 1, or there is no such gate.
+
+    Source: Gu & Dao 2023, Mamba, algorithm 2 (S6) and section 3.4 (the layer around it).
     """
 
     def __init__(
         self,
         d_model: int,
-        d_state: int,
         *,
+        d_state: int,
+        expand: int = 1,
         convolution: int = 0,
         gate: Kind | None = "silu",
         gate_start: float | None = 1.0,
@@ -48,22 +58,26 @@ class SelectiveDiagonal(Layer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        D, N = d_model, d_state
+        D, N = (
+            whole("Mamba", "d_model", d_model, least=1),
+            whole("Mamba", "d_state", d_state, least=1),
+        )
+        E = D * whole("Mamba", "expand", expand, least=1)
         self.d_state = N
         dense = partial(linear, generator=generator, dtype=dtype)
-        self.u, self.out = dense(D, D, bias=False), dense(D, D, bias=False)
-        self.B, self.C, self.dt = dense(D, N, bias=False), dense(D, N, bias=False), dense(D, D)
-        first = torch.rand(D, generator=generator, dtype=dtype) * math.log(100) + math.log(1e-3)
+        self.u, self.out = dense(D, E, bias=False), dense(E, D, bias=False)
+        self.B, self.C, self.dt = dense(E, N, bias=False), dense(E, N, bias=False), dense(E, E)
+        first = torch.rand(E, generator=generator, dtype=dtype) * math.log(100) + math.log(1e-3)
         with torch.no_grad():
             self.dt.bias.copy_(first.exp().expm1().log())
         rates = torch.arange(1, N + 1, dtype=dtype)
-        self.log_A = nn.Parameter(rates.log().repeat(D, 1))
-        self.D = nn.Parameter(torch.ones(D, dtype=dtype))
+        self.log_A = nn.Parameter(rates.log().repeat(E, 1))
+        self.D = nn.Parameter(torch.ones(E, dtype=dtype))
         without_decay(self, "log_A", "D")
-        width, kernel = convolution, partial(ShortConvolution, generator=generator, dtype=dtype)
-        self.convolution = kernel(D, width) if width else None
-        gates = partial(ReadOutGate, D, D, 1, start=gate_start, dtype=dtype)
-        self.gate = None if gate is None else gates(gate)
+        kernel = partial(ShortConvolution, E, generator=generator, dtype=dtype)
+        self.convolution = kernel(width=convolution) if convolution else None
+        gates = partial(OutputGate, D, heads=E, d_value=1, start=gate_start, dtype=dtype)
+        self.gate = None if gate is None else gates(kind=gate)
 
     @property
     def d_model(self) -> int:
@@ -76,7 +90,7 @@ class SelectiveDiagonal(Layer):
         return self._read(self._states(u), u, x)
 
     def step(self, x_t: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """`forward` as a recurrence; the state is the convolution's and h ["B D N"]."""
+        """`forward` as a recurrence; the state is the convolution's and h ["B E N"]."""
         window, h = (None, None) if state is None else state
         u = self.u(x_t)
         if self.convolution is not None:
@@ -87,11 +101,11 @@ class SelectiveDiagonal(Layer):
         return self._read(h, u, x_t), (window, h)
 
     def states(self, x: Tensor) -> Tensor:
-        """["B T D N"]: h."""
+        """["B T E N"]: h."""
         return self._states(self._convolved(self.u(x)))
 
     def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T DN"]: exp(dt A)."""
+        """Complex["B T EN"]: exp(dt A)."""
         a, _ = self._maps(self._convolved(self.u(x)))
         return torch.complex(a, torch.zeros_like(a)).flatten(-2)
 
@@ -99,7 +113,7 @@ class SelectiveDiagonal(Layer):
         return nn.functional.silu(u if self.convolution is None else self.convolution(u))
 
     def _maps(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The step as h -> a * h + b, both ["... D N"]."""
+        """The step as h -> a * h + b, both ["... E N"]."""
         dt = softplus(precise(self.dt, u))
         a = torch.exp(-dt[..., None] * wide(self.log_A).exp())
         return a, (dt * u)[..., None] * self.B(u)[..., None, :]

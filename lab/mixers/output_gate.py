@@ -10,7 +10,7 @@ from lab.nn.weight_decay import without_decay
 Kind = Literal["elementwise", "headwise", "silu", "constant", "read"]
 
 
-class ReadOutGate(nn.Module):
+class OutputGate(nn.Module):
     """o * g, with one g per number, or per head, of what the heads read.
 
         elementwise   g = sigmoid(W x + b)     from the token
@@ -40,10 +40,10 @@ class ReadOutGate(nn.Module):
     def __init__(
         self,
         d_model: int,
+        *,
         heads: int,
         d_value: int,
         kind: Kind = "elementwise",
-        *,
         start: float | None = 1.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
