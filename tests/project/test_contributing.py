@@ -47,6 +47,8 @@ def put(folder, block):
     path, start = folder / place["file"], place["line"].replace('\\"', '"')
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     row = next(i for i, line in enumerate(lines) if line.startswith(start))
+    if body.startswith("def "):
+        body += "\n\n"  # the formatter's two empty lines, which a block cannot end with
     lines.insert(row + (place["where"] == "below"), body)
     path.write_text("".join(lines), encoding="utf-8")
 
