@@ -80,12 +80,12 @@ ARMS = {
     "CS-NEG": {"negative": True, "routing": "columns"},
     "CS-NEG, permutations": {"negative": True, "routing": "permutations"},
     "DeltaProduct": {"negative": True, "factors": 2},
-}  # fmt: skip
+}
 FOUR, STABLE = ["Standard", "NEG", "CS", "CS-NEG"], "CS-NEG, permutations"
 evidence = Evidence(
     "001", title="Reflections and routing in DeltaNet", reported={}, parameters=asdict(p),
     seeds=p.seeds,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the task what we think it is?
@@ -135,13 +135,13 @@ display(
         {name: task.chance_accuracy(TRAIN) for name, task in TASKS.items()},
         title="What can be scored without looking at the word", x_title="position", y_title="accuracy",
     )
-)  # fmt: skip
+)
 
 panels.targets(
     TASKS, length=TRAIN, rows=("letter", "product so far"), title="A word and its products",
     symbols={name: {"letter": [NAMES[i] for i in task.alphabet], "product so far": NAMES}
              for name, task in TASKS.items()},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the model what we think it is?
@@ -165,7 +165,7 @@ def build(task, seed, arm, heads=8, rows=2):
     return SequenceModel(
         task.vocabulary, task.classes, 32, [mixer], channels=[channel(generator)],
         generator=generator,
-    )  # fmt: skip
+    )
 
 
 def count(*settings):
@@ -202,13 +202,13 @@ def results(form, parts):
     return [reads, state, *gradients]
 
 
-pairs = zip(*(results(f, like_keys(2, 512, 64, torch.float64)) for f in (delta_rule, delta_rule_sequential)), strict=True)  # fmt: skip
+pairs = zip(*(results(f, like_keys(2, 512, 64, torch.float64)) for f in (delta_rule, delta_rule_sequential)), strict=True)
 chunk_gap = max(((a - b).abs().max() / b.abs().max().clamp(min=1)).item() for a, b in pairs)
 print("chunks and loop agree to 1e-10, gradients too:", chunk_gap < 1e-10)
 
 # %% tags=["nbval-ignore-output"]
 timed = like_keys(8, 512, 64, torch.float32)
-calls = {"chunks": lambda: results(delta_rule, timed), "loop": lambda: results(delta_rule_sequential, timed)}  # fmt: skip
+calls = {"chunks": lambda: results(delta_rule, timed), "loop": lambda: results(delta_rule_sequential, timed)}
 for call in calls.values():
     call()
 timings = take_turns(calls, rounds=5, budget=2, label="forwards and backwards")
@@ -237,7 +237,7 @@ LAZY = {
 SPACES = {
     "D4, 2 rows": (TASKS["all 8"], plane(4)), "S5, 4 rows": (WordProblem(S5, range(120)), simplex(5)),
     "Z2 wr Z3, 3 rows": (WordProblem(WREATH, range(24)), signs(3)),
-}  # fmt: skip
+}
 
 
 # %%
@@ -310,7 +310,7 @@ def train(task, arms, *, steps, data=None, shortest=2, **sizes):
             length=longer(steps, shortest), lr=3e-3, schedule="warmup-cosine", clip=1.0,
             optimizer=partial(torch.optim.AdamW, weight_decay=0.01, fused=True), decay="all",
             device="cpu", label=arm,
-        )  # fmt: skip
+        )
         trained[arm] = Trained(task, models, torch.stack([h.loss for h in histories]))
     return trained
 
@@ -345,16 +345,16 @@ def table(scores):
         arm: {f"length {n}": f"{100 * v.median():.1f}  ({100 * v.min():.1f} to {100 * v.max():.1f})"
               for n, v in zip(LENGTHS, values.unbind(1), strict=True)}
         for arm, values in scores.items()
-    }  # fmt: skip
+    }
     return pd.DataFrame(rows).T
 
 
-LEVELS = {"{r, s}": {"knows parities": 0.5, "chance": 0.25}, "all 8": {"knows parities": 0.5, "chance": 0.125}}  # fmt: skip
+LEVELS = {"{r, s}": {"knows parities": 0.5, "chance": 0.25}, "all 8": {"knows parities": 0.5, "chance": 0.125}}
 display(table(reported_scores))
 figures.accuracy(
     reported_scores, x=LENGTHS, x_title="length of the word", levels=LEVELS["{r, s}"],
     title="As reported: {r, s}, four rows, trained to length 20",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # At length 20 the four arms do not separate as expected, and at longer words all of them lose: few
@@ -391,7 +391,7 @@ display(
         scores, x=LENGTHS, x_title="length of the word", levels=LEVELS["all 8"],
         title="All 8 letters, trained to length 20: mean accuracy",
     )
-)  # fmt: skip
+)
 positions = {arm: by_position(trained, 160) for arm, trained in corrected.items()}
 display(
     figures.accuracy(positions, levels=LEVELS["all 8"], title="All 8 letters: accuracy by position")
@@ -399,7 +399,7 @@ display(
 figures.accuracy(
     others, x=LENGTHS, x_title="length of the word", levels={"chance": 0.125},
     title="Mirrors {1, s, sr}: reflections alone suffice. {1, r, s}: they do not",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -497,7 +497,7 @@ for arm in corrected:
     for seed, model in zip(p.seeds, corrected[arm].models, strict=True):
         residual, apart = law(maps(model))
         rows.append({"arm": arm, "seed": seed, "faithful heads": int(((residual < 0.2) & (apart > 0.5)).sum()),
-                     "least residual": residual[apart > 0.5].tolist()})  # fmt: skip
+                     "least residual": residual[apart > 0.5].tolist()})
 laws = pd.DataFrame(rows)
 laws["least residual"] = [min(found, default=float("nan")) for found in laws["least residual"]]
 
@@ -529,7 +529,7 @@ def anatomy(model, length=160):
     return {"gates at 0": (beta == 0).float().mean().item(), "at the largest": (beta == end).float().mean().item(),
             "permutations": (P.sum(-1) == 1).all(-1).float().mean().item(),
             "|S|, t = 1": norms[0].item(), "|S|, t = 160": norms[-1].item(), "largest |S|": norms.max().item(),
-            "radius": radius[0], "radius, as printed": radius[1]}  # fmt: skip
+            "radius": radius[0], "radius, as printed": radius[1]}
 
 
 parts = pd.DataFrame(
@@ -551,7 +551,7 @@ def draw_gates(arm):
         m.mixers[0].corrections(m.mixer_norms[0](m.embedding))[2] for m in corrected[arm].models
     ]
     gates = torch.stack(table).detach().transpose(0, 1)
-    return figures.strips(dict(zip(NAMES, gates, strict=True)), title=f"{arm}: gates of all heads", y_title="β", log=False)  # fmt: skip
+    return figures.strips(dict(zip(NAMES, gates, strict=True)), title=f"{arm}: gates of all heads", y_title="β", log=False)
 
 
 Panel(draw_gates, arm=Choice("arm", ["CS-NEG", STABLE, "NEG", "CS", "Standard"]))
@@ -593,14 +593,14 @@ def draw_orbit(arm, head, t):
 Panel(
     draw_orbit, arm=Choice("arm", [STABLE, *FOUR, "DeltaProduct"]),
     head=Slider("head", 0, 0, 7, 1), t=Slider("letters", 20, 1, 160, 1, play=True),
-)  # fmt: skip
+)
 
 
 # %% tags=["nbval-ignore-output"]
 panels.states(
     {arm: corrected[arm].models for arm in [STABLE, *FOUR]},
     panels.examples(TASKS["all 8"], length=80), title="entries of the states of the first heads",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Further: a wreath product and $S_5$
@@ -697,7 +697,7 @@ further_scores |= {f"D4 {{1, r, s}}, {arm}, 2 rows": v for arm, v in lazy_scores
 for arm, values in further_scores.items():
     for at in (0, 2):
         _ = check("R", values[:, at].median(), ">", 0.9, arm="further", kind="context",
-              metric=f"{arm}, length {LENGTHS[at]}", spread=spread(values[:, at]))  # fmt: skip
+              metric=f"{arm}, length {LENGTHS[at]}", spread=spread(values[:, at]))
 
 # %%
 value = evidence.value
@@ -712,7 +712,7 @@ evidence.summary(
     settles="Decide on a spectral radius above 1 in place of growth, on new seeds, with DeltaProduct as a rival at equal updates.",
     figure="All 8 letters, trained to length 20: mean accuracy",
     tags=["state tracking", "delta rule"], impact=4, cost_h=3,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

@@ -76,11 +76,11 @@ REPORTED = {  # by the authors of the first run
     "train MSE": 0.8544, "test MSE": 0.7593, "parameters": 129,
     "omega mean": 0.0499, "omega std": 0.0262, "omega min": 0.0117, "omega max": 0.0956,
     "zeta mean": 0.509, "zeta std": 0.135,
-}  # fmt: skip
+}
 evidence = Evidence(
     "004", title="Oscillatory DPLR state-space model", reported=REPORTED,
     parameters=asdict(p), seeds=p.seeds,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the task what we think it is?
@@ -163,7 +163,7 @@ def reported_model(seed, **changes):
 
 
 audit.model(reported_model(seed=0).double(), AnonymousOscillations(dtype=torch.float64),
-            length=TRAIN, parameters=REPORTED["parameters"])  # fmt: skip
+            length=TRAIN, parameters=REPORTED["parameters"])
 
 # %% [markdown]
 # The low-rank term can push eigenvalues out of the left half plane, and then those of one step out
@@ -198,7 +198,7 @@ display(
         growth, title="Largest |eigenvalue| of A_d at the start, Δ = 1", log=False,
         limits={"unit circle": 1.0}, y_title="|eigenvalue|",
     )
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## As reported
@@ -214,11 +214,11 @@ histories = fit_together(
     seeds=p.seeds, steps=p.reported_steps, batch=32, length=TRAIN, lr=1e-3,
     optimizer=torch.optim.AdamW, decay="all", device=p.device, label="as reported",
     watch={"log omega": lambda model: model.log_omega.clone()},
-)  # fmt: skip
+)
 figures.losses(
     {"129 parameters": torch.stack([history.loss for history in histories])},
     floors={"floor": floors["train MSE"]}, title="The reported model is at its floor from the start",
-)  # fmt: skip
+)
 
 
 # %%
@@ -245,7 +245,7 @@ def statistics(models):
     return {
         "omega mean": omega.mean(1), "omega std": omega.std(1), "omega min": omega.amin(1),
         "omega max": omega.amax(1), "zeta mean": zeta.mean(1), "zeta std": zeta.std(1),
-    }  # fmt: skip
+    }
 
 
 learned = statistics(originals)
@@ -256,7 +256,7 @@ rows = {
            *(untrained[name].quantile(torch.tensor([0.025, 0.975])).tolist()
              if name in untrained else [math.nan] * 2)]
     for name, values in ours.items()
-}  # fmt: skip
+}
 columns = ["reported", "ours, mean", "lowest seed", "highest seed", "untrained 2.5 %", "97.5 %"]
 pd.DataFrame(rows, index=columns).T.round(4)
 
@@ -284,7 +284,7 @@ figures.lines(
 ).add_scatter(
     x=before, y=after, mode="markers", name="modes, all seeds",
     marker={"color": figures.COLOURS[1], "size": 7},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Diagnosis: the debugging ladder, with floors
@@ -313,7 +313,7 @@ rows = {}
 for name, (task, changes) in ladder.items():
     model = reported_model(seed=0, **changes)
     fit(model, task, seed=0, steps=p.ladder_steps, batch=32, length=TRAIN, lr=1e-2,
-        schedule="one-cycle", device=p.device, label=name)  # fmt: skip
+        schedule="one-cycle", device=p.device, label=name)
     loss = evaluate(model, task, length=TRAIN, samples=5 * p.samples, seed=0)["loss"]
     rows[name] = (loss, 0.0 if isinstance(task, Stored) else task.floor(TRAIN))
 ladder_table = pd.DataFrame(rows, index=["loss", "floor"]).T
@@ -331,20 +331,20 @@ ladder_table.assign(ratio=ratio).round(4)
 eight = KnownOscillators.draw(8, stream(p.seeds[0], "oscillators"))
 task_report = audit.task(eight, length=TRAIN)
 print("floor:", task_report["floor: the best possible"], "· distinct inputs:",
-      task_report["distinct inputs, of all"])  # fmt: skip
+      task_report["distinct inputs, of all"])
 model_report = audit.model(
     OscDPLR(
         16, d_output=1, form="dissipative", complex_io=True, generator=stream(p.seeds[0], "init")
     ).double(),
     eight, length=TRAIN,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 display(task_report, model_report)
 batch = eight.sample(4, TEST, stream(0, "examples"))
 examples = {f"sequence {i}": y for i, y in enumerate(batch.targets[..., 0])}
 figures.lines(examples, x_title="step", y_title="y",
-              title="Four targets of the repaired task, to 512 steps")  # fmt: skip
+              title="Four targets of the repaired task, to 512 steps")
 
 # %% [markdown]
 # ### Three forms of one layer
@@ -371,7 +371,7 @@ fresh = [
     OscDPLR(16, d_output=1, form=form, complex_io=io, generator=stream(s, "init"),
             dtype=torch.float64)
     for form in ("plain", "dissipative") for io in (False, True) for s in p.seeds[:2]
-]  # fmt: skip
+]
 forms_gap = max(audit.disagreement(layer, noise[:, :32], forms_of(layer)) for layer in fresh)
 print("three forms agree within 1e-10:", forms_gap < 1e-10)
 
@@ -387,7 +387,7 @@ print("three forms agree within 1e-10:", forms_gap < 1e-10)
 # %% tags=["nbval-ignore-output"]
 def training_step(forward, length):
     layer = OscDPLR(16, d_output=1, form="dissipative", complex_io=True,
-                    generator=stream(0, "init")).double()  # fmt: skip
+                    generator=stream(0, "init")).double()
     batch = eight.sample(32, length, stream(0, "batch"))
     x = pad(batch.inputs, (0, 0, 0, length - batch.inputs.shape[1]))
     optimizer = torch.optim.Adam(layer.parameters())
@@ -414,7 +414,7 @@ for length in (TRAIN, TEST):
     for name, timing in timings.items():
         ratio = timing.median / timings["matrix_scan, compiled"].median
         rows.setdefault(name, {}).update({(f"{length} steps", "ms"): f"{1e3 * timing.median:.1f}",
-                                          (f"{length} steps", "ratio"): f"{ratio:.2f}"})  # fmt: skip
+                                          (f"{length} steps", "ratio"): f"{ratio:.2f}"})
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -437,12 +437,12 @@ def train(systems, *, steps, windows, **settings):
     ]
     quick = dict.fromkeys(("B", "C", "D"), 4e-2)  # linear in these, unlike in the others
     watch = {"A": lambda m: torch.linalg.eigvals(m.state_matrix().to_dense()),
-             "A_d": lambda m: torch.linalg.eigvals(m.discretised()[0])}  # fmt: skip
+             "A_d": lambda m: torch.linalg.eigvals(m.discretised()[0])}
     histories = fit_together(
         models, tasks, seeds=p.seeds, steps=steps, batch=32, length=windows,
         lr={"": 2e-2, **quick}, schedule="one-cycle", device=p.device, watch=watch,
         label=f"K = {systems}, {settings}",
-    )  # fmt: skip
+    )
     return models, tasks, histories
 
 
@@ -453,7 +453,7 @@ for systems in (1, 8):
         arms[f"K = {systems}, {kind}"] = train(
             systems, steps=p.corrected_steps, windows=LONG_WINDOWS, form="dissipative",
             complex_io=kind == "complex",
-        )  # fmt: skip
+        )
 
 # %% tags=["nbval-ignore-output"]
 curves = {arm: torch.stack([h.loss for h in histories]) for arm, (_, _, histories) in arms.items()}
@@ -470,7 +470,7 @@ def table(trained, lengths):
     for arm, (models, tasks, histories) in trained.items():
         measured = {length: scores(models, tasks, length) for length in lengths}
         rows[arm] = {(f"{n} steps", what): f"{getattr(mse, what)():.1e}"
-                     for n, mse in measured.items() for what in ("median", "max")}  # fmt: skip
+                     for n, mse in measured.items() for what in ("median", "max")}
         rows[arm]["training", "seconds"] = round(histories[0].seconds, 1)
     return pd.DataFrame(rows).T
 
@@ -480,7 +480,7 @@ figures.strips(
     {f"{arm}, {n} steps": mse[arm] for arm in arms for n, mse in ((TRAIN, train_mse), (TEST, test_mse))},
     title="Every seed, at 128 and 512 steps", y_title="mean squared error",
     limits={"C1, train": 1e-6, "C1, test": 1e-4},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ### Why the long windows?
@@ -510,7 +510,7 @@ figures.lines(
     {"128 steps, fitted": banks[:, 0], "512 steps": banks[:, 1]}, x=sizes, y_title="squared error",
     x_title="oscillators, none of them trained", title="Any frequencies will do: median of 20 banks",
     log=True,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The trained layer without the long windows, and the plain form with them, for comparison. The
@@ -546,7 +546,7 @@ minimal = {
         heads=systems, complex_io=True,
     )
     for systems in (1, 4, 8)
-}  # fmt: skip
+}
 minimal["K = 4, one head"] = train(
     4, steps=p.identified_steps, windows=TRAIN, d_state=4, rank=0, complex_io=True
 )
@@ -579,11 +579,11 @@ def frequencies(trained):
 
 
 true = {arm: tuple(torch.stack([getattr(t, name) for t in tasks]) for name in ("omega", "zeta"))
-        for arm, (_, tasks, _) in minimal.items()}  # fmt: skip
+        for arm, (_, tasks, _) in minimal.items()}
 figures.recovered(
     true, {arm: frequencies(minimal[arm]) for arm in true},
     title="Learned against true oscillators, warping undone",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Panels: states and eigenvalues
@@ -604,7 +604,7 @@ def drive_of(model, drive):
 panels.states(
     {arm: models for arm, (models, *_) in reversed(shown.items())}, drive_of,
     drive=Choice("input", ["impulse", "white noise"]), title="states of the modes",
-)  # fmt: skip
+)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -615,7 +615,7 @@ def draw_eigenvalues(arm, snapshot):
     return figures.eigenvalues(
         A[at], A_d[at], path=(A[::2], A_d[::2]),
         title=f"{arm}: after {history.watched_at[at]} updates",
-    )  # fmt: skip
+    )
 
 
 panels.eigenvalues(
@@ -668,17 +668,17 @@ proposal("corrected", *every_seed, learned_omega, of="A_d")
 for arm in arms:
     for name, mse, limit in (("train", train_mse, 1e-6), ("test", test_mse, 1e-4)):
         evidence.check("C1", mse[arm].median(), "<", limit, metric=f"{name} MSE, {arm}",
-                       spread=mse[arm].std())  # fmt: skip
+                       spread=mse[arm].std())
 for arm in ("K = 1", "K = 4", "K = 8"):
     evidence.check("C2", errors[arm].max(), "<", 0.01, arm="identified",
-                   metric=f"worst relative error of ω and ζ, {arm}")  # fmt: skip
+                   metric=f"worst relative error of ω and ζ, {arm}")
     evidence.check("C1+", minimal_test[arm].median(), "<", 1e-8, arm="identified",
-                   metric=f"test MSE, {arm}", spread=minimal_test[arm].std())  # fmt: skip
+                   metric=f"test MSE, {arm}", spread=minimal_test[arm].std())
 for arm, trained in {**arms, **ablations, **minimal}.items():
     start = TRAIN if arm in minimal or "only" in arm else TEST
     group = "identified" if arm in minimal else "corrected" if arm in arms else "ablation"
     evidence.check("E", beyond(trained, start, 4 * start).median(), "<", 1e-2, arm=group, kind="context",
-                   metric=f"relative error, steps {start} to {4 * start}, {arm}")  # fmt: skip
+                   metric=f"relative error, steps {start} to {4 * start}, {arm}")
 trained_layers = arms["K = 8, real"][0] + arms["K = 8, complex"][0]
 gaps = [audit.disagreement(layer, noise, forms_of(layer)) for layer in trained_layers]
 evidence.check(
@@ -686,7 +686,7 @@ evidence.check(
 )
 for length, ratio in worst_ratio.items():
     evidence.check("C4", ratio, "in", (0.97, 1.03), arm="diagnosis",
-                   metric=f"measured MSE / floor, {length} steps")  # fmt: skip
+                   metric=f"measured MSE / floor, {length} steps")
 
 # %%
 value = evidence.value
@@ -700,7 +700,7 @@ evidence.summary(
     settles="Score steps 128 to 2,048 with the envelope taken off, and ask for the poles of one head that is not told the channels.",
     figure="Every seed, at 128 and 512 steps",
     tags=["oscillators", "length"], impact=3, cost_h=4,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

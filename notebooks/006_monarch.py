@@ -92,11 +92,11 @@ LENGTH, LENGTHS = 20, (20, 40, 60, 80, 160)
 REPORTED = {  # by the authors of the first run
     "parameters, Monarch": 106136, "parameters, diagonal": 110328, "train accuracy, stored": 0.978,
     "test accuracy, stored": 0.02, "forward time ratio": 2.23,
-}  # fmt: skip
+}
 evidence = Evidence(
     "006", title="Monarch-gated state transition", reported=REPORTED,
     parameters=asdict(p), seeds=p.seeds,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the task what we think it is?
@@ -134,7 +134,7 @@ arrangements = ["".join(map(str, order)) for order in S5.elements]
 panels.targets(
     task, length=LENGTH, rows=("swap", "arrangement"), title="A word and its arrangements",
     symbols={"swap": [*(f"{i}{j}" for i, j in SWAPS), "start"], "arrangement": arrangements},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Are the models what we think they are?
@@ -171,7 +171,7 @@ as_reported = {"layers": 2, "vocabulary": 133}
 counts = {
     f"{kind.__name__}, {positions} positions": count(kind, positions=positions, **as_reported)
     for positions in (54, 24) for kind in (GatedMonarch, Diagonal)
-}  # fmt: skip
+}
 assert list(counts.values()) == [106136, 110328, 104216, 108408], "not the reported models"
 corrected_counts = {k.__name__: count(k) for k in (MonarchID, BlockCay, BlockExp, BlockHH)}
 assert list(corrected_counts.values()) == [78776, 64216, 64216, 54336], "not the models specified"
@@ -257,7 +257,7 @@ def train(kind, problem, steps, *, lr=3e-3, watch=None, **settings):
         models, [problem] * len(models), seeds=p.seeds, steps=steps, batch=64, length=LENGTH, lr=lr,
         schedule="warmup-cosine", optimizer=torch.optim.AdamW, decay="all", clip=1.0,
         skip_nonfinite=True, watch=watch, watch_every=max(1, steps // 15), device=p.device, label=kind.__name__,
-    )  # fmt: skip
+    )
     return models, histories
 
 
@@ -274,13 +274,13 @@ at_end = {
     name: torch.stack([accuracy(m, Framed(), length=LENGTH, samples=p.samples, seed=s)[-1]
                        for m, s in zip(models, p.seeds, strict=True)])
     for name, (models, _) in reported.items()
-}  # fmt: skip
+}
 print({name: [round(value, 4) for value in values.tolist()] for name, values in at_end.items()})
 figures.losses(
     {name: curves(histories) for name, (_, histories) in reported.items()},
     floors={"ln 120: nothing known": math.log(120), "ln 60: the parity": math.log(60)},
     title="One label after 20 swaps: neither model gets below the parity",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Diagnosis: fixed blocks with gains can only count
@@ -401,7 +401,7 @@ display(figures.lines(
      "bound, 1/2": torch.full((p.ascent_steps,), 0.5)},
     title="Gains and rotations improved to flip a sign, best seed", x_title="step of the ascent",
     y_title="sign flip c", dashed=["bound, 1/2"],
-))  # fmt: skip
+))
 
 
 def draw_flips(contrast, draws):
@@ -413,7 +413,7 @@ def draw_flips(contrast, draws):
     return figures.strips(
         values, title="Sign flips of random pairs", y_title="sign flip c", limits={"1/2": 0.5},
         log=False,
-    )  # fmt: skip
+    )
 
 
 Panel(
@@ -463,7 +463,7 @@ arms |= {
 figures.losses(
     {name: curves(histories) for name, (_, histories) in arms.items()},
     floors={"ln 120": math.log(120), "ln 60": math.log(60)}, title="Loss, mean over all steps",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # A causal model does not see how long a word will be: its accuracy after 20, 40, ... swaps is read off
@@ -499,15 +499,15 @@ display(table(right, LENGTHS), pd.DataFrame({
         w.numel() for w in models[0].mixers[0].transition.parameters()
     ), "updates": histories[0].loss.numel(), "seconds, all seeds": round(histories[0].seconds, 1)}
     for name, (models, histories) in arms.items()
-}).T)  # fmt: skip
+}).T)
 display(figures.accuracy(
     {name: values[:, :LENGTH] for name, values in right.items()}, x_title="swaps",
     levels={"1/60": 1 / 60}, title="Accuracy against position, every seed",
-))  # fmt: skip
+))
 figures.accuracy(
     {name: values[:, [n - 1 for n in LENGTHS]] for name, values in right.items()}, x=LENGTHS,
     levels={"1/60": 1 / 60}, x_title="swaps", title="Trained on 20 swaps, tested on up to 160",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -527,7 +527,7 @@ def draw_training(arm, seed):
     return figures.lines(
         {f"after {n} swaps": won[:, n - 1] for n in (1, 2, 3, 5, 8, 12, 20)}, x=at,
         x_title="update", y_title="accuracy", title=f"{arm}, seed {int(seed)}",
-    )  # fmt: skip
+    )
 
 
 watched_arms = [name for name, (_, histories) in arms.items() if histories[0].watched]
@@ -570,11 +570,11 @@ print("trained fixed blocks flip no sign:", fixed_flip < 1e-6)
 display(figures.strips(
     learned_flips, title="Sign flip of disjoint swaps, all seeds", y_title="sign flip c",
     limits={"1/2": 0.5}, log=False,
-))  # fmt: skip
+))
 figures.strips(
     {name: values.clamp_min(1e-18) for name, values in learned_commutators.items()},
     title="Commutators of quotients, all seeds", y_title="size of XY - YX",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **The state along the word.** How much of the state knows the arrangement? The mean state of every
@@ -613,7 +613,7 @@ swaps = torch.arange(1, LENGTH + 1)
 display(figures.lines(
     {**relative, "2^-t": 0.5 ** (swaps - 1)}, x=swaps, log=True, dashed=["2^-t"], x_title="swaps",
     y_title="part of the state that knows", title="What the first layer's state knows of the element",
-))  # fmt: skip
+))
 
 by_arm = {arm: models for arm, (models, _) in reversed(arms.items())}
 panels.states(by_arm, panels.examples(task, length=60), title="states along a word of 60 swaps")
@@ -632,7 +632,7 @@ for name in ("fixed blocks, 2 layers", "BlockCay", "MonarchID"):
 panels.eigenvalues(
     by_arm, spectra=spectra_of, token=Slider("swap", 0, 0, 9, 1),
     title="eigenvalues of one swap, and of BlockHH",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Relations of the group, on the states that are reached.** A swap twice is nothing; two disjoint
@@ -679,7 +679,7 @@ def skew_sizes(model):
 single = {name: models for name, (models, _) in arms.items() if "2 layers" not in name}
 display(pd.DataFrame({
     name: pd.DataFrame([relations(model) for model in models]).max() for name, models in single.items()
-}).T.map("{:.3g}".format))  # fmt: skip
+}).T.map("{:.3g}".format))
 sizes = {
     name: torch.stack([skew_sizes(model) for model in single[name]])
     for name in ("BlockCay", "BlockExp", "MonarchID")
@@ -687,7 +687,7 @@ sizes = {
 figures.strips(
     sizes, title="Largest skew generator of each swap, all seeds", y_title="spectral norm",
     limits={"π": math.pi, "spin cover": 1.0},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Two generators
@@ -709,7 +709,7 @@ display(table(pair_right, (20, 40, 60)))
 figures.accuracy(
     pair_right, title="Two generators, trained on 20 tokens", x_title="tokens",
     levels={"best guess": two.chance_accuracy(LENGTH)[-1].item()},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Speed
@@ -742,7 +742,7 @@ ratios = {
     for name, timings in seconds.items()
 }
 display(pd.DataFrame({name: {k: 1e3 * t.median for k, t in timings.items()}
-                      for name, timings in seconds.items()}).T.round(2).add_suffix(", ms"))  # fmt: skip
+                      for name, timings in seconds.items()}).T.round(2).add_suffix(", ms"))
 pd.DataFrame(ratios).T.round(2)
 
 # %% [markdown]
@@ -778,9 +778,9 @@ def all_histories(trained):
 
 early = {name: values[:, :LENGTH] for name, values in right.items()}
 proposal("reported", *(values[:, None] for values in at_end.values()),
-         ratios["2 layers"]["GatedMonarch"], all_histories(reported))  # fmt: skip
+         ratios["2 layers"]["GatedMonarch"], all_histories(reported))
 proposal("corrected", early["MonarchID"], early["diagonal, 2 layers"],
-         ratios["1 layer"]["MonarchID"], all_histories(arms) + all_histories(pair_arms))  # fmt: skip
+         ratios["1 layer"]["MonarchID"], all_histories(arms) + all_histories(pair_arms))
 
 # %%
 for name, error in exact_errors.items():
@@ -788,27 +788,27 @@ for name, error in exact_errors.items():
 for n, limit in ((20, 0.99), (40, 0.95)):
     values = right["MonarchID"][:, n - 1]
     evidence.check("N2", values.min(), ">=", limit, metric=f"MonarchID, {n} swaps",
-                   spread=values.std())  # fmt: skip
+                   spread=values.std())
 for name in ("fixed blocks, 2 layers", "diagonal, 2 layers"):
     evidence.check("N3", early[name][:, -1].max(), "<=", 0.05, metric=f"{name}, 20 swaps")
 gap = right["BlockExp"][:, 79].mean() - right["BlockCay"][:, 79].mean()
 evidence.check("N4", gap, ">=", 0.1, metric="BlockExp - BlockCay, 80 swaps",
-               spread=right["BlockCay"][:, 79].std())  # fmt: skip
+               spread=right["BlockCay"][:, 79].std())
 for route, limit in zip(ROUTES, (1e-6, 0.5), strict=False):
     evidence.check("B1", flips[route].max(), "<=", limit, arm="diagnosis",
-                   metric=f"largest sign flip, {route}")  # fmt: skip
+                   metric=f"largest sign flip, {route}")
 evidence.check("B1", fixed_flip, "<=", 1e-6, arm="diagnosis", metric="largest sign flip, trained")
 for name in ("fixed blocks, 2 layers", "fixed blocks, tanh gates"):
     evidence.check("B2", learned_commutators[name].max(), "<=", 1e-6, arm="diagnosis",
-                   metric=f"largest commutator of quotients, {name}")  # fmt: skip
+                   metric=f"largest commutator of quotients, {name}")
 for name in ("MonarchID", "BlockExp", "BlockHH", "BlockHH, one reflection"):
     for n in (60, 160):
         evidence.check("E", right[name][:, n - 1].min(), ">=", 0.95, kind="context",
-                       metric=f"{name}, {n} swaps", spread=right[name][:, n - 1].std())  # fmt: skip
+                       metric=f"{name}, {n} swaps", spread=right[name][:, n - 1].std())
 evidence.check("E", pair_right["fixed blocks"][:, 19].max(), "<=", 0.5, kind="context",
-               metric="two generators, fixed blocks, 20 tokens")  # fmt: skip
+               metric="two generators, fixed blocks, 20 tokens")
 _ = evidence.check("E", pair_right["MonarchID"][:, 19].min(), ">=", 0.99, kind="context",
-               metric="two generators, MonarchID, 20 tokens")  # fmt: skip
+               metric="two generators, MonarchID, 20 tokens")
 
 # %%
 value = evidence.value
@@ -823,7 +823,7 @@ evidence.summary(
     settles="Give every arm equal updates and a learning rate of its own, and run the reported curriculum with plain reflections as a control.",
     figure="Trained on 20 swaps, tested on up to 160",
     tags=["state tracking", "monarch"], impact=4, cost_h=4,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

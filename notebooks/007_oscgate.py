@@ -76,7 +76,7 @@ evidence = Evidence(
     reported={"OscGate, copying": 0.455, "LinOSS, copying": 0.380, "diagonal, copying": 0.440,
               "time / diagonal": 2.48},
     parameters=asdict(p), seeds=sorted({*p.seeds, *p.copy_seeds}),
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Are the tasks what we think they are?
@@ -98,7 +98,7 @@ content = example.inputs[(example.inputs >= 1) & (example.inputs <= 8)].view(100
 assert torch.equal(example.targets[:, -8:], content)
 reports = [audit.task(indexed, length=COPY), audit.task(selective, length=LENGTH)]
 print("tokens:", indexed.vocabulary, "and", selective.vocabulary, "· test inputs also in training:",
-      *(report["test inputs also in training"] for report in reports))  # fmt: skip
+      *(report["test inputs also in training"] for report in reports))
 print(f"selective copying, from fixed places: {selective.fixed_place_ceiling(LENGTH):.3f}")
 
 # %% tags=["nbval-ignore-output"]
@@ -109,7 +109,7 @@ panels.targets(
     symbols={"by index": ["·", "|", *(f"?{i}" for i in range(8)), *"abcdefghijklmnop"],
              "selective": ["?", *"abcdefgh", "·"]},
     rows=("token", "target"), title="Copying: a sequence and its targets",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## What bound really holds?
@@ -130,13 +130,13 @@ radii = torch.linalg.eigvals(M).abs().amax(1)
 assert torch.allclose(norms, implicit_norm(a.sqrt())), "the formula for the norm is wrong"
 print("spectral radius at most 1:", bool((radii <= 1).all()), "· norm at most 1:",
       bool((norms <= 1 + 1e-12).all()), "· norm at most 1 for a of 1/2 and more:",
-      bool((norms[a >= 0.5] <= 1 + 1e-12).all()))  # fmt: skip
+      bool((norms[a >= 0.5] <= 1 + 1e-12).all()))
 print("norm below the bound proved:", bool((norms <= implicit_norm_bound()).all()))
 
 # %% tags=["nbval-ignore-output"]
 series = {"norm of M": norms, "spectral radius of M": radii, "polar form": torch.ones_like(a)}
 figures.lines(series, x=a, title="A step without damping, dt = 1", x_title="a", x_log=True,
-              y_title="norm or radius", levels={"bound": implicit_norm_bound()})  # fmt: skip
+              y_title="norm or radius", levels={"bound": implicit_norm_bound()})
 
 # %% [markdown]
 # **An adversary.** Four steps with $\omega \to 0$, which shear, and one with $\omega \to \infty$, which
@@ -171,15 +171,15 @@ def growth(polar, omega, chunk=50):
 
 
 grown = {f"{form}, {name}": growth(form == "polar", omega)
-         for form in ("implicit", "polar") for name, omega in SCHEDULES.items()}  # fmt: skip
+         for form in ("implicit", "polar") for name, omega in SCHEDULES.items()}
 print("beyond the range of double precision:",
-      [name for name, each in grown.items() if each.max() > 308])  # fmt: skip
+      [name for name, each in grown.items() if each.max() > 308])
 
 # %% tags=["nbval-ignore-output"]
 display(pd.Series({name: f"1e{each[-1]:+.1f}" for name, each in grown.items()},
-                  name="growth over 10,000 steps").to_frame())  # fmt: skip
+                  name="growth over 10,000 steps").to_frame())
 figures.lines(grown, x=torch.arange(50, STEPS + 1, 50), title="An adversary chooses frequencies",
-              x_title="step", y_title="log10 of growth")  # fmt: skip
+              x_title="step", y_title="log10 of growth")
 
 
 # %%
@@ -288,7 +288,7 @@ def train(kind, task, seeds, *, sets=None, **settings):
         models, sets or [task] * len(seeds), seeds=seeds, schedule="warmup-cosine", clip=1.0,
         optimizer=partial(torch.optim.AdamW, weight_decay=0.01), decay="all", device="cpu",
         label=kind, **settings,
-    )  # fmt: skip
+    )
     return models, histories
 
 
@@ -323,13 +323,13 @@ def scores(models, task, length, seeds):
     return torch.tensor([
         scored_accuracy(m, task, length=length, samples=p.samples, seed=s)
         for m, s in zip(models, seeds, strict=True)
-    ])  # fmt: skip
+    ])
 
 
 by_index = {("stored", kind): scores(models, indexed, 32, p.copy_seeds)
-            for kind, (models, _) in reported.items()}  # fmt: skip
+            for kind, (models, _) in reported.items()}
 by_index |= {("fresh", kind): scores(models, indexed, 32, p.copy_seeds)
-             for kind, (models, _) in freshly.items()}  # fmt: skip
+             for kind, (models, _) in freshly.items()}
 
 # %% tags=["nbval-ignore-output"]
 display(pd.DataFrame({
@@ -338,16 +338,16 @@ display(pd.DataFrame({
         "test": f"{test[i]:.3f}",
     }
     for (data, kind), test in by_index.items() for i, seed in enumerate(p.copy_seeds)
-}).T)  # fmt: skip
+}).T)
 curves = {f"{kind}, test": torch.stack([h.watched["test"] for h in runs[1]])
-          for kind, runs in reported.items()}  # fmt: skip
+          for kind, runs in reported.items()}
 at = reported["LinOSS"][1][0].watched_at
 figures.accuracy(curves, x=at, x_title="updates", x_log=False, levels={"a guess": 1 / 16},
-                 title="Copying by index, 5,000 sequences: test")  # fmt: skip
+                 title="Copying by index, 5,000 sequences: test")
 
 # %% tags=["nbval-ignore-output"]
 losses = {f"{kind}, training": torch.stack([h.loss for h in runs[1]])
-          for kind, runs in reported.items()}  # fmt: skip
+          for kind, runs in reported.items()}
 display(figures.losses(losses, title="Copying by index: training loss"))
 
 
@@ -363,7 +363,7 @@ figures.accuracy(
     {kind: torch.stack([per_index(m) for m in models]) for kind, (models, _) in reported.items()},
     x=list(range(8)), x_title="index asked for", x_log=False, levels={"a guess": 1 / 16},
     title="By index: what came last is remembered best",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Corrected: selective copying
@@ -394,14 +394,14 @@ correct = {
 
 # %% tags=["nbval-ignore-output"]
 display(figures.losses({kind: torch.stack([h.loss for h in runs[1]]) for kind, runs in arms.items()},
-                       title="Selective copying: training loss"))  # fmt: skip
+                       title="Selective copying: training loss"))
 levels = {"a guess": 1 / 8, "fixed places, 64 steps": selective.fixed_place_ceiling(LENGTH)}
 display(figures.accuracy(correct, x=TESTS, x_title="steps", levels=levels,
-                         title="Selective copying, trained on up to 64 steps"))  # fmt: skip
+                         title="Selective copying, trained on up to 64 steps"))
 pd.DataFrame({
     (kind, f"seed {seed}"): {f"{n} steps": f"{each[i, j]:.3f}" for j, n in enumerate(TESTS)}
     for kind, each in correct.items() for i, seed in enumerate(SEEDS[kind])
-}).T  # fmt: skip
+}).T
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -431,7 +431,7 @@ for name, part in (("angle, degrees", 0), ("gain", 1)):
     points = {
         f"{kind}, {token}": torch.cat([chosen(m)[part][rows].mean(0) for m in arms[kind][0]])
         for kind in SHOWN for token, rows in KINDS.items()
-    }  # fmt: skip
+    }
     title = f"First layer as trained: {name}, every oscillator and seed"
     display(figures.strips(points, log=False, y_title=name, title=title))
 
@@ -464,7 +464,7 @@ told_apart = {name: condition(*clock) for name, clock in CLOCKS.items()}
 
 # %% tags=["nbval-ignore-output"]
 display(pd.Series({name: f"{each:.1e}" for name, each in told_apart.items()},
-                  name="condition number, 16 lags").to_frame())  # fmt: skip
+                  name="condition number, 16 lags").to_frame())
 
 # %% tags=["nbval-ignore-output"]
 word = selective.sample(20, LENGTH, stream(0, "panel"))
@@ -474,14 +474,14 @@ def draw_energy(seed, sequence):
     tokens = word.inputs[[int(sequence)]]
     with torch.no_grad():
         series = {kind: arms[kind][0][int(seed)].states(tokens)[0].norm(dim=-1)
-                  for kind in ("OscGate", "OscGate, implicit", "damping only", "LinOSS")}  # fmt: skip
+                  for kind in ("OscGate", "OscGate, implicit", "damping only", "LinOSS")}
     series["content"] = 1.0 * ((tokens[0] >= 1) & (tokens[0] <= 8))
     return figures.lines(series, x_title="step", y_title="norm of the state", dashed=["content"],
-                         title="Size of the state of the first layer; 1 marks content")  # fmt: skip
+                         title="Size of the state of the first layer; 1 marks content")
 
 
 Panel(draw_energy, seed=Slider("seed", 0, 0, len(p.copy_seeds) - 1, 1),
-      sequence=Slider("sequence", 0, 0, 19, 1))  # fmt: skip
+      sequence=Slider("sequence", 0, 0, 19, 1))
 
 # %% [markdown]
 # ## Panels: states and eigenvalues
@@ -539,7 +539,7 @@ figures.lines(
        for seed, (_, bound) in zip(p.copy_seeds, attacks["OscGate"], strict=True)},
     x=torch.arange(0, STEPS, 50), x_title="step", y_title="log10 of the state's size",
     title="Tokens chosen to make the state large",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Speed
@@ -583,7 +583,7 @@ def bank(kind):
     return lambda size, g: Convolved(
         WIDTH, OscillatorBank(WIDTH, kind(WIDTH, d_state=8 * size, generator=g), generator=g),
         width=WINDOW, generator=g,
-    )  # fmt: skip
+    )
 
 
 sized = {
@@ -598,7 +598,7 @@ evidence.table(recall_curve.TABLE, rows)
 
 # %% tags=["nbval-ignore-output"]
 figures.recall(recall_curve.by_state(rows), levels=recall_curve.TASK.ceilings,
-               needed=rows[0]["bits"] / 8, title="Recall of eight pairs")  # fmt: skip
+               needed=rows[0]["bits"] / 8, title="Recall of eight pairs")
 
 # %% tags=["nbval-ignore-output"]
 committed.figure("007", "Recall of eight pairs")
@@ -622,17 +622,17 @@ for arm, runs, kind in (
     check("S1", ours.min(), ">", 0.9, arm=arm, spread=ours.std(), metric="OscGate, by index")
     check("S2", theirs.max(), "<", 0.4, arm=arm, spread=theirs.std(), metric="LinOSS, by index")
     check("F1", (ours - theirs).mean(), "<=", 0.0, arm=arm, kind="failure",
-          spread=(ours - theirs).std(), metric="OscGate - LinOSS, by index")  # fmt: skip
+          spread=(ours - theirs).std(), metric="OscGate - LinOSS, by index")
 for other in ("gated real", "delay line"):
     value = by_index["stored", other]
     check("E", value.min(), ">", 0.9, arm="reported", kind="context", spread=value.std(),
-          metric=f"{other}, by index")  # fmt: skip
+          metric=f"{other}, by index")
 
 # %%
 at_64 = {kind: each[:, TESTS.index(64)] for kind, each in correct.items()}
 beaten = at_64["OscGate"] - at_64["LinOSS"]
 check("F1", beaten.min(), "<=", 0.0, kind="failure", spread=beaten.std(),
-      metric="OscGate - LinOSS, selective, worst pair")  # fmt: skip
+      metric="OscGate - LinOSS, selective, worst pair")
 everything = (*reported.values(), *freshly.values(), *arms.values())
 broken = sum(int((~h.loss.isfinite()).sum()) for _, histories in everything for h in histories)
 check("S3", broken, "==", 0, metric="losses that are not finite")
@@ -648,21 +648,21 @@ _ = check("C1", worst, "<", 0.4, spread=at_64["LinOSS"].std(), metric="LinOSS, s
 # %%
 for kind, other in (("OscGate", "damping only"), ("frequency only", "damping only"),
                     ("OscGate", "frequency only"), ("OscGate", "gated real"),
-                    ("gated complex", "OscGate")):  # fmt: skip
+                    ("gated complex", "OscGate")):
     pairs = min(len(at_64[kind]), len(at_64[other]))
     ours, theirs = at_64[kind][:pairs], at_64[other][:pairs]
     asked, gain = other == "damping only", ours - theirs
     check("C2" if asked else "E", sign_test(ours, theirs), "<", 0.05,
-          kind="success" if asked else "context", metric=f"sign test, {kind} over {other}")  # fmt: skip
+          kind="success" if asked else "context", metric=f"sign test, {kind} over {other}")
     _ = check("E", gain.mean(), ">", 0.0, kind="context", spread=gain.std(),
-              metric=f"{kind} - {other}")  # fmt: skip
+              metric=f"{kind} - {other}")
 
 # %%
 free = max(10 ** each.max().item() for name, each in grown.items() if name.startswith("polar"))
 used = max((size / bound).max().item() for size, bound in attacks["OscGate"])
 for value, what in ((free, "growth without a drive, over the bound 1"),
                     (aligned.max(), "driven, size / bound"),
-                    (used, "trained layers, size / bound")):  # fmt: skip
+                    (used, "trained layers, size / bound")):
     check("C3", value, "<=", 1 + 1e-9, metric=f"polar form, {what}")
 pumped = grown["implicit, pump"][-1]
 check("E", pumped, "<", 308, kind="context", metric="implicit form, log10 of growth")
@@ -685,7 +685,7 @@ for kind, each in correct.items():
     for n in (64, 256):
         value = each[:, TESTS.index(n)]
         _ = check("E", value.min(), ">", 0.9, kind="context", spread=value.std(),
-                  metric=f"{kind}, selective, {n} steps, worst seed")  # fmt: skip
+                  metric=f"{kind}, selective, {n} steps, worst seed")
 
 # %%
 value = evidence.value
@@ -701,7 +701,7 @@ evidence.summary(
     settles="Tune each rival (gain bias, learning rate, 1,500 updates) and compare again at 64 and at 256 steps.",
     figure="Selective copying, trained on up to 64 steps",
     tags=["copying", "oscillators", "selection"], impact=3, cost_h=5,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

@@ -92,7 +92,7 @@ evidence = Evidence(
     reported={"linear attention": 0.147, "cosFormer": 0.259, "log-linear attention": 0.152,
               "cosine and levels": 0.913},
     parameters=asdict(p), seeds=p.seeds,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the task what we think it is?
@@ -107,14 +107,14 @@ T = recall.length
 report = audit.task(recall, length=T)
 print("tokens:", T, "· vocabulary:", recall.vocabulary)
 print(f"chance {recall.chance_accuracy:.1%};", "; ".join(
-    f"{name} {level:.1%}" for name, level in recall.ceilings.items()))  # fmt: skip
+    f"{name} {level:.1%}" for name, level in recall.ceilings.items()))
 
 # %% tags=["nbval-ignore-output"]
 display(report)
 panels.targets(
     recall, length=T, symbols=["·", "SEP", *map(str, range(62))],
     title="Pairs, separator, queries",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # All guesses of 14 to 17 % are the same knowledge: which values there were, and not whose they are.
@@ -138,26 +138,26 @@ def levels_of_pairs(pairs):
 for pairs in (4, 8, 16, 24, 32):
     found = levels_of_pairs(pairs)
     print(f"{pairs} pairs: in one stretch at", sum(len(each) == 1 for each in found),
-          "of", len(found), "queries")  # fmt: skip
+          "of", len(found), "queries")
 print("at every odd step, level 1 is the step before alone:",
-      all(split(t)[1] == range(t - 1, t) for t in range(1, M, 2)))  # fmt: skip
+      all(split(t)[1] == range(t - 1, t) for t in range(1, M, 2)))
 with_key_alone = sum(
     split(t, inclusive=True).get(1) == range(t - 1, t + 1) for t in range(1, 2 * recall.pairs, 2)
 )
 print("in the earlier code's levels, values whose level 1 is their key and they:",
-      with_key_alone, "of", recall.pairs)  # fmt: skip
+      with_key_alone, "of", recall.pairs)
 
 # %% tags=["nbval-ignore-output"]
 SHOWN = 33
 levels = level_map(SHOWN).float()
 figure = go.Figure(go.Heatmap(z=levels.where(levels >= 0, torch.nan).numpy(), colorscale="Turbo",
-                              colorbar={"title": "level"}))  # fmt: skip
+                              colorbar={"title": "level"}))
 values = list(range(1, 2 * recall.pairs, 2))
 figure.add_scatter(x=[t - 1 for t in values], y=values, mode="markers", name="key of a value",
-                   marker={"color": "white", "size": 6})  # fmt: skip
+                   marker={"color": "white", "size": 6})
 for t, name in ((15.5, "pairs"), (16.5, "SEP"), (24.5, "queries")):
     figure.add_hline(y=t, line={"color": figures.GREY, "dash": "dot"}, annotation_text=name,
-                     annotation_position="bottom right")  # fmt: skip
+                     annotation_position="bottom right")
 figure.update_layout(title="Level of the step s that is read at step t", width=620, height=560)
 figure.update_xaxes(title="s, written").update_yaxes(
     title="t, read", autorange="reversed", scaleanchor="x"
@@ -197,14 +197,14 @@ def two_forms_gap():
 distance = torch.arange(129)
 cosine = (math.pi / 2 * distance / M).cos()
 print("cosine at distance 1, 8, 16, 24, 64:",
-      [f"{cosine[i]:.4f}" for i in (1, 8, 16, 24, 64)])  # fmt: skip
+      [f"{cosine[i]:.4f}" for i in (1, 8, 16, 24, 64)])
 print(f"a prefix of 32 in 64, M = T: changes by {prefix_change((32, 64)):.1%};",
-      f"M = 128: by {prefix_change((M, M)):.1%}")  # fmt: skip
+      f"M = 128: by {prefix_change((M, M)):.1%}")
 print("two states = the cosine written out, within 1e-6:", two_forms_gap() < 1e-6)
 
 # %% tags=["nbval-ignore-output"]
 figure = figures.lines({"M = 128": cosine}, x=distance, x_title="distance, tokens",
-                       y_title="factor", title="The cosine; shaded: distances in use")  # fmt: skip
+                       y_title="factor", title="The cosine; shaded: distances in use")
 figure.add_vrect(x0=0, x1=T - 1, fillcolor=figures.COLOURS[0], opacity=0.12, line_width=0)
 
 # %% [markdown]
@@ -217,7 +217,7 @@ figure.add_vrect(x0=0, x1=T - 1, fillcolor=figures.COLOURS[0], opacity=0.12, lin
 
 # %%
 def mixer(generator, relu=False, cosine=False, hierarchy=False, convolution=False, *, favoured=None,
-          shift=False, softmax=False, inclusive=False, d_key=WIDTH):  # fmt: skip
+          shift=False, softmax=False, inclusive=False, d_key=WIDTH):
     """One layer of an arm."""
     feature = "relu" if relu else "elu"
     memory = LinearAttention(D, heads=H, d_key=d_key, d_value=WIDTH, feature=feature)
@@ -225,17 +225,17 @@ def mixer(generator, relu=False, cosine=False, hierarchy=False, convolution=Fals
         memory = CosFormer(D, heads=H, d_key=d_key, d_value=WIDTH, horizon=M, feature=feature)
     if hierarchy:
         memory = LogLinearAttention(D, memory, levels=LEVELS, favoured=favoured,
-                                    inclusive=inclusive, generator=generator)  # fmt: skip
+                                    inclusive=inclusive, generator=generator)
     if softmax:
         memory = SoftmaxAttention(D, heads=H, d_key=WIDTH)
     return MultiHead(D, memory, bias=True, convolution=3 if convolution else 0, shift=shift,
-                     generator=generator)  # fmt: skip
+                     generator=generator)
 
 
 def build(task, seed, *factors, positions=M, favoured=None, **settings):
     generator = stream(seed, "init")
     mixers = [mixer(generator, *factors, favoured=favoured if layer == 0 else None, **settings)
-              for layer in range(2)]  # fmt: skip
+              for layer in range(2)]
     channels = [SwiGLU(D, 128, generator=generator) for _ in mixers]
     sizes = task.vocabulary, task.classes, D
     return SequenceModel(
@@ -264,7 +264,7 @@ print("padding after the queries moves their scores by less than 1e-4:", padding
 # %% tags=["nbval-ignore-output"]
 display(audits["cosine and levels"])
 sizes = {name: state_bytes(build(recall, 0, *factors), tokens[:, :T]) // 4
-         for name, (factors, _) in COUNTS.items()}  # fmt: skip
+         for name, (factors, _) in COUNTS.items()}
 pd.Series(sizes, name="state after 25 tokens, numbers (with the sums of weights)").to_frame()
 
 # %% [markdown]
@@ -304,7 +304,7 @@ def name_of(factors):
     """The arm in words."""
     relu, cosine, hierarchy, convolution = factors
     words = ["ReLU" if relu else "elu", "cosine" * cosine, "levels" * hierarchy,
-             "convolution" * convolution]  # fmt: skip
+             "convolution" * convolution]
     return ", ".join(word for word in words if word)
 
 
@@ -355,7 +355,7 @@ def train(task, factors, settings, *, steps, batch, lr, lengths, watch=None, lab
         lr=lr, schedule="warmup-cosine", optimizer=partial(torch.optim.AdamW, weight_decay=0.01),
         decay="all", clip=1.0, skip_nonfinite=True, device="cpu", watch=watch, label=label,
         watch_every=max(5, steps // 12),
-    )  # fmt: skip
+    )
     return models, histories
 
 
@@ -387,7 +387,7 @@ correct = {name: scores(models, recall, T) for name, (models, _) in trained.item
 def table(values):
     """Percent by arm, a column per seed."""
     rows = {name: {f"seed {s}": f"{100 * x:.1f}" for s, x in zip(p.seeds, each, strict=True)}
-            for name, each in values.items()}  # fmt: skip
+            for name, each in values.items()}
     return pd.DataFrame(rows).T
 
 
@@ -406,7 +406,7 @@ shown["updates to 50 %"] = [updates_to(0.5, histories) for _, histories in train
 display(shown)
 plateau = {"chance": recall.chance_accuracy, "commonest value": recall.ceilings[COMMONEST]}
 figures.strips(correct, log=False, limits=plateau, y_title="accuracy", solved=0.95,
-               title="8 pairs: every arm, every seed")  # fmt: skip
+               title="8 pairs: every arm, every seed")
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -467,17 +467,17 @@ def by_pair(models):
 
 # %% tags=["nbval-ignore-output"]
 CHOSEN = ["elu, levels", BIASED, "elu, convolution", "elu, keys shifted by a token",
-          "ReLU, cosine, levels", BOTH_BIASED, "ReLU, cosine, levels, convolution"]  # fmt: skip
+          "ReLU, cosine, levels", BOTH_BIASED, "ReLU, cosine, levels, convolution"]
 display(pd.DataFrame({name: answers(trained[name][0]) for name in CHOSEN}).T)
 display(figures.accuracy({name: by_pair(trained[name][0]) for name in CHOSEN[:3]},
-                         x_title="place of the pair", title="Accuracy by pair"))  # fmt: skip
+                         x_title="place of the pair", title="Accuracy by pair"))
 for name in ("elu, levels", BIASED):
     histories = trained[name][1]
     seen = torch.stack([history.watched["binding"] for history in histories])
     parts = ("accuracy", "values on their keys, layer 1", "queries on the right value, layer 2")
     curves = {part: seen[:, :, i] for i, part in enumerate(parts)}
     display(figures.accuracy(curves, x=[1 + at for at in histories[0].watched_at],
-                             x_title="updates + 1", title=name))  # fmt: skip
+                             x_title="updates + 1", title=name))
 
 # %% [markdown]
 # The same model, the same weights at the start but for two numbers: with $\lambda$ at level 1,
@@ -501,11 +501,11 @@ display(figures.lines(
      for name in ("elu, levels", BIASED, "elu, levels, convolution")
      for where, layer, steps in (("values, layer 1", 0, VALUES), ("queries, layer 2", 1, QUERIES))},
     x_title="level", y_title="λ", title="Learned weights of levels, mean over seeds",
-).update_traces(mode="lines+markers"))  # fmt: skip
+).update_traces(mode="lines+markers"))
 smallest = {name: torch.stack([h.watched["least sum"].min() for h in histories])
-            for name, (_, histories) in trained.items() if name.startswith("ReLU")}  # fmt: skip
+            for name, (_, histories) in trained.items() if name.startswith("ReLU")}
 low = {name: {f"seed {s}": f"{x:.1e}" for s, x in zip(p.seeds, each, strict=True)}
-       for name, each in smallest.items()}  # fmt: skip
+       for name, each in smallest.items()}
 pd.DataFrame(low).T.rename_axis("smallest sum of weights")
 
 # %% [markdown]
@@ -518,12 +518,12 @@ LOADS = {Recall(n, n, 62).length: n for n in (4, 8, 16, 24)}
 loads = ByLength({length: Recall(n, n, 62) for length, n in LOADS.items()})
 LOAD_ARMS = {name_of((0, c, h, 1)): ((0, c, h, 1), {}) for c in (0, 1) for h in (0, 1)}
 LOAD_ARMS |= {"cosFormer, convolution": ((1, 1, 0, 1), {}),
-              "softmax attention, convolution": ((0, 0, 0, 1), {"softmax": True})}  # fmt: skip
+              "softmax attention, convolution": ((0, 0, 0, 1), {"softmax": True})}
 loaded = {
     name: train(loads, f, settings, steps=p.load_steps, batch=p.load_batch, lengths=list(LOADS),
                 lr=1e-2 if "softmax" in name else 2e-2, label=name)
     for name, (f, settings) in LOAD_ARMS.items()
-}  # fmt: skip
+}
 by_load = {
     name: torch.stack([scores(models, loads.at(length), length) for length in LOADS], dim=1)
     for name, (models, _) in loaded.items()
@@ -531,7 +531,7 @@ by_load = {
 
 # %% tags=["nbval-ignore-output"]
 figures.accuracy(by_load, x=list(LOADS.values()), x_title="pairs",
-                 title="Recall against load, all arms with the convolution")  # fmt: skip
+                 title="Recall against load, all arms with the convolution")
 
 # %% tags=["nbval-ignore-output"]
 committed.figure("008", "Recall against load, all arms with the convolution")
@@ -550,7 +550,7 @@ update = Recall(pairs=8, queries=8, symbols=62, rewritten=4)
 for t in (25, 31, 32):
     print(f"step {t}: levels of old and new", [
         level_map(update.length)[t, part].unique().tolist() for part in (slice(16), slice(16, 24))
-    ])  # fmt: skip
+    ])
 print({name: f"{level:.1%}" for name, level in update.ceilings.items()})
 
 
@@ -574,7 +574,7 @@ updated = {
     name: train(update, (0, c, h, 1), {"positions": 0}, steps=p.update_steps, lr=1e-2,
                 batch=p.update_batch, lengths=update.length, label=name)
     for (c, h), name in UPDATE_ARMS.items()
-}  # fmt: skip
+}
 latest = {name: split_scores(models) for name, (models, _) in updated.items()}
 both_kinds = torch.stack([latest[name] for name in UPDATE_ARMS.values()], dim=1)
 both_kinds = both_kinds.unflatten(1, (2, 2))  # kinds of keys, cosine, hierarchy, seeds
@@ -582,7 +582,7 @@ both_kinds = both_kinds.unflatten(1, (2, 2))  # kinds of keys, cosine, hierarchy
 # %% tags=["nbval-ignore-output"]
 parts = ("updated keys", "untouched keys", "updated, asked last", "all keys")
 display(pd.concat({part: table({name: each[i] for name, each in latest.items()})
-                   for i, part in enumerate(parts)}, axis=1))  # fmt: skip
+                   for i, part in enumerate(parts)}, axis=1))
 losses = {
     name: torch.stack([h.loss for h in histories]) for name, (_, histories) in updated.items()
 }
@@ -598,7 +598,7 @@ figures.lines(
      for layer in (0, 1)
      for where, steps in (("queries but the last", slice(25, 32)), ("the last", slice(32, 33)))},
     x_title="level", y_title="λ", title="Keys written twice: λ at queries, mean over seeds",
-).update_traces(mode="lines+markers")  # fmt: skip
+).update_traces(mode="lines+markers")
 
 # %% [markdown]
 # The hierarchy does here what it can do: in the second layer it prefers the stretch of the new
@@ -632,7 +632,7 @@ def calls(length):
 
     forms = {"softmax attention": SoftmaxAttention(D, heads=H, d_key=WIDTH), "cosFormer": cos,
              "log-linear, all pairs": pairs, "log-linear, chunks": log,
-             "cosine and levels, chunks": both}  # fmt: skip
+             "cosine and levels, chunks": both}
     return {name: partial(form, q, k, v, x) for name, form in forms.items()}
 
 
@@ -648,7 +648,7 @@ for length in SIZES:
 
 # %%
 STREAMED = {"softmax attention": (0, 0, 0), "cosFormer": (1, 1, 0), "log-linear": (0, 0, 1),
-            "cosine and levels": (1, 1, 1)}  # fmt: skip
+            "cosine and levels": (1, 1, 1)}
 
 
 def streamed(name, length):
@@ -656,7 +656,7 @@ def streamed(name, length):
     relu, cosine, hierarchy = STREAMED[name]
     feature = "relu" if relu else "elu"
     memory = CosFormer(D, heads=H, d_key=WIDTH, horizon=length) if cosine else LinearAttention(
-        D, heads=H, d_key=WIDTH, feature=feature)  # fmt: skip
+        D, heads=H, d_key=WIDTH, feature=feature)
     memory = LogLinearAttention(D, memory, levels=level_count(length)) if hierarchy else memory
     memory = SoftmaxAttention(D, heads=H, d_key=WIDTH) if name.startswith("softmax") else memory
     return MultiHead(D, memory, bias=True)
@@ -665,7 +665,7 @@ def streamed(name, length):
 STREAMED_TO = [*SIZES[::2], 4 * SIZES[-1]]
 inputs = torch.randn(1, STREAMED_TO[-1], D, generator=stream(0, "state"))
 held = {name: {n: state_bytes(streamed(name, n), inputs[:, :n]) for n in STREAMED_TO}
-        for name in STREAMED}  # fmt: skip
+        for name in STREAMED}
 live = torch.tensor([len(split(t)) for t in range(STREAMED_TO[-1])])
 assert all(live[t] <= math.ceil(math.log2(t + 1)) + 1 for t in range(len(live)))
 print(pd.DataFrame(held).rename_axis("steps").to_string())
@@ -675,14 +675,14 @@ memory_share = held["log-linear"][STREAMED_TO[-1]] / held["softmax attention"][S
 for values, what in ((seconds, "forward and backward, ms"), (kept, "kept for backward, MiB")):
     display(figures.scaling(values, x_title="steps T", y_title=what, title=what))
 display(figures.scaling(held, x_title="steps T", y_title="bytes of state",
-                        title="The state of the step form, at its largest"))  # fmt: skip
+                        title="The state of the step form, at its largest"))
 display(figures.lines({"live states": live[:256], "ceil(log2(t+1)) + 1":
                        torch.arange(1, 257).log2().ceil()[: len(live)] + 1},
                       dashed=["ceil(log2(t+1)) + 1"], x_title="step t", y_title="states",
-                      title="States that the step form holds after step t"))  # fmt: skip
+                      title="States that the step form holds after step t"))
 pd.DataFrame({name: {"time grows with T to the power": growth(SIZES, list(seconds[name].values())),
                      "memory": growth(SIZES, list(kept[name].values()))}
-              for name in seconds}).T.round(2)  # fmt: skip
+              for name in seconds}).T.round(2)
 
 # %% [markdown]
 # ## Recall against state size, by the protocol that all mixers share
@@ -700,7 +700,7 @@ rows = recall_curve.measure(
             convolution=recall_curve.CONVOLUTION, generator=g),
     },
     seeds=p.seeds, steps=p.curve_steps, samples=p.samples,
-)  # fmt: skip
+)
 evidence.table(recall_curve.TABLE, rows)
 
 # %% tags=["nbval-ignore-output"]
@@ -708,7 +708,7 @@ figures.recall(
     recall_curve.by_state(rows), levels=recall_curve.TASK.ceilings,
     needed=recall_curve.TASK.bits(recall_curve.TASK.length) / 8,
     title="Recall of 8 pairs against state, Zoology's layout",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 committed.figure("008", "Recall of 8 pairs against state, Zoology's layout")
@@ -752,7 +752,7 @@ def draw_attention(arm, layer, head):
 
 
 Panel(draw_attention, arm=Choice("model", CHOSEN), layer=Slider("layer", 0, 0, 1, 1),
-      head=Slider("head", 0, 0, H - 1, 1))  # fmt: skip
+      head=Slider("head", 0, 0, H - 1, 1))
 
 # %% [markdown]
 # ## Criteria and verdict
@@ -784,9 +784,9 @@ def original(arm, both, cosine, log, histories):
     left_out, bad = not_finite(histories)
     check("S4", left_out + bad, "==", 0, metric="updates or scores not finite")
     check("F1", (both - cosine).min(), "<=", 0.05, kind="failure",
-          metric="cosine and levels - cosFormer")  # fmt: skip
+          metric="cosine and levels - cosFormer")
     check("F2", (both - log).min(), "<", 0.0, kind="failure",
-          metric="cosine and levels - log-linear")  # fmt: skip
+          metric="cosine and levels - log-linear")
     check("F3", bad, ">", 0, kind="failure", metric="scores not finite at 128 tokens")
 
 
@@ -821,7 +821,7 @@ for id_, what, alone, joint in (("C3", "hierarchy", 2, 1), ("C4", "cosine", 1, 0
 effect("C5", contrast(both_kinds[0], (1,)), ">", 0.1, "effect of hierarchy, updated keys")
 for i in (1, 3):
     effect("E", contrast(both_kinds[i], (1,)), ">", 0.0, f"effect of hierarchy, {parts[i]}",
-           kind="context")  # fmt: skip
+           kind="context")
 effect("C6", contrast(both_kinds[0], (0, 1)), ">", 0.0, "cosine x hierarchy, lower end", "low")
 
 # %%
@@ -829,17 +829,17 @@ for name, each in by_load.items():
     for n in (0, 2):
         pairs = list(LOADS.values())[n]
         check("E", each[:, n].mean(), ">", 0.8, kind="context", spread=each[:, n].std(),
-              metric=f"mean of {name}, {pairs} pairs")  # fmt: skip
+              metric=f"mean of {name}, {pairs} pairs")
 for name in (BOTH_BIASED, "elu, keys shifted by a token", "softmax attention",
-             "ReLU, cosine, convolution", "ReLU, cosine, levels, convolution"):  # fmt: skip
+             "ReLU, cosine, convolution", "ReLU, cosine, levels, convolution"):
     check("E", correct[name].min(), ">", 0.8, kind="context", metric=f"{name}, 8 pairs",
-          spread=correct[name].std())  # fmt: skip
+          spread=correct[name].std())
 for name, each in latest.items():
     for i, part in enumerate(parts):
         check("E", each[i].mean(), ">", 0.8, kind="context", metric=f"mean of {name}, {part}",
-              spread=each[i].std())  # fmt: skip
+              spread=each[i].std())
 _ = check("E", memory_share, "<", 0.1, kind="context",
-          metric=f"state / cache of attention at {STREAMED_TO[-1]} steps")  # fmt: skip
+          metric=f"state / cache of attention at {STREAMED_TO[-1]} steps")
 
 # %%
 value = evidence.value
@@ -854,7 +854,7 @@ evidence.summary(
     settles="Repeat the reported arm with its 12,400 updates, four arms and three seeds, and ask for intervals inside the margin.",
     figure="8 pairs, all 16 arms: effects and interactions",
     tags=["recall", "linear attention", "hierarchy"], impact=4, cost_h=2,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

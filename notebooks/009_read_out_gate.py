@@ -80,7 +80,7 @@ from lab.memories import (
 )
 from lab.mixers import Mamba, MultiHead
 from lab.model import SequenceModel, SwiGLU
-from lab.nn import linear  # fmt: skip
+from lab.nn import linear
 from lab.plots import figures, looks, panels
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
@@ -127,7 +127,7 @@ shared = (queries[:, :, None] == values[:, None]).any(-1).double().mean()
 report = audit.task(A, length=A.length)
 print("test inputs also in training:", report["test inputs also in training"])
 print("bits that a state must hold:", {name: task.bits(LENGTH[task]) for name, task in
-                                       (("A", A), ("B, 8", B[8]), ("B, 16", B[16]))})  # fmt: skip
+                                       (("A", A), ("B, 8", B[8]), ("B, 16", B[16]))})
 
 # %% tags=["nbval-ignore-output"]
 print(f"a queried key is also one of the values of its sequence in {shared:.1%} of queries")
@@ -142,7 +142,7 @@ def symbols_of(task):
 panels.targets(
     NAMES, length={name: LENGTH[task] for name, task in NAMES.items()},
     symbols={name: symbols_of(task) for name, task in NAMES.items()},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the model what we think it is?
@@ -186,7 +186,7 @@ def mixer(kind, size, generator, *, heads=0, convolution=3, **gate):
         return Mamba(D, d_state=STATES, convolution=convolution, generator=generator, **gate)
     inner = memory(kind, D, H, size.d_head, generator)
     return MultiHead(D, inner, convolution=convolution, norm=kind in NORMED, generator=generator,
-                     **gate)  # fmt: skip
+                     **gate)
 
 
 # %%
@@ -203,7 +203,7 @@ def build(task, seed, *, kind="cosFormer", size=SMALL, positions=0, wider=0, **s
     return SequenceModel(
         task.vocabulary, task.classes, D, mixers, channels=channels, head=head, norm="layer",
         positions=positions or max(LENGTH[task], LENGTH[B[16]]), generator=generator,
-    )  # fmt: skip
+    )
 
 
 GATED = {"gate": "elementwise"}  # from the token, first bias 1
@@ -219,7 +219,7 @@ ARMS = {
     "ungated": {}, "elementwise gate": GATED, "headwise gate": {"gate": "headwise"},
     "constant gate": {"gate": "constant"}, "SiLU gate": {"gate": "silu"},
     "wider MLP": {"wider": 6}, "one more head": {"heads": 3},
-}  # fmt: skip
+}
 
 
 def count(model):
@@ -267,7 +267,7 @@ def watcher(task, shown):
 
 
 def train(task, *, steps, seeds=p.seeds, lr=1e-2, batch=p.batch, data=None, watch=None,
-          schedule="warmup-cosine", label="training", length=None, start=None, **arm):  # fmt: skip
+          schedule="warmup-cosine", label="training", length=None, start=None, **arm):
     """Models and histories of an arm, seeds side by side, from the models `start` if given."""
     models = start or [build(task, seed, **arm) for seed in seeds]
     return models, fit_together(
@@ -275,7 +275,7 @@ def train(task, *, steps, seeds=p.seeds, lr=1e-2, batch=p.batch, data=None, watc
         length=length or LENGTH[task], lr=lr, schedule=schedule, clip=1.0, device="cpu",
         watch=watch, watch_every=max(1, steps // 20), skip_nonfinite=True, label=label,
         optimizer=partial(torch.optim.AdamW, weight_decay=0.01), decay="all",
-    )  # fmt: skip
+    )
 
 
 # %%
@@ -295,23 +295,23 @@ ON_A = {
     "ungated": second, "gated": second | GATED,
     "softmax attention": second | {"kind": "softmax attention", "steps": p.softmax_steps},
     "ungated, convolution": bound, "gated, convolution": bound | GATED,
-}  # fmt: skip
+}
 
 # %%
 watch = {"accuracy": watcher(A, 200)}
 on_a = {name: train(A, seeds=three, batch=32, watch=watch, label=name, **arm)
-        for name, arm in ON_A.items()}  # fmt: skip
+        for name, arm in ON_A.items()}
 score_a = {name: scored(models, A, three) for name, (models, _) in on_a.items()}
 
 # %% tags=["nbval-ignore-output"]
 LEVELS = {"chance": 1 / 16} | {name.removesuffix(" of the sequence"): level
-                               for name, level in A.ceilings.items()}  # fmt: skip
+                               for name, level in A.ceilings.items()}
 for names in (list(ON_A)[:2], list(ON_A)[2:]):
     display(figures.accuracy(
         {name: torch.stack([h.watched["accuracy"] for h in on_a[name][1]]) for name in names},
         x=on_a[names[0]][1][0].watched_at, x_title="update", x_log=False, levels=LEVELS,
         title="Task A: right answers",
-    ))  # fmt: skip
+    ))
 
 # %% [markdown]
 # ## Diagnosis: a bag of values
@@ -345,14 +345,14 @@ rows = {
     }
     for name, (models, histories) in on_a.items()
     for i, (seed, history) in enumerate(zip(three, histories, strict=True))
-}  # fmt: skip
+}
 
 # %% tags=["nbval-ignore-output"]
 display(pd.DataFrame(rows).T)
 figures.strips({name: torch.tensor([float(jump(h)) for h in histories])
                 for name, (_, histories) in on_a.items() if "convolution" in name},
                title="Task A: the update at which a model left the plateau", y_title="update",
-               log=False)  # fmt: skip
+               log=False)
 
 # %% [markdown]
 # Whom a head reads. At a blank, a model on the plateau spreads its weight over the values; one that
@@ -373,10 +373,10 @@ def draw_attention(arm, seed, example):
             maps = attention(inner, model.mixer_inputs(shown, layer))[0]
         for head, weights in enumerate(maps.numpy()):
             figure.add_heatmap(z=weights, x=places, y=places, coloraxis="coloraxis",
-                               row=layer + 1, col=head + 1)  # fmt: skip
+                               row=layer + 1, col=head + 1)
     figure.update_yaxes(autorange="reversed").update_xaxes(showticklabels=False)
     return figure.update_layout(height=560, title=f"{arm}: who reads (down) whom (across)",
-                                coloraxis={"colorscale": "Viridis", "cmin": 0})  # fmt: skip
+                                coloraxis={"colorscale": "Viridis", "cmin": 0})
 
 
 # %% tags=["nbval-ignore-output"]
@@ -384,7 +384,7 @@ display(draw_attention("first attempt, ungated", 0, 0))
 large = [name for name, arm in ON_A.items() if arm.get("size") == LARGE]
 Panel(draw_attention, arm=Choice("model", large[::-1]),
       seed=Slider("seed", 0, 0, len(three) - 1, 1),
-      example=Slider("example", 0, 0, 19, 1))  # fmt: skip
+      example=Slider("example", 0, 0, 19, 1))
 
 # %% [markdown]
 # ## Corrected: where the state is full
@@ -408,7 +408,7 @@ def task_of(kind):
 KINDS = {  # and by how much a SwiGLU is wider, to have the parameters of the gate
     "linear attention": 6, "gated linear attention": 6, "selective diagonal": 11,
     "softmax attention": 6,
-}  # fmt: skip
+}
 equal = {"cosFormer": (score_b["wider MLP"], score_b["elementwise gate"])}
 models_of = {"cosFormer": on_b["elementwise gate"][0]}
 skipped = [
@@ -450,7 +450,7 @@ def draw_effects(found, title):
 
 
 effects = {f"8 pairs: {name}": effect(score_b["ungated"], each)
-           for name, each in score_b.items() if name != "ungated"}  # fmt: skip
+           for name, each in score_b.items() if name != "ungated"}
 effects["8 pairs: elementwise gate, against the wider MLP"] = effect(*equal["cosFormer"])
 effects["16 pairs: elementwise gate"] = effect(full["ungated"], full["elementwise gate"])
 
@@ -464,7 +464,7 @@ def by_seed(scores):
 display(by_seed(score_b | {f"16 pairs, {name}": each for name, each in full.items()}))
 shown = {"8 pairs": (score_b["ungated"], score_b["elementwise gate"]),
          "8 pairs, wider MLP": (score_b["wider MLP"], score_b["elementwise gate"]),
-         "16 pairs": (full["ungated"], full["elementwise gate"])}  # fmt: skip
+         "16 pairs": (full["ungated"], full["elementwise gate"])}
 title = "Task B, cosFormer: every seed, without and with the gate"
 display(figures.slopes(shown, ends=("without", "gate"), title=title))
 draw_effects(effects, "cosFormer on task B: differences from ungated, mean and 95 % interval")
@@ -503,7 +503,7 @@ figure = figures.lines(
      "found four times out of five": (in_half + in_power) * spread / numbers.sqrt()},
     x=numbers, x_title="seeds", y_title="points",
     title=f"Paired differences spread by {spread:.1f} points",
-)  # fmt: skip
+)
 figure.add_vline(x=len(p.seeds), line={"color": figures.GREY, "dash": "dash"})
 
 # %% [markdown]
@@ -529,7 +529,7 @@ FOUR = {
     for what, arm in (("ungated", {}), ("gated", GATED))
 }
 on_c = {name: train(C, steps=p.filler_steps, length=growing, label=name, **arm)
-        for name, arm in FOUR.items()}  # fmt: skip
+        for name, arm in FOUR.items()}
 score_c = {name: scored(models, C) for name, (models, _) in on_c.items()}
 skipped += [history.skipped for _, histories in on_c.values() for history in histories]
 
@@ -583,11 +583,11 @@ def first_token_mass(model):
 
 mass = {f"{what}, layer {layer + 1}": torch.tensor([first_token_mass(m)[layer] for m in
                                                     on_c[f"cosFormer, {what}"][0]])
-        for what in ("ungated", "gated") for layer in (0, 1)}  # fmt: skip
+        for what in ("ungated", "gated") for layer in (0, 1)}
 gates = {seed: looked_at(m) for seed, m in zip(p.seeds, on_c["cosFormer, gated"][0], strict=True)}
 closed = {f"seed {seed}": {f"layer {i + 1}": f"{(g < 0.1).double().mean():.1%}"
                            for i, (_, g) in enumerate(layers)}
-          for seed, (_, layers) in gates.items()}  # fmt: skip
+          for seed, (_, layers) in gates.items()}
 
 # %% tags=["nbval-ignore-output"]
 picked = {
@@ -596,12 +596,12 @@ picked = {
         for seed in three
     }
     for layer in (0, 1) for index, name in enumerate(NAMES_OF_STEPS)
-}  # fmt: skip
+}
 title = "Task C: mean gate of a step, by kind of token; three seeds"
 display(figures.strips(picked, title=title, y_title="gate", log=False))
 display(pd.DataFrame(closed).T.add_suffix(": gates below 0.1"))
 figures.strips(mass, title="Task C: weight on the first token, every seed", log=False,
-               y_title="weight")  # fmt: skip
+               y_title="weight")
 
 # %% tags=["nbval-ignore-output"]
 figure = make_subplots(cols=2, subplot_titles=["layer 1", "layer 2"])
@@ -611,7 +611,7 @@ for col, (o, g) in enumerate(layers, start=1):
         at, marker = step == index, looks.of(NAMES_OF_STEPS)[name].points(5)
         x, y = o.norm(dim=-1).mean(-1)[at][:150].numpy(), g.mean((-1, -2))[at][:150].numpy()
         figure.add_scatter(x=x, y=y, mode="markers", name=name, showlegend=col == 1,
-                           marker=marker, row=1, col=col)  # fmt: skip
+                           marker=marker, row=1, col=col)
 figure.update_xaxes(title="norm of what was read").update_yaxes(title="mean gate")
 title = "Gate against what there was to let through"
 figure.update_layout(height=400, title=title)
@@ -644,10 +644,10 @@ for T, rounds in ((13, 100), (64, 50), (256, 12)):
     timed = take_turns(calls, rounds=rounds, budget=0.8, label=f"forward, {T} steps")
     times[T] = pd.Series({name: 1e3 * each.median for name, each in timed.items()})
 more = {T: {"FLOPs": flops[T] / flops[T]["ungated"] - 1, "time": times[T] / times[T]["ungated"] - 1}
-        for T in flops}  # fmt: skip
+        for T in flops}
 HORIZON = 64
 shares = {f"{name}, {T} steps": f"{each['FLOPs'][name]:.2%}"
-          for T, each in more.items() for name in list(COSTS)[1:]}  # fmt: skip
+          for T, each in more.items() for name in list(COSTS)[1:]}
 print("FLOPs, more than ungated:", shares)
 
 # %% tags=["nbval-ignore-output"]
@@ -736,13 +736,13 @@ def original(arm, setting, plain, gate):
     """S1 to S3 and F1; with the convolution they are there for the reader."""
     success, failure = ("success", "failure") if arm == "reported" else ("context", "context")
     check("S1", gate.min(), ">", 0.75, arm=arm, kind=success, spread=gate.std(),
-          metric=f"gated, {setting}")  # fmt: skip
+          metric=f"gated, {setting}")
     check("S2", plain.max(), "<", 0.55, arm=arm, kind=success, spread=plain.std(),
-          metric=f"ungated, {setting}")  # fmt: skip
+          metric=f"ungated, {setting}")
     check("S3", (gate - plain).min(), ">", 0.0, arm=arm, kind=success,
-          metric=f"gated - ungated, worst seed, {setting}")  # fmt: skip
+          metric=f"gated - ungated, worst seed, {setting}")
     check("F1", (gate.mean() - plain.mean()).abs(), "<", 0.03, arm=arm, kind=failure,
-          metric=f"|gated - ungated|, {setting}")  # fmt: skip
+          metric=f"|gated - ungated|, {setting}")
 
 
 pairs = list(score_a.values())
@@ -759,7 +759,7 @@ check("F2", bad, ">", 0, kind="failure", metric="updates with NaN or Inf, tasks 
 check("F3", slower, ">", 0.1, kind="failure", metric="time overhead, 13 steps")
 check("C1", plain.min(), ">", 0.95, metric="ungated with convolution, task A", spread=plain.std())
 _ = check("C2", softmax.max(), "<", 0.4, spread=softmax.std(),
-          metric="softmax attention without convolution, task A")  # fmt: skip
+          metric="softmax attention without convolution, task A")
 
 
 # %%
@@ -805,7 +805,7 @@ evidence.summary(
     settles="30 paired seeds on 8 pairs, three learning rates, 1,500 updates, and a learned null slot as the gate's rival.",
     figure="Gate against a wider MLP: every seed, mean and 95 % interval",
     tags=["recall", "linear attention", "gates"], impact=3, cost_h=8,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

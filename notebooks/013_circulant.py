@@ -130,7 +130,7 @@ def build(kind, task, seed, layers=2, **settings):
 
 
 COUNTS = {"circulant": 100300, "complex diagonal": 100300, "signed diagonal": 100040,
-          "positive diagonal": 100040, "block-circulant": 100752}  # fmt: skip
+          "positive diagonal": 100040, "block-circulant": 100752}
 audits = {
     kind: audit.model(build(kind, z8, 0).double(), z8, length=TRAIN, parameters=count)
     for kind, count in COUNTS.items()
@@ -200,7 +200,7 @@ apart = {
     "Adam": paths(torch.optim.Adam, 3e-3),
 }
 print("after 40 updates, the twins still agree within 1e-8 under gradient descent:",
-      apart["gradient descent"][-1] < 1e-8, "· under Adam:", apart["Adam"][-1] < 1e-8)  # fmt: skip
+      apart["gradient descent"][-1] < 1e-8, "· under Adam:", apart["Adam"][-1] < 1e-8)
 
 # %% tags=["nbval-ignore-output"]
 columns = [f"{10 * i} updates" for i in range(5)]
@@ -231,7 +231,7 @@ def train(kind, task, *, steps=p.steps, curriculum=True, watch=None, **settings)
         length=lambda update: min(TRAIN, 2 + 60 * update // steps) if curriculum else TRAIN,
         optimizer=partial(torch.optim.AdamW, weight_decay=0.1), schedule="warmup-cosine",
         decay="all", clip=1.0, device="cpu", watch=watch, label=kind,
-    )  # fmt: skip
+    )
     return models, histories
 
 
@@ -257,13 +257,13 @@ display(figures.losses(curves, title="Z8: words grow from 2 tokens to 32 over ha
 figures.accuracy(
     {kind: each[:, at] for kind, each in correct.items()}, x=TESTS, x_title="tokens",
     levels={"chance": 1 / 8}, title="Z8: right answers at the last step",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 pd.DataFrame({
     (kind, f"seed {seed}"): {f"{n} tokens": f"{each[i, n - 1]:.3f}" for n in TESTS}
     for kind, each in correct.items() for i, seed in enumerate(p.seeds)
-}).T  # fmt: skip
+}).T
 
 # %% [markdown]
 # ## Diagnosis: what the phases became
@@ -301,7 +301,7 @@ def character_table(models):
             "best faithful mode: m": int(m[best]), "rms distance, °": f"{size[best]:.2f}",
             "drift, °/token": f"{residual[:, best].mean():+.3f}",
             "its r, smallest": f"{turning(model)[:, best].abs().min():.5f}",
-        })  # fmt: skip
+        })
     return pd.DataFrame(rows)
 
 
@@ -309,7 +309,7 @@ def character_table(models):
 for kind in POLAR:
     untrained = [build(kind, z8, seed) for seed in p.seeds]
     display(pd.concat({f"{kind}, {when}": character_table(models) for when, models in
-                       (("untrained", untrained), ("trained", arms[kind][0]))}))  # fmt: skip
+                       (("untrained", untrained), ("trained", arms[kind][0]))}))
 
 # %% tags=["nbval-ignore-output"]
 model = arms["circulant"][0][0]
@@ -317,19 +317,19 @@ found = turning(model)
 m, residual = nearest_character(found)
 close = residual.square().mean(0).argsort()[:4]
 lines = {f"mode {int(i)}, m = {int(m[i])}": (45 * m[i] * torch.arange(8) + residual[:, i]) % 360
-         for i in close}  # fmt: skip
+         for i in close}
 figure = figures.lines(
     lines, title="Learned phase of each token, the four modes nearest to a character",
     x_title="token", y_title="phase, degrees",
-)  # fmt: skip
+)
 display(figure.update_traces(mode="lines+markers").update_yaxes(tickvals=list(range(0, 361, 45))))
 radii = {kind: torch.stack([turning(m).abs() for m in arms[kind][0]])
-         for kind in POLAR}  # fmt: skip
+         for kind in POLAR}
 figures.strips(
     {kind: r.amax(1).flatten() for kind, r in radii.items()}, log=False,
     title="Modulus of every mode, its largest over tokens; started near 0.999",
     y_title="r", limits={"unit circle": 1.0},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Whether precision is all that is missing can be tried. Below, the first layer's nearly exact modes
@@ -360,7 +360,7 @@ figures.accuracy(
      for how, each in (("as trained", correct[kind]), ("made exact", exact[kind]))},
     x=TESTS, x_title="tokens", levels={"chance": 1 / 8},
     title="Z8: the same models with their nearly exact modes made exact",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Groups that do not commute
@@ -410,7 +410,7 @@ for name in ("S3", "A5"):
 pd.DataFrame({
     (arm, f"seed {seed}"): {f"{n} tokens": f"{each[i, n - 1]:.3f}" for n in TESTS}
     for arm, each in solved.items() for i, seed in enumerate(p.seeds)
-}).T  # fmt: skip
+}).T
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -448,7 +448,7 @@ figures.strips(
      for name, (models, _) in others.items()},
     title="How far the group's relations are from holding, first layer",
     y_title="moved by a relation / by another word", log=True,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Speed, and the two ways to run the recurrence
@@ -521,7 +521,7 @@ def draw_states(h):
         figure.update_xaxes(title="step t", row=1, col=col)
         figure.update_yaxes(title=("position", "frequency")[col - 1], row=1, col=col)
     bars = {f"coloraxis{i}": {"colorscale": scale, "colorbar": {"x": x, "thickness": 10}}
-            for i, scale, x in ((1, "RdBu", 0.38), (2, "Viridis", 1.01))}  # fmt: skip
+            for i, scale, x in ((1, "RdBu", 0.38), (2, "Viridis", 1.01))}
     return figure.update_layout(height=420, title="State of the first circulant layer", **bars)
 
 
@@ -537,7 +537,7 @@ def draw_modes(h, model):
 panels.states(
     {arm: models for arm, (models, *_) in arms.items()}, words, draw=draw_modes,
     title="modes of the first layer",
-)  # fmt: skip
+)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -550,7 +550,7 @@ def spectra_in_training(_, model, token, snapshot):
 panels.eigenvalues(
     {arm: arms[arm][0][:1] for arm in POLAR}, spectra=spectra_in_training, title="gains in training",
     token=Slider("token", 1, 0, 7, 1), snapshot=Slider("training, %", 100, 0, 100, 2, play=True),
-)  # fmt: skip
+)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -583,7 +583,7 @@ check(
     spread=last["circulant"].std(),
 )
 check("S2", last["positive diagonal"].max(), "<", 0.6, metric="positive diagonal, Z8, token 32",
-      spread=last["positive diagonal"].std())  # fmt: skip
+      spread=last["positive diagonal"].std())
 for what in ("model", "layer"):
     ratio = slower[what]["circulant"]
     check("S3", 1 / ratio, ">", 0.5, metric=f"throughput / positive diagonal, {what}")
@@ -593,9 +593,9 @@ beaten = (last["circulant"] - last["positive diagonal"]).min()
 check("F1", beaten, "<=", 0.0, kind="failure", metric="circulant - positive diagonal, token 32")
 for kind in ("circulant, as diagonal", "complex diagonal"):
     check("E", 1 / slower.layer[kind], ">", 0.5, kind="context",
-          metric=f"throughput / positive diagonal, one layer, {kind}")  # fmt: skip
+          metric=f"throughput / positive diagonal, one layer, {kind}")
 _ = check("E", max(start_gap, trained_gap), "<", 1e-10, kind="context",
-          metric="circulant against its diagonal twin, float64")  # fmt: skip
+          metric="circulant against its diagonal twin, float64")
 
 # %%
 for when, steps in (("C1", slice(-1, None)), ("E", slice(0, None))):
@@ -603,15 +603,15 @@ for when, steps in (("C1", slice(-1, None)), ("E", slice(0, None))):
     mean, low, high = mean_interval(one - other)
     where = "token 256" if when == "C1" else "all 256 tokens"
     check(when, mean, ">", 0.0, kind="context", spread=high - mean,
-          metric=f"circulant - complex diagonal, Z8, {where}")  # fmt: skip
+          metric=f"circulant - complex diagonal, Z8, {where}")
     for end, value in (("lower", low), ("upper", high)):
         check(when, value, ">", 0.0, kind="context", metric=f"{end} end of the interval, {where}")
 
 for name in ("S3", "A5"):
     circulant, block = (solved[f"{name}, {kind}, two layers"][:, TRAIN - 1]
-                        for kind in ("circulant", "block-circulant"))  # fmt: skip
+                        for kind in ("circulant", "block-circulant"))
     check("C2", circulant.max() - ceilings[name][0], "<=", 0.05, spread=circulant.std(),
-          metric=f"circulant - abelian ceiling, {name}, token 32")  # fmt: skip
+          metric=f"circulant - abelian ceiling, {name}, token 32")
     check(
         "C2", block.min(), ">", 0.9, spread=block.std(), metric=f"block-circulant, {name}, token 32"
     )
@@ -620,18 +620,18 @@ for name in ("S3", "A5"):
 for arm in list(CASES)[:2]:
     value = solved[arm][:, TRAIN - 1]
     check("E", value.mean() - ceilings["S3"][1], "<=", 0.05, kind="context", spread=value.std(),
-          metric=f"mean above the ceiling of counts: {arm}, token 32")  # fmt: skip
+          metric=f"mean above the ceiling of counts: {arm}, token 32")
 for arm in ("S3, circulant, two layers", "A5, circulant, two layers"):
     value = solved[arm][:, TESTS[2] - 1]
     check("E", value.max() - ceilings[arm[:2]][0], "<=", 0.05, kind="context", spread=value.std(),
-          metric=f"above the abelian ceiling: {arm}, token 128")  # fmt: skip
+          metric=f"above the abelian ceiling: {arm}, token 128")
 for kind, each in correct.items():
     for n in (TESTS[0], TESTS[-1]):
         check("E", each[:, n - 1].mean(), ">", 0.9, kind="context", spread=each[:, n - 1].std(),
-              metric=f"mean of {kind}, Z8, token {n}")  # fmt: skip
+              metric=f"mean of {kind}, Z8, token {n}")
 for kind, each in exact.items():
     check("E", each[:, -1].min(), ">", 0.9, kind="context", spread=each[:, -1].std(),
-          metric=f"{kind} made exact, Z8, token 256")  # fmt: skip
+          metric=f"{kind} made exact, Z8, token 256")
 
 # %%
 on_a5 = solved["A5, circulant, two layers"][:, TRAIN - 1].max().item()
@@ -646,7 +646,7 @@ evidence.summary(
     settles="Compare phase errors in degrees a token over 30 seeds, and score the block-circulant and the positive diagonal at 128 tokens.",
     figure="Z8: right answers at the last step",
     tags=["state tracking", "circulant"], impact=2, cost_h=3,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

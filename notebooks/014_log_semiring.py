@@ -107,7 +107,7 @@ assert torch.equal(example.targets[:, 16], content.gather(1, asked[:, None])[:, 
 assert example.mask.sum() == 100
 report = audit.task(copying, length=copying.length)
 print("steps that matter:", copying.length, "· test inputs also in training:",
-      report["test inputs also in training"])  # fmt: skip
+      report["test inputs also in training"])
 
 # %% tags=["nbval-ignore-output"]
 display(report)
@@ -115,7 +115,7 @@ display(report)
 panels.targets(
     copying, length=32, rows=("token", "target"), title="A sequence and its one target",
     symbols=["·", "_", *(f"?{i}" for i in range(8)), *"abcdefghijklmnop"],
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the model what we think it is?
@@ -181,13 +181,13 @@ def build(kind, task, seed, *, width=D, heads=4, key=16, value=16, positions=32,
     model = SequenceModel(
         task.vocabulary, task.classes, width, mixers, channels=channels, positions=positions,
         norm="layer", generator=generator,
-    )  # fmt: skip
+    )
     nn.init.normal_(model.positions, generator=generator)
     return model
 
 
 COUNTS = {"source form": 80282, "one bid, value slices": 72482, "slots": 72482,
-          "linear attention": 72482, "diagonal": 72090, "softmax attention": 71962}  # fmt: skip
+          "linear attention": 72482, "diagonal": 72090, "softmax attention": 71962}
 audits = {
     kind: audit.model(build(kind, copying, 0).double(), copying, length=32, parameters=count)
     for kind, count in COUNTS.items()
@@ -219,9 +219,9 @@ def draws(T, span, fade, N=4, seed=0):
 
 
 FORMS = {"loop": softmax_scan_sequential, "tree": softmax_scan_associative,
-         "compiled": softmax_scan, "masked softmax": attention}  # fmt: skip
+         "compiled": softmax_scan, "masked softmax": attention}
 CASES = {"512 steps": draws(512, 4, 0.018), "512 steps, scores to ±80": draws(512, 80, 0.018),
-         "512 steps, decay 21": draws(512, 4, 42), "4,096 steps": draws(4096, 4, 0.018, N=1)}  # fmt: skip
+         "512 steps, decay 21": draws(512, 4, 42), "4,096 steps": draws(4096, 4, 0.018, N=1)}
 deviations = {}
 for case, inputs in CASES.items():
     expected = softmax_scan_sequential(*inputs)[0]
@@ -279,7 +279,7 @@ print({kind: torch.linalg.matrix_rank(matrix).item() for kind, matrix in matrice
 figures.lines(
     {kind: torch.linalg.svdvals(matrix).clamp_min(1e-16) for kind, matrix in matrices.items()},
     title="What slots leave out", x_title="number of the singular value", y_title="singular value", log=True,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Derivatives.** $\partial \ell_t/\partial b_j = p(j|t)$ and $\partial y_t/\partial b_j = p(j|t)(v_j -
@@ -313,7 +313,7 @@ figures.lines(
     {"pairs of steps": counts}, x=(edges[1:] + edges[:-1]) / 2, y_title="how many",
     x_title="log10 of the size of d y[t] / d b[j]",
     title="Derivatives by logits: 64 steps, logits within 4, values of variance 1",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Signs.** With logarithms of values, the positive and the negative part are two sums, and the
@@ -346,7 +346,7 @@ figures.scaling(
     {name: {mean: each[name] for mean, each in cancelled.items()} for name in ("signs apart", "online")},
     title="Values around 1 in size whose weighted average is small",
     x_title="the average", y_title="relative error, float32",
-)  # fmt: skip
+)
 
 
 # %% [markdown]
@@ -368,7 +368,7 @@ def draw_shares(bias, terms, mu):
 Panel(
     draw_shares, bias=Slider("decay bias", -4.0, -8.0, 2.0, 0.5), terms=Slider("terms", 1, 1, 16, 1),
     mu=Slider("mu", 1.0, 0.1, 10.0, 0.1),
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## As proposed: a decay of 21 a step
@@ -397,7 +397,7 @@ def train(kind, task, steps, *, data=None, lr=3e-3, batch=p.batch, **settings):
         length=task.length, lr=lr, schedule="warmup-cosine", clip=1.0, skip_nonfinite=True,
         optimizer=partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.999)), decay="all",
         device="cpu", watch={"validation": validation(task)}, watch_every=20, label=f"{kind}, {task.length}",
-    )  # fmt: skip
+    )
     return models, histories
 
 
@@ -434,7 +434,7 @@ def reached(histories, share=0.9):
     """The first update, by seed, after which the validation accuracy was that high; inf if never."""
     each = [(h.watched_at, h.watched["validation"].tolist()) for h in histories]
     return [min((at for at, a in zip(*pair, strict=True) if a >= share), default=math.inf)
-            for pair in each]  # fmt: skip
+            for pair in each]
 
 
 first = {kind: reached(histories) for kind, (_, histories) in arms.items()}
@@ -447,13 +447,13 @@ table = {
 names = [f"{what}, seed {s}" for what in ("accuracy", "updates to 90 %") for s in p.seeds]
 display(pd.DataFrame(table, index=names).T)
 levels = {"chance": 1 / 16, "a random value": copying.ceilings["a random value of the sequence"],
-          "the commonest value": copying.ceilings["the commonest value of the sequence"]}  # fmt: skip
+          "the commonest value": copying.ceilings["the commonest value of the sequence"]}
 for title, kinds in (("a query can choose", set(COUNTS) - set(FROZEN)), ("it cannot", FROZEN)):
     curves = {
         k: torch.stack([h.watched["validation"] for h in arms[k][1]]) for k in COUNTS if k in kinds
     }
     display(figures.accuracy(curves, x=arms[next(iter(curves))][1][0].watched_at, x_title="update",
-                             levels=levels, title=f"Selective copying: {title}"))  # fmt: skip
+                             levels=levels, title=f"Selective copying: {title}"))
 
 
 # %%
@@ -472,7 +472,7 @@ places = {kind: by_index(models) for kind, (models, _) in arms.items()}
 figures.accuracy(
     places, x=range(1, 9), x_title="which content token is asked for", levels={"chance": 1 / 16},
     title="A slope is a memory of what came last",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Diagnosis: the odds are frozen
@@ -514,9 +514,9 @@ for col, shares_seen in enumerate(seen.values(), start=1):
 figure.update_yaxes(title="t", autorange="reversed").update_xaxes(title="step j")
 display(figure.update_layout(height=380))
 last = {f"{kind}, query {(1, 6)[i]}": shares_seen[i, :, -1].mean(0)
-        for kind, shares_seen in seen.items() for i in range(2)}  # fmt: skip
+        for kind, shares_seen in seen.items() for i in range(2)}
 figures.lines(last, x_title="step j", y_title="share at the query, mean over heads",
-              title="One sequence, two queries")  # fmt: skip
+              title="One sequence, two queries")
 
 # %% [markdown]
 # What can an average do that no query reaches? Keep all eight symbols in superposition, for the next
@@ -539,7 +539,7 @@ figures.strips(
     {f"{kind}, layer {layer + 1}": each for (kind, layer), each in entropy.items()}, log=False,
     y_title="entropy at the query, nats", limits={"log 8": math.log(8), "log 17": math.log(17)},
     title="How flat the shares are, every head and seed",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Four key-value pairs
@@ -557,7 +557,7 @@ recalled = {
 # %% tags=["nbval-ignore-output"]
 display(audit.task(recall, length=recall.length))
 pd.DataFrame({kind: [f"{a:.3f}" for a in each] for kind, each in recalled.items()},
-             index=[f"seed {s}" for s in p.seeds]).T  # fmt: skip
+             index=[f"seed {s}" for s in p.seeds]).T
 
 # %% [markdown]
 # ## Capacity at equal state
@@ -591,10 +591,10 @@ def carried(kind, pick=min):
 display(pd.DataFrame({
     kind: {"state, bytes": states[kind, p.loads[0]], "largest load, worst seed": carried(kind),
            "largest load, best seed": carried(kind, max)} for kind in RIVALS
-}).T)  # fmt: skip
+}).T)
 curves = {kind: torch.stack([capacity[kind, m] for m in p.loads], 1) for kind in RIVALS}
 figure = figures.accuracy(curves, x=p.loads, x_title="content tokens",
-                          levels={"90 %": 0.9, "chance": 1 / 16}, title="Capacity at equal state")  # fmt: skip
+                          levels={"90 %": 0.9, "chance": 1 / 16}, title="Capacity at equal state")
 top = capacity["softmax attention", max(p.loads)]
 figure.add_scatter(
     x=[max(p.loads)] * len(top),
@@ -643,7 +643,7 @@ evidence.table(recall_curve.TABLE, rows)
 figures.recall(
     recall_curve.by_state(rows), levels={"chance": recall_curve.TASK.chance_accuracy},
     needed=recall_curve.TASK.bits(recall_curve.TASK.length) / 8, title="Recall of eight pairs",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 committed.figure("014", "Recall of eight pairs")
@@ -734,12 +734,12 @@ record(spreads["slots"], "<", 1e-5, metric="spread of log-odds over t, slots")
 record(identity_gap, "<", 1e-12, metric="derivatives by hand against autograd")
 for layer in range(2):
     record(entropy["source form", layer].mean(), ">", math.log(8),
-           metric=f"entropy at the query, source form, layer {layer + 1}")  # fmt: skip
+           metric=f"entropy at the query, source form, layer {layer + 1}")
 record(deviations["4,096 steps", "compiled", "float32"], "<", 1e-5, metric="scan, 4,096 steps")
 record(deviations["512 steps, scores to ±80", "compiled", "float32"], "<", 1e-5,
-       metric="scan, scores to ±80")  # fmt: skip
+       metric="scan, scores to ±80")
 record(cancelled[1e-6]["online"] / cancelled[1e-6]["signs apart"], "<", 1,
-       metric="error of the online form / of signs apart, average 1e-6")  # fmt: skip
+       metric="error of the online form / of signs apart, average 1e-6")
 for kind, each in correct.items():
     record(each.mean(), ">", 0.9, metric=f"mean of {kind}", spread=each.std())
     record(max(first[kind]), "<=", 500, metric=f"first update at 90 %, {kind}")
@@ -767,7 +767,7 @@ evidence.summary(
     settles="Loads 6 to 16 with 1,500 updates, five seeds and a learning rate per arm, the crossing of 90 % interpolated.",
     figure="Selective copying: a query can choose",
     tags=["copying", "recall", "semirings"], impact=2, cost_h=4,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

@@ -111,7 +111,7 @@ display(report)
 panels.targets(
     task, length=40, rows=("token", "wanted"), title="A sequence of 40 steps",
     symbols=["·", "SEP", *map(str, range(task.symbols)), "·"],
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **A trap in the task.** A value is often also a key: with one alphabet, the key asked for is among
@@ -163,7 +163,7 @@ def build(kind, seed, task=task, *, D=64, H=4, m=16, hidden=192, positions=None)
         *sizes, mixers, channels=[SwiGLU(D, hidden, generator=g) for _ in mixers], generator=g,
         head=nn.Sequential(wide(D, 128), nn.SiLU(), wide(128, task.classes)) if source else None,
         positions=positions or (256 if source else 2 * task.pairs + 1), shared_last=True,
-    )  # fmt: skip
+    )
 
 
 # %%
@@ -198,7 +198,7 @@ scores = (b - reach)[:, None, :, 0] + reach  # [B, t, j]
 scores = scores.masked_fill(torch.ones(20, 20).triu(1).bool(), -math.inf)
 brute = 19 - scores.flip(2).argmax(2)  # the last of the largest
 FORMS = {"loop": tropical_scan_sequential, "tree": tropical_scan_associative,
-         "kernel": tropical_scan}  # fmt: skip
+         "kernel": tropical_scan}
 mismatches = sum(int((form(a, b)[1][..., 0] != brute).sum()) for form in FORMS.values())
 rounded = [form(0.1 * a.float(), 0.1 * b.float())[1] for form in FORMS.values()]
 print("mismatches:", mismatches)
@@ -225,7 +225,7 @@ def train(kind, steps, *, path=None, most=MOST, lr=1e-2, watch=None, task=task, 
     """Models and histories of one arm, on sequences without filler; `path` is that of mu."""
     models = [build(kind, seed, task, **sizes) for seed in p.seeds]
     return models, fit_on(models, task, steps, task.length, lr, path=path, most=most, watch=watch,
-                          batch=p.batch, label=kind)  # fmt: skip
+                          batch=p.batch, label=kind)
 
 
 def fit_on(models, task, steps, length, lr, *, path=None, most=MOST, **settings):
@@ -238,7 +238,7 @@ def fit_on(models, task, steps, length, lr, *, path=None, most=MOST, **settings)
         optimizer=partial(torch.optim.AdamW, weight_decay=0.01), schedule="warmup-cosine",
         decay="all", clip=1.0, device="cpu", watch_every=max(1, steps // 10),
         before_update=raise_mu, **settings,
-    )  # fmt: skip
+    )
 
 
 # %%
@@ -249,7 +249,7 @@ def score(models, length=None, *, hard=True, task=task, samples=p.samples):
         scored_accuracy(model.train(not hard), task, length=length, samples=samples, seed=seed,
                         chunk=100 if length <= LONG else 10)
         for model, seed in zip(models, p.seeds, strict=True)
-    ]  # fmt: skip
+    ]
     for model in models:
         model.train()
     return torch.tensor(found)
@@ -311,7 +311,7 @@ losses = {kind: torch.stack([h.loss for h in histories]) for kind, (_, histories
 display(figures.losses(losses, floors={"chance": math.log(64)}, title="Loss on set A"))
 table = pd.DataFrame({(kind, how, f"seed {seed}"): {name: f"{accuracies[kind, how, name][i]:.3f}"
                       for name in ("A", "B", "B-long") if (kind, how, name) in accuracies}
-                      for kind, how, _ in accuracies for i, seed in enumerate(p.seeds)})  # fmt: skip
+                      for kind, how, _ in accuracies for i, seed in enumerate(p.seeds)})
 table.T.fillna("")
 
 # %% [markdown]
@@ -323,10 +323,10 @@ table.T.fillna("")
 
 # %% tags=["nbval-ignore-output"]
 LEVELS = {"a random value": task.ceilings["a random value of the sequence"],
-          "the commonest value": task.ceilings["the commonest value of the sequence"]}  # fmt: skip
+          "the commonest value": task.ceilings["the commonest value of the sequence"]}
 for kind, path, most, steps in (
     ("source, μ to 100", straight, 100.0, p.source_steps), ("slots", geometric, MOST, p.steps),
-):  # fmt: skip
+):
     histories = arms[kind][1]
     at = histories[0].watched_at
     curves = {how: torch.stack([h.watched[how] for h in histories]) for how in WATCH}
@@ -386,7 +386,7 @@ def draw_timeline(kind, layer, sequence):
 for kind in ("source, μ to 100", "slots"):
     display(draw_timeline(kind, 2, 0))
 Panel(draw_timeline, kind=Choice("model", ["slots", "source, μ to 100"]),
-      layer=Slider("layer", 2, 1, 2, 1), sequence=Slider("sequence", 0, 0, 19, 1))  # fmt: skip
+      layer=Slider("layer", 2, 1, 2, 1), sequence=Slider("sequence", 0, 0, 19, 1))
 
 # %% [markdown]
 # ### Where the gradient goes
@@ -425,10 +425,10 @@ print("hard, gradients of bids:", gradient_map["hard"].count_nonzero().item())
 usual = gradient_map["soft, μ = 1"].max()
 display(pd.DataFrame({name: {"mean": f"{g.mean():.1e}", "largest": f"{g.max():.1e}",
                       "share above 1e-3 of the largest at μ = 1": f"{(g > 1e-3 * usual).double().mean():.1%}"}
-                      for name, g in gradient_map.items()}).T)  # fmt: skip
+                      for name, g in gradient_map.items()}).T)
 by_step = {name: g.mean((0, 2)).clamp_min(1e-12) for name, g in gradient_map.items()}
 figures.lines(by_step, log=True, title="Gradient of the write logits, mean over slots",
-              x_title="step j of the logit", y_title="|∂ loss / ∂ k|")  # fmt: skip
+              x_title="step j of the logit", y_title="|∂ loss / ∂ k|")
 
 
 # %% [markdown]
@@ -472,7 +472,7 @@ def stretched(examples, length):
     blank = torch.full((len(at), length), task.fill_token)
     empty = torch.zeros_like(blank)
     return Batch(blank.scatter(1, at, bare.inputs), empty.scatter(1, at, bare.targets),
-                 empty.bool().scatter(1, at, bare.mask))  # fmt: skip
+                 empty.bool().scatter(1, at, bare.mask))
 
 
 # %%
@@ -509,7 +509,7 @@ for seed, model in zip(p.seeds, arms["slots"][0], strict=True):
     gap = (runs[0][1] - runs[1][1]).abs().amax(-1)
     answers = [scores.argmax(-1) == bare.targets[:, 17:] for _, scores in runs]
     exact.append({"seed": seed, "sure": sure, "gap": gap, "answers": answers,
-                  "short": short, "long": long})  # fmt: skip
+                  "short": short, "long": long})
 worst_gap = max(
     [0.0, *(each["gap"][each["sure"]].max().item() for each in exact if each["sure"].any())]
 )
@@ -527,7 +527,7 @@ for each in exact:
         "others": f"{each['gap'][~sure].max() if not sure.all() else 0:.1e}",
         "right, 256": f"{short.double().mean():.3f}", "right, 1,024": f"{long.double().mean():.3f}",
         "right, 1,024, certified": f"{long[sure].double().mean():.3f}",
-    })  # fmt: skip
+    })
 display(pd.DataFrame(rows))
 sides = {}
 for i, each in enumerate(exact):
@@ -535,7 +535,7 @@ for i, each in enumerate(exact):
     sides[f"margin, seed {p.seeds[i]}"] = each["long"]["margin"][past][:400]
     sides[f"decay, seed {p.seeds[i]}"] = each["long"]["decay"][past][:400]
 figures.strips(sides, log=False, y_title="units of the logits",
-               title="1,024 steps: margins of winners among the pairs, and what the gap takes off")  # fmt: skip
+               title="1,024 steps: margins of winners among the pairs, and what the gap takes off")
 
 # %% [markdown]
 # **Distance.** The trained slots, with the bias of all decays set to other values: -3 is 0.05 a
@@ -563,7 +563,7 @@ distance = {f"decay bias {bias}": at_distances(bias) for bias in (-3.0, -6.0, -9
 
 # %% tags=["nbval-ignore-output"]
 figures.accuracy(distance, x=DISTANCES, x_title="steps", levels=LEVELS,
-                 title="Slots, hard: right answers against the length of the sequence")  # fmt: skip
+                 title="Slots, hard: right answers against the length of the sequence")
 
 # %% [markdown]
 # ## Load: does hardness buy capacity?
@@ -594,7 +594,7 @@ for pairs, kind in itertools.product(LOADS, LOADED):
     else:
         models = with_more_pairs(kind, load_models[kind, pairs // 2], loaded)
         fit_on(models, loaded, p.load_steps, loaded.length, 5e-3, path=path,
-               batch=max(1, p.batch // 2), label=f"{kind}, {pairs} pairs")  # fmt: skip
+               batch=max(1, p.batch // 2), label=f"{kind}, {pairs} pairs")
     load_models[kind, pairs] = models
     for how in ("hard", "soft") if kind == "slots" else ("hard",):
         name = f"slots, {how}" if kind == "slots" else kind
@@ -607,7 +607,7 @@ curves = {
 }
 display(figures.accuracy(curves, x=list(LOADS), x_title="pairs", title="Recall against load"))
 pd.DataFrame({(name, f"{pairs} pairs"): {f"seed {s}": f"{v:.3f}" for s, v in zip(p.seeds, each, strict=True)}
-              for (name, pairs), each in loads.items()}).T  # fmt: skip
+              for (name, pairs), each in loads.items()}).T
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -649,11 +649,11 @@ display(figures.accuracy(
      "hashing at random": torch.tensor([[by_chance[pairs] for pairs in LOADS]])},
     x=list(LOADS), x_title="pairs", y_title="share",
     title="Pairs that have a favourite slot of their own, each head",
-))  # fmt: skip
+))
 favourites = slots_taken[LOADS[0]][0][0].double()
 figures.lines({f"layer {1 + i // 4}, head {1 + i % 4}": each / each.sum() for i, each in enumerate(favourites)},
               title="How often each slot is the favourite, eight pairs", x_title="slot",
-              y_title="share").update_traces(mode="lines+markers")  # fmt: skip
+              y_title="share").update_traces(mode="lines+markers")
 
 # %% [markdown]
 # ## Recall against state size, by the common protocol
@@ -680,7 +680,7 @@ CURVES = {
     "delta rule": lambda size, g: MultiHead(
         W, DeltaRule(W, heads=2, d_key=size, d_value=W // 2, generator=g),
         convolution=recall_curve.CONVOLUTION, generator=g),
-}  # fmt: skip
+}
 sized = recall_curve.measure(
     CURVES, seeds=p.seeds, steps=p.curve_steps, samples=p.samples, train=annealed
 )
@@ -689,7 +689,7 @@ evidence.table(recall_curve.TABLE, sized)
 # %% tags=["nbval-ignore-output"]
 display(pd.DataFrame(sized).drop(columns=["lr", "steps"]))
 figures.recall(recall_curve.by_state(sized), title="Recall against state size",
-               needed=sized[0]["bits"] / 8, levels=recall_curve.TASK.ceilings)  # fmt: skip
+               needed=sized[0]["bits"] / 8, levels=recall_curve.TASK.ceilings)
 
 # %% tags=["nbval-ignore-output"]
 committed.figure("015", "Recall against state size")
@@ -705,7 +705,7 @@ def draw_slots(states, model):
     values = states[:, 0, :, :-1].norm(dim=-1)  # the first head, ["T m"]
     return figures.lines({f"slot {i + 1}": each for i, each in enumerate(values.mT)},
                          title=f"Sizes of the values in the slots of head 1, {model}",
-                         x_title="step t", y_title="|Y_i|").update_traces(line_shape="hv")  # fmt: skip
+                         x_title="step t", y_title="|Y_i|").update_traces(line_shape="hv")
 
 
 soft, hard = (deepcopy(arms["slots"][0][0]).train(mode) for mode in (True, False))
@@ -729,7 +729,7 @@ panels.eigenvalues({"soft": soft, "hard": hard}, shown, title="what is left of e
 # %%
 check, acc = evidence.check, accuracies
 for arm, kind, other in (("reported", "source, μ to 100", "linear, forgetting"),
-                         ("corrected", "slots", "linear")):  # fmt: skip
+                         ("corrected", "slots", "linear")):
     found, baseline = acc[kind, "hard", "B"], acc[other, "hard", "B"]
     drop = found - acc[kind, "hard", "B-long"]
     loss = torch.stack([h.loss for h in arms[kind][1]])
@@ -737,9 +737,9 @@ for arm, kind, other in (("reported", "source, μ to 100", "linear, forgetting")
     check("S1", found.min(), ">", 0.95, arm=arm, metric=f"{kind}, set B", spread=found.std())
     check("S1b", baseline.max(), "<", 0.8, arm=arm, metric=f"{other}, set B", spread=baseline.std())
     check("S2", drop.max(), "<", 0.05, arm=arm, metric=f"{kind}, {LONG} less {LONGER} steps",
-          spread=drop.std())  # fmt: skip
+          spread=drop.std())
     check("F1", found.max(), "<", 0.6, arm=arm, kind="failure", metric=f"{kind}, set B",
-          spread=found.std())  # fmt: skip
+          spread=found.std())
     metric = f"{kind}{', μ to 8' if kind == 'slots' else ''}, growth of the loss"
     check("F2", grown.max(), ">", 0.0, arm=arm, kind="failure", metric=metric)
 _ = check("L1", math.nan, ">", 0.95, kind="context", metric="8,192 steps: needs a larger machine")
@@ -748,7 +748,7 @@ _ = check("L1", math.nan, ">", 0.95, kind="context", metric="8,192 steps: needs 
 ceiling = task.ceilings["the commonest value of the sequence"]
 check("C1", mismatches, "==", 0, metric="winners of 5,000 sequences, three forms")
 sources = {kind: torch.stack([acc[kind, how, "A"] for how in ("soft", "hard")])
-           for kind in arms if kind.startswith("source")}  # fmt: skip
+           for kind in arms if kind.startswith("source")}
 highest = max(each.max().item() for each in sources.values())
 check("C2", highest, "<=", ceiling + 0.02, metric="form proposed, every μ and form, set A")
 for name in ("A", "B"):
@@ -765,25 +765,25 @@ ahead = (
     else torch.tensor([math.nan] * 2)
 )
 _ = check("C5", ahead.mean(), ">", 0.05, metric="hard slots less linear, largest load softmax solves",
-          spread=ahead.std())  # fmt: skip
+          spread=ahead.std())
 
 # %%
 for pairs in LOADS:
     for name in ("slots, hard", "slots, soft", "linear", "softmax"):
         check("E", loads[name, pairs].mean(), ">=", 0.95, kind="context",
-              metric=f"{name}, {pairs} pairs", spread=loads[name, pairs].std())  # fmt: skip
+              metric=f"{name}, {pairs} pairs", spread=loads[name, pairs].std())
 for kind in ("slots, μ = 1", "linear", "softmax"):
     for name in ("A", "B", "B-long"):
         if (found := acc.get((kind, "hard", name))) is None:
             continue
         check("E", found.min(), ">=", 0.95, kind="context", metric=f"{kind}, set {name}",
-              spread=found.std())  # fmt: skip
+              spread=found.std())
 for name, each in distance.items():
     check("E", each[:, -1].min(), ">=", 0.95, kind="context", metric=f"slots, B-long, {name}",
-          spread=each[:, -1].std())  # fmt: skip
+          spread=each[:, -1].std())
 share = torch.stack([each["sure"].double().mean() for each in exact])
 check("E", share.mean(), ">", 0.5, kind="context", metric="queries certified in every head",
-      spread=share.std())  # fmt: skip
+      spread=share.std())
 _ = check(
     "E",
     worst_gap,
@@ -809,7 +809,7 @@ evidence.summary(
     settles="Soft slots at sharpness 1 with 16 and 32 pairs, each trained until it stands, to part hardness from annealing.",
     figure="Recall against load",
     tags=["recall", "semirings", "hard attention"], impact=2, cost_h=3,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

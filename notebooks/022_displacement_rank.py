@@ -96,11 +96,11 @@ REPORTED = {  # by the authors of the first run: words of 12 in per cent, epochs
     "words of 20, alpha 0": 7.6, "words of 20, alpha 1": 3.4, "words of 20, alpha 4": 1.0,
     "words of 20, dense": 97.2, "speed, alpha 4 / dense": 0.79, "matvec, Cauchy / dense": 0.20,
     "truncation error": 2.05e-7, "parameters, alpha 4": 47288, "parameters, dense": 63928,
-}  # fmt: skip
+}
 evidence = Evidence(
     "022", title="Displacement-rank transitions", reported=REPORTED,
     parameters=asdict(p), seeds=p.seeds,
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Is the task what we think it is?
@@ -115,13 +115,13 @@ GENERATORS = S5.indices([groups.cycle(5, 0, 1, 2, 3, 4), groups.cycle(5, 0, 1)])
 every = WordProblem(S5, GENERATORS, side="left")
 last = replace(every, scored="last")
 E12 = {name: Stored(last, size, 12, stream(seed, "words of 12"))
-       for name, size, seed in (("train", 5000, 42), ("test", 500, 44))}  # fmt: skip
+       for name, size, seed in (("train", 5000, 42), ("test", 500, 44))}
 E20 = Stored(last, 10000, 20, stream(42, "words of 20"))
 floors = {
     "count of swaps, 12": last.commuting_ceiling(12), "count of swaps, 20": last.commuting_ceiling(20),
     "count and last 6 tokens, 12": last.commuting_ceiling(6),
     "memory of 5,000 draws, 12": last.lookup_ceiling(5000, 12),
-}  # fmt: skip
+}
 print({name: f"{value:.1%}" for name, value in floors.items()})
 
 # %% tags=["nbval-ignore-output"]
@@ -131,7 +131,7 @@ arrangements = ["".join(map(str, element)) for element in S5.elements]
 panels.targets(
     every, length=20, rows=("token", "arrangement"), title="A word and its products",
     symbols={"token": ["cycle", "swap"], "arrangement": arrangements},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # What commuting transitions can add up is the count of swaps: 15.0 % of words of 12 and 7.1 % of
@@ -171,7 +171,7 @@ def build(rank, seed, *, layers=1, drive=False, deep_head=False, **settings):
         StateSpace(64, transition(rank, generator, **settings), drive=drive, readout_bias=False,
                    learn_initial=not drive, skip=True, generator=generator)
         for _ in range(layers)
-    ]  # fmt: skip
+    ]
     head = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 120)) if deep_head else None
     model = SequenceModel(2, 120, 64, mixers, norm="layer", head=head, generator=generator)
     if deep_head:
@@ -246,7 +246,7 @@ ranks
 
 # %% tags=["nbval-ignore-output"]
 figures.ranges({name: (r, r, r) for name, r in ranks.items()}, title="Displacement rank, measured",
-               x_title="rank of SA - AS at n = 16", log=False)  # fmt: skip
+               x_title="rank of SA - AS at n = 16", log=False)
 
 # %% [markdown]
 # At $\alpha = 2$ the Cayley family has a catch. The rows of $U$ and $V$ have length one; with one
@@ -274,9 +274,9 @@ spectra = {name: torch.linalg.svdvals(kernel) for name, kernel in kernels.items(
 display(pd.DataFrame({name: {
     "largest entry": K.abs().max().item(), "norm": spectra[name][0].item(),
     "condition": (spectra[name][0] / spectra[name][-1]).item(),
-} for name, K in kernels.items()}).T.round(2))  # fmt: skip
+} for name, K in kernels.items()}).T.round(2))
 figures.lines(spectra, log=True, title="Singular values of the kernels",
-              x_title="number of the singular value", y_title="singular value")  # fmt: skip
+              x_title="number of the singular value", y_title="singular value")
 
 
 # %%
@@ -337,7 +337,7 @@ for name, settings in BOUNDS.items():
         rows[name, f"alpha {rank}"] = {"off-diagonal norm": off, "spectral radius": radius, **after}
 display(pd.DataFrame(rows).T.round(2))
 figures.lines({name: values for name, values in grown.items() if "4" in name}, y_title="log10 |A...A|",
-              x_title="step", title="Growth of the state at the start, alpha 4")  # fmt: skip
+              x_title="step", title="Growth of the state at the start, alpha 4")
 
 
 # %% tags=["nbval-ignore-output"]
@@ -348,7 +348,7 @@ def draw_growth(alpha, bound):
     predicted = torch.arange(1, 21) * math.log10(radius)
     title = f"alpha {rank}, {bound}: off-diagonal norm {off:.1f}, spectral radius {radius:.2f}"
     return figures.lines({"measured": measured, "radius^t": predicted}, title=title,
-                         x_title="step", y_title="log10 of the growth", dashed=["radius^t"])  # fmt: skip
+                         x_title="step", y_title="log10 of the growth", dashed=["radius^t"])
 
 
 Panel(draw_growth, alpha=Slider("alpha", 4, 2, 8, 1), bound=Choice("bound", list(BOUNDS)))
@@ -381,7 +381,7 @@ def train(rank, task, steps, *, batch=64, lr=2e-2, length=20, watch=None, every_
         models, [task] * len(models), seeds=p.seeds, steps=steps, batch=batch, length=length, lr=lr,
         schedule="warmup-cosine", optimizer=partial(torch.optim.AdamW, weight_decay=1e-4), decay="all",
         clip=1.0, skip_nonfinite=True, watch=watch, watch_every=every_n, device="cpu", label=f"alpha {rank}",
-    )  # fmt: skip
+    )
     return models, histories
 
 
@@ -392,7 +392,7 @@ reported = {
         watch=watched(E12["test"].examples), **two_layers,
     )
     for rank in (0, 1, 4, "dense")
-}  # fmt: skip
+}
 overflow = {
     f"alpha {rank}": train(rank, E20, p.overflow_steps, batch=256, lr=3e-3, **two_layers)
     for rank in (1, 4)
@@ -419,7 +419,7 @@ display(pd.DataFrame({name: {
     "unseen": f"{100 * r[2].median():.1f}", "every seed": ", ".join(f"{100 * v:.1f}" for v in r[0]),
     "reported, 12 to 80 epochs": REPORTED[f"test, {name.replace('alpha dense', 'dense')}"],
     "seconds": round(reported[name][1][0].seconds, 1),
-} for name, r in reported_right.items()}).T)  # fmt: skip
+} for name, r in reported_right.items()}).T)
 skipped = {name: [h.skipped for h in histories] for name, (_, histories) in overflow.items()}
 print(f"words of 20, updates skipped of {p.overflow_steps}:", skipped)
 figures.strips(
@@ -428,7 +428,7 @@ figures.strips(
     title="Words of 12 at this budget", limits={
         "count": floors["count of swaps, 12"], "count, last 6": floors["count and last 6 tokens, 12"],
         "memory": floors["memory of 5,000 draws, 12"]},
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Corrected: one bound for all ranks
@@ -483,7 +483,7 @@ def first_at(histories, level=0.95):
         next((float(step) for step, value in zip(h.watched_at, h.watched["right"], strict=True)
               if value >= level), math.inf)
         for h in histories
-    ], dtype=DOUBLE)  # fmt: skip
+    ], dtype=DOUBLE)
 
 
 reached = {name: first_at(histories) for name, (_, histories) in arms.items()}
@@ -497,11 +497,11 @@ display(pd.DataFrame({name: {
     "updates to 95 %": ", ".join(f"{v:.0f}" for v in reached[name]),
     "parameters of A": count(arms[name][0][0].mixers[0].transition),
     "seconds": round(arms[name][1][0].seconds, 1),
-} for name, r in right.items()}).T)  # fmt: skip
+} for name, r in right.items()}).T)
 display(figures.losses(
     {name: torch.stack([h.loss for h in histories]) for name, (_, histories) in arms.items()},
     floors={"ln 120": math.log(120)}, title="Loss, mean over all steps",
-))  # fmt: skip
+))
 LEVELS = {
     "most frequent": every.chance_accuracy(20)[-1].item(),
     "count": floors["count of swaps, 20"],
@@ -509,11 +509,11 @@ LEVELS = {
 display(figures.accuracy(
     {name: r[:, :20] for name, r in right.items()}, levels=LEVELS, x_title="token",
     title="Accuracy against position, every seed",
-))  # fmt: skip
+))
 figures.accuracy(
     {name: r[:, [n - 1 for n in LENGTHS]] for name, r in right.items()}, x=LENGTHS, levels=LEVELS,
     x_title="tokens", title="Trained on 20 tokens, tested on up to 100",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The early stop of the first run hides the difference between ranks: whoever passes 95 % stops there
@@ -527,7 +527,7 @@ figures.lines(
     {name: (times[:, None] > checkpoints).double().mean(0) for name, times in reached.items()},
     x=checkpoints, x_title="update", y_title="share of seeds below 95 %",
     title="Updates to 95 % at words of 20",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -557,7 +557,7 @@ ablation = {name: train(4, every, p.ablation_steps, **change) for name, change i
 ablation["scored at the end alone"] = train(4, last, p.ablation_steps)
 ablation_right = {name: along(models, 60) for name, (models, _) in ablation.items()}
 two_layer = {f"two layers, alpha {rank}": train(rank, every, p.layer_steps, lr=1e-2, layers=2)
-             for rank in (0, 1, 4)}  # fmt: skip
+             for rank in (0, 1, 4)}
 two_layer_right = {name: along(models, 60) for name, (models, _) in two_layer.items()}
 
 # %% tags=["nbval-ignore-output"]
@@ -568,7 +568,7 @@ pd.DataFrame({name: {
     "60 tokens": f"{100 * r[:, 59].median():.1f}",
     "skipped": sum(h.skipped for h in trained_more[name][1]),
     "updates": trained_more[name][1][0].loss.numel(),
-} for name, r in {**ablation_right, **two_layer_right}.items()}).T  # fmt: skip
+} for name, r in {**ablation_right, **two_layer_right}.items()}).T
 
 # %% [markdown]
 # ### Words of 12: seen and unseen
@@ -585,7 +585,7 @@ small_right = {name: split(models) for name, (models, _) in small.items()}
 # %% tags=["nbval-ignore-output"]
 pd.DataFrame({name: {"seen": ", ".join(f"{100 * v:.1f}" for v in r[1]),
                      "unseen": ", ".join(f"{100 * v:.1f}" for v in r[2])}
-              for name, r in small_right.items()}).T  # fmt: skip
+              for name, r in small_right.items()}).T
 
 # %% [markdown]
 # ## What the transitions became
@@ -611,7 +611,7 @@ display(draw_eigenvalues("Cayley, alpha 2", 0))
 panels.eigenvalues(
     draw=draw_eigenvalues, arm=Choice("model", ["Cayley, alpha 2", *arms]),
     training=Slider("training, %", 100, 0, 100, 5, play=True),
-)  # fmt: skip
+)
 
 # %% [markdown]
 # Relations of the group: a word that is the identity must not turn a state. It is tried on the states
@@ -649,7 +649,7 @@ display(pd.DataFrame(residuals).T.map("{:.3g}".format))
 panels.states(
     {arm: models for arm, (models, _) in reversed(arms.items())},
     panels.examples(every, length=60), title="states along a word of 60",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # The trained matrices of the Cayley family still have the rank that they promise (single precision
@@ -726,7 +726,7 @@ truncation = {
         [chain(make(seed), 4 * m) for seed in range(p.chains)]
     ).median(0).values
     for name, make in makers.items() for m in (1, 2, 3)
-}  # fmt: skip
+}
 
 
 # %%
@@ -756,7 +756,7 @@ print("product of diagonals:", {name: f"{diagonal_error(s):.1%}" for name, s in 
 figures.lines(
     truncation, x=torch.arange(2, 21), log=True, x_title="matrices composed",
     y_title="relative error", title="Error of truncated products, alpha 4, median chain",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Speed
@@ -794,7 +794,7 @@ for call in calls.values():
 timings = take_turns(calls, rounds=20, budget=0.5, label="n = 16")
 throughput = {name: timings["dense"].median / t.median for name, t in timings.items()}
 pd.DataFrame({name: {"µs": 1e6 * t.median, "throughput / dense": throughput[name]}
-              for name, t in timings.items()}).T.round(2)  # fmt: skip
+              for name, t in timings.items()}).T.round(2)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -812,12 +812,12 @@ products = {vectors: {n: kernel_products(n, vectors) for n in sizes} for vectors
 times = {
     f"{name}, {vectors} vectors": {n: 1e6 * timed[name].median for n, timed in by_n.items()}
     for vectors, by_n in products.items() for name in ("dense", "fast")
-}  # fmt: skip
+}
 pays_from = {
     vectors: next((n for n in sizes if all(by_n[m]["fast"].median < by_n[m]["dense"].median
                                            for m in sizes if m >= n)), math.nan)
     for vectors, by_n in products.items()
-}  # fmt: skip
+}
 print("the fast product is faster from n =", pays_from)
 figures.scaling(times, title="Products with the kernel", x_title="n", y_title="µs")
 
@@ -860,56 +860,56 @@ def seconds_of(trained):
 at_12 = {name: r[0] for name, r in reported_right.items()}
 at_20 = {name: r[:, 19] for name, r in right.items()}
 proposal("reported", at_12, seconds_of(reported["alpha dense"]) / seconds_of(reported["alpha 4"]),
-         at_12["alpha dense"].mean() - at_12["alpha 4"].mean())  # fmt: skip
+         at_12["alpha dense"].mean() - at_12["alpha 4"].mean())
 proposal("corrected", at_20, seconds_of(sweep["dense"]) / seconds_of(sweep["alpha 4"]),
-         at_20["dense"].mean() - at_20["alpha 4"].mean())  # fmt: skip
+         at_20["dense"].mean() - at_20["alpha 4"].mean())
 for arm, name in (("reported", "Cauchy, kernel built"), ("corrected", "assembled once")):
     evidence.check("S3", throughput[name], ">", 0.3, arm=arm, metric=f"throughput, {name}")
     evidence.check(
         "F2", 1 / throughput[name], ">", 10, arm=arm, kind="failure", metric=f"time, {name}"
     )
 evidence.check("S3", throughput["Cauchy, kernel at hand"], ">", 0.3, kind="context",
-               metric="throughput, kernel at hand")  # fmt: skip
+               metric="throughput, kernel at hand")
 _ = evidence.check("F1", vacuous_error, ">", 0.1, arm="reported", kind="failure",
-               metric="the test as it was")  # fmt: skip
+               metric="the test as it was")
 
 # %%
 evidence.check("C1", sign_test(-reached["alpha 4"], -reached["alpha 1"]), "<", 0.05,
-               metric="sign test, updates to 95 %, alpha 4 before alpha 1")  # fmt: skip
+               metric="sign test, updates to 95 %, alpha 4 before alpha 1")
 evidence.check("C1", (at_20["alpha 4"] > at_20["alpha 1"]).double().mean(), "==", 1.0,
-               metric="share of seeds with alpha 4 above alpha 1 at the end")  # fmt: skip
+               metric="share of seeds with alpha 4 above alpha 1 at the end")
 for name, kind in (("alpha 4", "success"), ("no kernel, rank 4", "context")):
     evidence.check("C2", at_20["dense"].mean() - at_20[name].mean(), "<=", 0.05, kind=kind,
-                   metric=f"dense - {name}, same bound", spread=at_20[name].std())  # fmt: skip
+                   metric=f"dense - {name}, same bound", spread=at_20[name].std())
 for name, error in truncation.items():
     kind = "failure" if name == "unit kernel, width 1 alpha" else "context"
     evidence.check("C3", error[-1], ">", 0.1, kind=kind, metric=f"20 products, {name}")
 evidence.check("C4", small_right["alpha 4"][2].min(), ">", 0.70, spread=small_right["alpha 4"][2].std(),
-               metric="unseen words of 12, alpha 4")  # fmt: skip
+               metric="unseen words of 12, alpha 4")
 for arm, trained in (("corrected", arms | small), ("ablation", trained_more),
-                     ("reported", {f"words of 20, {n}": t for n, t in overflow.items()})):  # fmt: skip
+                     ("reported", {f"words of 20, {n}": t for n, t in overflow.items()})):
     total = sum(h.skipped for _, histories in trained.values() for h in histories)
     evidence.check("C5", total, "==", 0, arm=arm, metric="updates skipped, all seeds",
-                   kind="context" if arm == "ablation" else "success")  # fmt: skip
+                   kind="context" if arm == "ablation" else "success")
 
 # %%
 for name in ("alpha 4", "alpha 8", "dense", "Cayley, alpha 2, two sides", "Cayley, alpha 4"):
     values = right[name][:, 59]
     evidence.check("L", values.median(), ">=", 0.9, metric=f"60 tokens, {name}, median seed",
-                   spread=values.std())  # fmt: skip
+                   spread=values.std())
     evidence.check("E", values.min(), ">=", 0.9, kind="context", metric=f"60 tokens, {name}, worst")
 for name, rank in (("Cayley, alpha 2, two sides", 2), ("Cayley, alpha 4", 4)):
     evidence.check("P", at_20[name].min(), ">=", 0.95, metric=f"20 tokens, {name}, worst seed",
-                   spread=at_20[name].std())  # fmt: skip
+                   spread=at_20[name].std())
     evidence.check("P", learned_ranks[name], "==", rank, metric=f"displacement rank, {name}")
 evidence.check("E", at_20["Cayley, alpha 2"].min(), ">=", 0.95, kind="context",
-               metric="20 tokens, Cayley, alpha 2, worst seed")  # fmt: skip
+               metric="20 tokens, Cayley, alpha 2, worst seed")
 for name, values in ablation_right.items():
     evidence.check("E", values[:, 19].median(), ">", 0.85, arm="ablation", kind="context",
-                   metric=f"20 tokens, {name}", spread=values[:, 19].std())  # fmt: skip
+                   metric=f"20 tokens, {name}", spread=values[:, 19].std())
 for name, values in two_layer_right.items():
     evidence.check("E", values[:, 19].median(), ">", 0.85, arm="ablation", kind="context",
-                   metric=f"20 tokens, {name}", spread=values[:, 19].std())  # fmt: skip
+                   metric=f"20 tokens, {name}", spread=values[:, 19].std())
 for vectors, n in pays_from.items():
     evidence.check(
         "E", n, "<=", 256, kind="context", metric=f"n from which fast wins, {vectors} vectors"
@@ -928,7 +928,7 @@ evidence.summary(
     settles="A random antisymmetric kernel in Cauchy's place at every alpha, a learning rate for each, and how many seeds solve it.",
     figure="Trained on 20 tokens, tested on up to 100",
     tags=["state tracking", "displacement rank"], impact=4, cost_h=4,
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

@@ -76,13 +76,13 @@ REPORTED = {  # milliseconds, of the first trial
     "loop, gradient by hand": {"32x32x64": 0.76, "64x64x256": 2.6, "8x1024x256": 15.9, "1x4096x64": 55.6, "8x4096x512": 170},
     "torch associative_scan": {"32x32x64": 3.2, "64x64x256": 14.9, "8x1024x256": 35.7, "1x4096x64": 9.0},
     "mambapy pscan": {"32x32x64": 1.15, "64x64x256": 7.5, "8x1024x256": 22.8, "1x4096x64": 2.7, "8x4096x512": 305},
-}  # fmt: skip
+}
 
 # %%
 evidence = Evidence(
     "200", title="Speed of the scans", parameters=asdict(p), seeds=[0],
     reported={f"{name} {shape}, ms": ms for name, row in REPORTED.items() for shape, ms in row.items()},
-)  # fmt: skip
+)
 for name, given, known in (
     ("other_scans", p.other_scans, [name for name in SCANS if name != "linear"]),
     ("memory_of", p.memory_of, SCANS["linear"].contenders),
@@ -189,7 +189,7 @@ def draw_bars(scan, shape):
     return figures.ranges(
         times, limits={name: 1e3 * bound for name, bound in comparison.bounds.items()},
         title=f"{scan} scan, (B, T, N) = {comparison.shape}", x_title="value and gradients, ms",
-    )  # fmt: skip
+    )
 
 
 Panel(
@@ -233,7 +233,7 @@ figures.scaling(
     {name: {T: 1e3 * time for (_, T, _), time in times.items()} for name, times in by_length.items()},
     dashed=[benchmark.EXISTING, benchmark.FRESH], title="One sequence of 64 columns",
     x_title="steps T", y_title="value and gradients, ms",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 from lab.records import committed  # the full run, for the short one at the defaults
@@ -252,7 +252,7 @@ figures.scaling(
     {name: {N: 1e3 * time for (_, _, N), time in times.items()} for name, times in by_width.items()},
     dashed=[benchmark.EXISTING, benchmark.FRESH], title="8 sequences of 1,024 steps",
     x_title="columns N", y_title="value and gradients, ms",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Memory
@@ -342,7 +342,7 @@ evidence.summary(
     settles="The same table on a GPU against the kernels of accelerated-scan and flash-linear-attention.",
     figure="One sequence of 64 columns",
     tags=["scans", "speed"], impact=3, cost_h=2, blocked_by="a machine with a GPU",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

@@ -76,7 +76,7 @@ def draw_example(example):
         {"token": batch.inputs[int(example)], "target": asked[int(example)]},
         symbols=["·", *map(str, range(1, TASK.vocabulary))],
         title="Keys are below 32, values from 32 on",
-    )  # fmt: skip
+    )
 
 
 Panel(draw_example, example=Slider("example", 0, 0, 19, 1))
@@ -102,7 +102,7 @@ LEVELS = {
 display(figures.recall(
     by_state(rows), levels=LEVELS, needed=TASK.bits(TASK.length) / 8,
     title="Recall of 8 pairs against the state that they are held in",
-))  # fmt: skip
+))
 
 # %% [markdown]
 # The same against the number of parameters: states grow with the width of keys, and weights with
@@ -160,11 +160,11 @@ softmax = runs[runs.mixer == GROWING]
 largest = softmax[softmax.state_bytes == softmax.state_bytes.max()].accuracy
 evidence.check("R1", largest.min(), ">=", 0.99, metric="softmax attention, worst seed")
 evidence.check("R2", (ends["last"] - ends["first"]).min(), ">", 0.0,
-               metric="median at the largest state - at the smallest, least of all mixers")  # fmt: skip
+               metric="median at the largest state - at the smallest, least of all mixers")
 evidence.check("R3", furthest[0], ">", 0.1, metric="medians furthest apart, states alike")
 for name, row in enough.iterrows():
     evidence.check("E", row.state_bytes, ">", TASK.bits(TASK.length) / 8, kind="context",
-                   metric=f"least state for 90 %: {name}")  # fmt: skip
+                   metric=f"least state for 90 %: {name}")
 
 # %%
 gap, one, other = furthest
@@ -180,7 +180,7 @@ evidence.summary(
     figure="Recall of 8 pairs against the state that they are held in",
     tags=["recall", "state size"], impact=5, cost_h=10,
     blocked_by="007, 008, 009, 014 and 015, run again",
-)  # fmt: skip
+)
 
 # %% tags=["nbval-ignore-output"]
 evidence

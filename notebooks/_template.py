@@ -101,7 +101,7 @@ models = [build(seed) for seed in p.seeds]
 histories = fit_together(
     models, tasks, seeds=p.seeds, steps=p.steps, batch=32, length=p.length, lr=2e-2,
     schedule="one-cycle", device="cpu",
-)  # fmt: skip
+)
 rows = [
     {"seed": seed, **evaluate(model, task, length=4 * p.length, samples=p.samples, seed=seed)}
     for model, task, seed in zip(models, tasks, p.seeds, strict=True)
