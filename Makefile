@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test regress stale lab new lint known-notebook
+.PHONY: help setup run smoke test regress stale lab new lint docs known-notebook
 
 PYTHON ?= python3
 # Those for which constraints.txt is resolved; pyproject.toml lists them.
@@ -10,6 +10,8 @@ PYTHONS := 3.11 to 3.14
 NN ?= 004
 NAME ?=
 LAB_FLAGS ?=
+# Tests run in this many processes. The tests of a file, or the cells of a notebook, stay together.
+WORKERS ?= 2
 
 INSTALLED := .venv/installed
 # Read by every JupyterLab of this environment, such as that a .py opens as a notebook; and by
@@ -56,14 +58,14 @@ smoke: known-notebook $(READY)  ## the same in seconds, at sizes that show only 
 	@python -m lab.research_log --show executed/smoke/$(NN).ipynb
 
 test: $(READY)  ## all tests, then what `make regress` does
-	pytest
+	pytest -n $(WORKERS) --dist loadfile
 	@$(MAKE) --no-print-directory regress
 
 regress: $(READY)  ## run the notebooks of executed/smoke again and compare what they print
 	@if ! compgen -G "executed/smoke/*.ipynb" >/dev/null; then \
 	  echo "executed/smoke holds no notebook yet: make smoke NN=004 writes one."; \
 	else \
-	  set -x; pytest --nbval executed/smoke; \
+	  set -x; pytest -n $(WORKERS) --dist loadfile --nbval executed/smoke; \
 	fi
 
 stale: $(READY)  ## list the results that are older than the code they ran
@@ -76,6 +78,10 @@ lab: $(READY)  ## JupyterLab, on a page that lists the notebooks with their ques
 # NN has a default, which is no number for a new experiment.
 new: $(READY)  ## a new experiment from the template; NN=300 NAME=gated_rotations
 	@python -m lab.records.new "$(if $(filter file,$(origin NN)),,$(NN))" "$(NAME)"
+
+docs: $(READY)  ## pages of docstrings, results and the research log, in build/docs
+	python -m sphinx -q -W --keep-going -c docs . build/docs
+	@echo "build/docs/index.html opens them."
 
 lint: $(READY)  ## ruff and mypy
 	ruff check .
@@ -93,7 +99,7 @@ known-notebook:
 # Touched last of all, so that an interrupted installation goes on where it was.
 $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
-	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,dev]
+	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,docs,dev]
 	@touch $@
 
 $(LAB_SETTINGS): lab/records/default_setting_overrides.json | $(INSTALLED)

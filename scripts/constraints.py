@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SYSTEMS = ("linux", "macos", "windows")
 COMMAND = "python scripts/constraints.py --write"
 
-# All that `make setup` installs, and that of which the bounds are kept: of the tools in `dev` only
-# the exact versions are used.
+# All that `make setup` installs, and that of which the bounds are kept: of the tools in `docs` and
+# `dev` only the exact versions are used.
 EXTRAS = ("--all-extras",)
 BOUNDED = ("--extra", "notebooks", "--extra", "gpu")
 

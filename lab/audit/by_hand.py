@@ -1,4 +1,4 @@
-"""Models with weights set by hand: the proof that a class of models contains a solution."""
+"""Models with weights set by hand, which prove that a class of models contains a solution."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Is a model what it is said to be, causal, one function in both forms, and fit to be trained?"""
+"""Audit of a model: its parameter count, causality, agreement of both forms, and gradients."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ def model(
     parameters: int | None = None,
     seed: int = 0,
 ) -> Report:
-    """Is the model what it is said to be, and fit to be trained?
+    """Audit a model before it is trained: parameter count, causality, both forms, gradients.
 
     Args:
         examined: a mixer, or a model with the same methods.
@@ -33,8 +33,8 @@ def model(
     Raises:
         AuditError: the parameter count is another one; an output depends on a later input; the step
             form differs from the parallel form; an output is not finite.
-        ValueError: length is no whole number of at least 1, parameters none of at least 0, or the
-            seed is none; or the model has no parameters.
+        ValueError: length is not a whole number of at least 1, parameters is not one of at least 0,
+            seed is not a whole number, or the model has no parameters.
     """
     whole("audit.model", "length", length, least=1)
     if parameters is not None:
@@ -162,5 +162,5 @@ def _gradients(examined: nn.Module, trained_on: Task, batch: Batch, report: Repo
 
 
 def _tolerance(x: Tensor) -> float:
-    """What rounding may do, relative to outputs of size 1: float64 has 16 digits, float32 has 7."""
+    """The rounding error allowed for outputs of size 1: float64 has 16 digits, float32 has 7."""
     return 1e-10 if x.dtype == torch.float64 else 1e-4

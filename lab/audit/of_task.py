@@ -1,4 +1,4 @@
-"""Does the input of a task determine the target, and what could a model score at all?"""
+"""Audit of a task: does its input determine the target, and what can a model score at best?"""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from lab.tasks import Batch, Task
 
 
 def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Report:
-    """Does the input determine the target, and what could a model score at all?
+    """Audit a task: does its input determine the target, and what can a model score at best?
 
     Args:
         examined: the task.
@@ -24,7 +24,7 @@ def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Re
     Raises:
         AuditError: an input or target is NaN or infinite, or the measured variance of the targets
             given the input is not what the task states as its floor.
-        ValueError: length or drawn is no whole number of at least 1, or the seed is none.
+        ValueError: length or drawn is not a whole number of at least 1, or seed is not one.
     """
     whole("audit.task", "length", length, least=1)
     whole("audit.task", "drawn", drawn, least=1)
@@ -89,7 +89,7 @@ def _variance_remark(variance: float, error: float, chance: float) -> tuple[floa
 
 
 def _retrieval(examined: Task, length: int, report: Report) -> None:
-    """What a state must hold and what guesses score, where the task, or that of a set, says so.
+    """Bits that a state must hold and the accuracy of guesses, for tasks that state them.
 
     A word problem states the accuracy of chance for every step, which is no row.
     """

@@ -4,7 +4,7 @@ import html
 
 
 class AuditError(Exception):
-    """The apparatus is broken: numbers made with it would mean nothing."""
+    """Something measured would be meaningless: the task or the model is not what it should be."""
 
 
 class Report:

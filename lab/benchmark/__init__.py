@@ -1,4 +1,4 @@
-"""How fast the scans are, beside everybody else's and beside what memory allows.
+"""How fast the scans are, compared with other libraries and with the speed of memory.
 
 A `Problem` is a scan on random inputs with its `Contender`s; `compare` times them in turns and
 measures their errors; `peak` measures memory; `tables` shows the results.

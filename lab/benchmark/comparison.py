@@ -1,4 +1,4 @@
-"""All contenders for a scan at one shape: times, errors, and what memory alone would allow."""
+"""All contenders for a scan at one shape: times, errors, and the bound set by memory speed."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,8 +29,8 @@ FRESH = "copy, fresh memory"
 class Errors:
     """Largest error against float64, relative to the largest entry: of states and of gradients.
 
-    Where gradients jump (`Problem.jumps`), theirs is the share that went elsewhere: the sum of all
-    errors over the sum of all entries.
+    Where gradients jump (`Problem.jumps`), the error of gradients is instead the sum of all errors
+    divided by the sum of all entries: the share of the gradient that reached the wrong input.
     """
 
     states: float
@@ -38,7 +38,7 @@ class Errors:
 
     @property
     def largest(self) -> float:
-        """Of the two; NaN if either is."""
+        """The larger of the two errors; NaN if either is NaN."""
         either = (self.states, self.gradients)
         return math.nan if any(map(math.isnan, either)) else max(either)
 
@@ -115,8 +115,8 @@ def compare(
         problem: the scan.
         shape: (B, T, N).
         rounds, budget: as for `take_turns`.
-        longest: seconds; a contender whose single call would take longer is left out. Shorter
-            sequences tell.
+        longest: seconds; a contender whose single call would take longer is left out, as
+            predicted from shorter sequences.
         seed: of the inputs.
         device: where to run.
         without: contenders to leave out, with the reason that the notes will give.
@@ -248,7 +248,7 @@ def _errors(
 def _objection(
     contender: Contender, shape: Shape, values: Sequence[Tensor], grad: Tensor, longest: float
 ) -> str:
-    """Why not to run it at this shape, empty if nothing speaks against it."""
+    """Why this contender cannot run at this shape; empty if it can."""
     if missing := contender.missing():
         return missing
     needs = contender.needs(shape, grad.itemsize)

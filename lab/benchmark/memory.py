@@ -24,7 +24,7 @@ class Peak:
 
     @property
     def ratio(self) -> float:
-        """1 if nothing but inputs, outputs and gradients was ever there."""
+        """Measured over expected bytes: 1 if only inputs, outputs and gradients were allocated."""
         return self.measured / self.expected
 
 

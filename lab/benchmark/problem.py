@@ -1,4 +1,4 @@
-"""What is compared: a scan on random inputs, and the ways there are to compute it."""
+"""What is compared: a scan on random inputs, and different implementations of it."""
 
 import importlib.util
 import math
@@ -61,7 +61,7 @@ class Contender:
         return [value.detach().requires_grad_() for value in packed]
 
     def gradients(self, values: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Those of the values, given those of what `inputs` made of them."""
+        """Gradients of the values, given the gradients of what `inputs` made of them."""
         first, *others = (self.unpack(gradient) for gradient in gradients)
         return [first / values[0] if self.logarithm else first, *others]
 

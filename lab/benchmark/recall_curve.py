@@ -42,8 +42,8 @@ def measure(
 
     The task is `TASK` at its natural length, 32 steps; the model has two layers of 32 channels,
     each a mixer with a short convolution and a SwiGLU, and no positions. Optimiser, batches and
-    updates are alike, too; the learning rate may be chosen for a mixer, as recall is learned in a
-    narrow window of them.
+    updates are the same for all. The learning rate may be chosen for each mixer, because recall is
+    learned only in a narrow range of learning rates.
 
     Args:
         mixers: by name, what makes a mixer for D_MODEL channels from a size and a generator. It

@@ -1,4 +1,4 @@
-"""Seconds that calls take, when they take turns so that a busy moment hits all of them alike."""
+"""Timing of calls in turns, so that a busy moment of the machine affects all of them equally."""
 
 import gc
 import math
@@ -98,7 +98,8 @@ def growth(sizes: list[int], times: list[float]) -> float:
         ValueError: there are fewer than two sizes.
     """
     if len(sizes) < 2 or len(sizes) != len(times):
-        raise ValueError(f"{len(sizes)} sizes and {len(times)} times do not make a line")
+        given = f"{len(sizes)} sizes and {len(times)} times do not make a line"
+        raise ValueError(f"{given}: give as many times as sizes, and at least two")
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
 
 
@@ -110,7 +111,7 @@ def _finish() -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Python's search for cyclic garbage would stop whoever's turn it is."""
+    """Without Python's garbage collection, which would interrupt a call at random."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -1,8 +1,8 @@
 """Circulant and block-circulant matrices, and the real Fourier coordinates that diagonalise them.
 
-A real circulant matrix of size n has a conjugate-symmetric spectrum. Half of it says all: n // 2
-+ 1 complex numbers, of which the first (the mean) and, for even n, the last (the alternating sum)
-are real. That is n real numbers, and `to_modes` lists them as such.
+A real circulant matrix of size n has a conjugate-symmetric spectrum. Half of it determines the
+rest: n // 2 + 1 complex numbers, of which the first (the mean) and, for even n, the last (the
+alternating sum) are real. These are n real numbers, and `to_modes` returns them as such.
 """
 
 import math
@@ -36,7 +36,7 @@ def circulant_product(column: Tensor, h: Tensor) -> Tensor:
 
 
 def frequencies(column: Tensor) -> Tensor:
-    """Complex["... n//2+1"]: eigenvalues of the circulant of Float["... n"], the half that counts.
+    """Complex["... n//2+1"]: eigenvalues of the circulant of Float["... n"], the independent half.
 
     The others are the conjugates, last to first, of those between the two ends. The largest modulus
     is the 2-norm of the matrix, as circulants are normal.
@@ -107,7 +107,7 @@ def from_block_frequencies(spectrum: Tensor, k: int) -> Tensor:
 
 
 def fourier(h: Tensor) -> Tensor:
-    """Complex["... n//2+1"]: the unitary transform of Float["... n"], its half that counts."""
+    """Complex["... n//2+1"]: the independent half of the unitary transform of Float["... n"]."""
     return _rfft(h, norm="ortho")
 
 

@@ -34,7 +34,7 @@ def delta_rule(
         initial: Float["B N M"], the state before step 0; zero if None.
         chunk: steps per triangular system, at least 1.
 
-    Half-precision tensors become float32, also inside torch.autocast, and so are the results.
+    Half-precision tensors become float32, also inside torch.autocast, and results are float32.
 
     Returns:
         ["B T M"], the reads, and ["B N M"], the state after the last step.

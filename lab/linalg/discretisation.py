@@ -12,7 +12,7 @@ def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     """A_d = (I - dt A / 2)^-1 (I + dt A / 2) and B_d = (I - dt A / 2)^-1 dt B.
 
     The left half plane maps into the unit disc, and an undamped frequency w to 2 atan(dt w / 2) per
-    step. One dense solve: A_d is dense anyway, and all that is done with it costs as much.
+    step. One dense solve: A_d is dense, so every later step costs as much.
 
     Args:
         A: N x N, in 1/s.
@@ -20,7 +20,7 @@ def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
         dt: seconds per step.
 
     Returns:
-        A_d ["N N"] and B_d ["N p"], complex as soon as A or B is.
+        A_d ["N N"] and B_d ["N p"], complex if A or B is.
     """
     half = dt / 2 * A.to_dense()
     identity = torch.eye(half.shape[0], dtype=half.dtype, device=half.device)

@@ -55,21 +55,21 @@ def cauchy_kernel(nodes: Tensor) -> Tensor:
 def stein_kernel(n: int) -> Tensor:
     """Complex128["n n"]: 1 / (1 - z[i] conj(w[j])) for interleaved n-th roots, n/2 times unitary.
 
-    The matrices it makes have low rank under A - Z A W^H, with two different sets of nodes: their
-    products have not.
+    Matrices made with it have low rank under A - Z A W^H, with two different sets of nodes. Their
+    products do not.
     """
     return 1 / (1 - roots_of_unity(n)[:, None] * roots_of_unity(n, 0.5).conj())
 
 
 def unit_kernel(kernel: Tensor) -> Tensor:
-    """The kernel over its spectral norm: then |K * X| is at most that of the largest row of X."""
+    """The kernel over its spectral norm: |K * X| is then at most the largest row norm of X."""
     return kernel / torch.linalg.matrix_norm(kernel, ord=2)
 
 
 def balanced_kernel(kernel: Tensor) -> Tensor:
     """K[i, j] / sqrt(r[i] r[j]) with r the largest entry of each row, over its spectral norm.
 
-    A diagonal scaling from both sides: what it makes has the displacement rank of before.
+    This scales the kernel by a diagonal matrix on both sides, which keeps displacement ranks.
     """
     largest = kernel.abs().amax(-1).sqrt()
     return unit_kernel(kernel / largest[:, None] / largest)
@@ -93,7 +93,7 @@ def zero_diagonal(G: Tensor, H: Tensor) -> Tensor:
     """H ["... n r"] with every row made orthogonal to that of G: diag(G H^T) becomes zero.
 
     Only then is G H^T a displacement, because the diagonal of S A - A S is zero for every A. With
-    r = 1 nothing is left of a row of H where that of G is not zero.
+    r = 1, a row of H becomes zero wherever the same row of G is not zero.
     """
     size = G.square().sum(-1, keepdim=True)
     share = (G * H).sum(-1, keepdim=True) / size.clamp_min(torch.finfo(G.dtype).tiny)
@@ -131,7 +131,7 @@ class CauchyLike:
 
     @classmethod
     def from_dense(cls, A: Tensor, nodes: Tensor, rank: int) -> "CauchyLike":
-        """A ["n n"] by generators of width `rank`: exact if its displacement has no larger rank."""
+        """A ["n n"] from generators of width `rank`; exact if its displacement has that rank."""
         U, values, V = torch.linalg.svd(displacement(A, nodes))
         root = values[:rank].sqrt()
         return cls(nodes, A.diagonal(), U[:, :rank] * root, V[:rank].mT * root)
@@ -175,10 +175,11 @@ def compose(later: CauchyLike, earlier: CauchyLike) -> CauchyLike:
 
 
 def truncate(A: CauchyLike, rank: int) -> CauchyLike:
-    """A with generators of width `rank`: the nearest G H^T, then its diagonal made zero.
+    """A with generators of width `rank`: the nearest G H^T, with its diagonal then set to zero.
 
     Two thin QR factorisations and the singular values of an r x r matrix, O(n r^2 + r^3). The
-    diagonal of A is kept. Making the diagonal of G H^T zero costs no rank and some of the nearness.
+    diagonal of A is kept. Setting the diagonal of G H^T to zero keeps the rank; the result is then
+    no longer the nearest one.
     """
     if rank >= A.rank:
         return A

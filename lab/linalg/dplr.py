@@ -41,7 +41,7 @@ class DPLR:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the whole matrix: complex as soon as one of its parts is."""
+        """The dtype of the whole matrix: complex if any of its parts is complex."""
         return reduce(torch.promote_types, (self.diagonal.dtype, self.P.dtype, self.Q.dtype))
 
     def to_dense(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fenwick trees over time: the past in stretches that grow with distance, and products over them.
+"""Fenwick trees over time: the past is split into stretches that grow with their distance.
 
 The steps before t are split by the binary digits of t from the top: where the first 2^j of them are
 one stretch, that is level j + 1, and the rest is split likewise. Step t itself is level 0:
@@ -52,8 +52,8 @@ def level_map(T: int, *, inclusive: bool = False, device: torch.device | None = 
 def advance(states: States, new: Tensor, t: int, *, inclusive: bool = False) -> States:
     """The states of the levels after step t, by level, from those after step t - 1.
 
-    All levels up to the lowest digit of t that is 1 become one; levels that hold nothing are left
-    out. There are at most `level_count` states at any time.
+    All levels up to the lowest binary digit of t that is 1 are merged into one. Empty levels are
+    left out, so there are at most `level_count` states at any time.
 
     Args:
         states: what was summed up per level, any shape; empty before step 0.
@@ -131,8 +131,8 @@ def fenwick_product_chunked(
 ) -> Tensor:
     """`fenwick_product` in O(T log T): pairs within chunks, and sums of whole chunks beyond.
 
-    All steps of a chunk split the chunks before it alike, and a level of 2^j of them is the first
-    half of a stretch of 2^(j+1): the sums of all stretches of one size are enough for a level.
+    Every step in a chunk sees the same partition of earlier chunks, and a level of 2^j chunks is
+    the first half of a stretch of 2^(j+1). So one pass of pairwise chunk sums serves all levels.
 
     Args:
         chunk: steps, a power of two.

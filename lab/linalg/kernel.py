@@ -83,6 +83,6 @@ def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> T
 
 
 def _of_one_dtype(*tensors: Tensor) -> list[Tensor]:
-    """All as complex as the most complex of them: matrix products refuse mixed types."""
+    """All tensors in one dtype, complex if any of them is: matrix products refuse mixed dtypes."""
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
     return [tensor.to(dtype) for tensor in tensors]

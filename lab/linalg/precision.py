@@ -1,4 +1,4 @@
-"""Half precision and torch.autocast: what adds up over time is computed in float32 at least."""
+"""Half precision and torch.autocast: whatever accumulates over time is at least float32."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -44,8 +44,8 @@ def uncast(x: Tensor) -> AbstractContextManager[Any]:
 def widened(function: Callable[P, R]) -> Callable[P, R]:
     """`function` in float32 at least: half-precision tensors become float32, autocast is off.
 
-    Only tensors that are arguments themselves are seen, not those inside of other objects; the
-    first one says on which device.
+    Only tensors passed directly are converted, not tensors inside other objects. The first tensor
+    decides for which device autocast is switched off.
     """
 
     @wraps(function)

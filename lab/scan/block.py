@@ -125,7 +125,7 @@ def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tens
 
 
 def gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
-    """Of A, b and initial, given that of h."""
+    """Gradients with respect to A, b and initial, given the gradient of h."""
     after, past = A.mH, _split(before(h, initial), A)
     if A.shape[1] > 1:
         after = torch.cat([after[:, 1:], torch.zeros_like(after[:, :1])], dim=1).flip(1)

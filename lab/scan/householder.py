@@ -105,7 +105,7 @@ def _dot(k: Tensor, x: Tensor) -> Tensor:
 def _gradients(
     grad: Tensor, beta: Tensor, k: Tensor, h: Tensor, initial: Tensor
 ) -> tuple[Tensor, ...]:
-    """Of beta, k, b and initial, given that of h."""
+    """Gradients with respect to beta, k, b and initial, given the gradient of h."""
     # The adjoint of a step has the same reflections, conjugate and the other way round.
     after_beta, after_k = (
         torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1, 2)

@@ -86,7 +86,7 @@ def before(h: Tensor, initial: Tensor) -> Tensor:
 
 
 def _gradients(grad: Tensor, a: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
-    """Of a, b and initial, given that of h."""
+    """Gradients with respect to a, b and initial, given the gradient of h."""
     g = reversed_scan(a.conj(), grad)
     return before(h, initial).conj() * g, g, a[:, 0].conj() * g[:, 0]
 

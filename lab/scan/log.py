@@ -116,7 +116,7 @@ def _same_infinity(x: Tensor, y: Tensor) -> Tensor:
 def _gradients(
     grad: Tensor, a: Tensor, b: Tensor, h: Tensor, initial: Tensor
 ) -> tuple[Tensor, ...]:
-    """Of a, b and initial, given that of h."""
+    """Gradients with respect to a, b and initial, given the gradient of h."""
     of_past, of_step = shares(a + before(h, initial), b)
     g = reversed_scan(of_past, grad)
     to_past = of_past * g

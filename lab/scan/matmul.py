@@ -31,8 +31,9 @@ def matmul_scan(a: Tensor, b: Tensor, initial: Tensor | None = None, *, block: i
         TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, dtypes or devices differ, or block is below 2.
 
-    Cost: B T block (N + 1) multiply-adds. Where products of gains grow, or a result is not finite,
-    and under torch.compile, where nobody can look, it is `linear_scan`, with a for every column.
+    Cost: B T block (N + 1) multiply-adds. Falls back to `linear_scan`, with a repeated for every
+    column, where products of gains grow, where a result is not finite, and under torch.compile,
+    which cannot look at values.
     Precision: blocks join what they add up in float32 or float64, as the tensors are: a million
     steps of 0.1 in float32 are off by 9e-7 of their sum. Half precision is computed in float32.
     Source: Zouzias & McColl 2023, A parallel scan algorithm in the tensor core unit model (all

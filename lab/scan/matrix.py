@@ -81,7 +81,7 @@ def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tens
 
 
 def _gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
-    """Of A, b and initial, given that of h: a matrix is one block."""
+    """Gradients with respect to A, b and initial; a matrix is treated as one block."""
     of_A, of_b, of_initial = block.gradients(grad, A[:, :, None], h, initial)
     return of_A[:, :, 0], of_b, of_initial
 

@@ -29,9 +29,9 @@ def monarch_scan(L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None = None)
         TypeError: an argument is no tensor.
         ValueError: a shape is not as above, T is 0, or dtypes or devices differ.
 
-    Cost: 2 n³ multiply-adds per step forwards and 5 n³ backwards, one step after another: a product
-    of two Monarch matrices is none, so that no scan can join them. Where there is no kernel, as
-    `monarch_scan_sequential`.
+    Cost: 2 n³ multiply-adds per step forwards and 5 n³ backwards, one step after another: the
+    product of two Monarch matrices is no Monarch matrix, so no scan can combine steps. Where
+    there is no kernel, as `monarch_scan_sequential`.
     Precision: as `linear_scan`.
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
     training, section 3 (the matrices).
@@ -71,7 +71,7 @@ def _columns(L: Tensor, h: Tensor) -> Tensor:
 def _gradients(
     grad: Tensor, L: Tensor, R: Tensor, h: Tensor, initial: Tensor
 ) -> tuple[Tensor, ...]:
-    """Of L, R, b and initial, given that of h."""
+    """Gradients with respect to L, R, b and initial, given the gradient of h."""
     n = R.shape[-1]
     after_L, after_R = L.mH, R.mH
     g, back = grad[:, -1], []

@@ -96,7 +96,7 @@ def _derivative(
     values: Sequence[Tensor],
     of_results: Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
-    """Of a scalar by `values`, given that by the formula's results, which can be derived again."""
+    """Vector-Jacobian product of `formula` at `values`; differentiable again."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         # Other names for the same values, still connected to where those came from.

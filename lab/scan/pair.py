@@ -97,7 +97,7 @@ def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tens
 
 
 def _gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
-    """Of A, b and initial, given that of h."""
+    """Gradients with respect to A, b and initial, given the gradient of h."""
     adjoint = A.transpose(2, 3).conj()
     after = adjoint
     if A.shape[1] > 1:

@@ -113,7 +113,7 @@ def _checked(
 def _gradients(
     grad: Tensor, a: Tensor, h: Tensor, initial: Tensor, source: Tensor
 ) -> tuple[Tensor, ...]:
-    """Of a, b and initial, given that of h."""
+    """Gradients with respect to a, b and initial, given the gradient of h."""
 
     def after(part: Tensor) -> Tensor:
         """What step t + 1 holds, back in time; nothing follows the last step."""

@@ -1,4 +1,4 @@
-"""The scan of online softmax: exact causal softmax averages, and no logarithm of values."""
+"""The online-softmax scan: exact causal softmax averages, without taking logarithms of values."""
 
 import math
 
@@ -127,7 +127,7 @@ def _gradients(
     grad_average: Tensor, grad_norm: Tensor, decay: Tensor, score: Tensor, value: Tensor,
     average: Tensor, log_norm: Tensor, initial_average: Tensor, initial_norm: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Of decay, score, value and the initial average and log_norm."""
+    """Gradients with respect to decay, score, value and the initial average and log_norm."""
     of_past, of_step = shares(decay + before(log_norm, initial_norm), score)
     keep = _keep(of_past, of_step)[0][..., None]
     flat = reversed_scan(keep.expand_as(average).flatten(2), grad_average.flatten(2))

@@ -105,7 +105,7 @@ def _later_wins(x: Tensor, i: Tensor, y: Tensor, j: Tensor) -> tuple[Tensor, Ten
 
 
 def _gradients(grad: Tensor, b: Tensor, h: Tensor, _: Tensor) -> tuple[Tensor, ...]:
-    """Of a, b and initial, given that of h; the initial state does not matter for them."""
+    """Gradients with respect to a, b and initial, given that of h; independent of `initial`."""
     won = (b == h) | b.isnan()
     g = reversed_scan((~won).to(grad.dtype), grad)
     to_past = torch.where(won, 0, g)

@@ -33,7 +33,7 @@ class Task(Protocol):
         """[]: the mean loss of `model` over the scored steps of `batch`, differentiable."""
 
     def chance(self, length: int) -> float:
-        """The loss of predicting zero throughout, or of guessing where that means nothing."""
+        """The loss of predicting zero at every step, or of guessing where zero is no answer."""
 
     def floor(self, length: int) -> float:
         """The loss that no model can go below."""
@@ -43,11 +43,11 @@ class Task(Protocol):
 
 
 def check_request(task: object, batch: int, length: int, generator: torch.Generator) -> None:
-    """Stop unless `sample` of a task is asked for what can be drawn.
+    """Check the arguments of a task's `sample`.
 
     Raises:
-        ValueError: batch is no whole number of at least 0, or length none of at least 1, or there
-            is no generator.
+        ValueError: batch is not a whole number of at least 0, length is not a whole number of at
+            least 1, or the generator is missing.
     """
     where = f"{type(task).__name__}.sample"
     whole(where, "batch", batch, least=0)
@@ -57,7 +57,7 @@ def check_request(task: object, batch: int, length: int, generator: torch.Genera
 
 
 def check_length(task: object, length: int) -> None:
-    """Stop unless a length is a whole number of at least 1.
+    """Check that a length is a whole number of at least 1.
 
     Raises:
         ValueError: it is not.

@@ -1,4 +1,4 @@
-"""A task that is another one at every length."""
+"""One task that is made of a different task for every length."""
 
 from collections.abc import Callable, Mapping
 
@@ -44,17 +44,17 @@ class ByLength:
         return self.at(length).sample(batch, length, generator)
 
     def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: that of the tasks."""
+        """[]: the loss that all tasks share."""
         return self.at(batch.targets.shape[1]).loss(model, batch)
 
     def chance(self, length: int) -> float:
-        """That of the task of that length."""
+        """The chance level of the task of that length."""
         return self.at(length).chance(length)
 
     def floor(self, length: int) -> float:
-        """That of the task of that length."""
+        """The floor of the task of that length."""
         return self.at(length).floor(length)
 
     def distinct_inputs(self, length: int) -> float:
-        """Those of the task of that length."""
+        """How many inputs the task of that length has."""
         return self.at(length).distinct_inputs(length)

@@ -1,4 +1,4 @@
-"""Selective copying: content at fixed places and asked for by index, or at random places."""
+"""Copying: content at fixed places that is asked for by index, or content at random places."""
 
 import math
 from dataclasses import dataclass
@@ -136,7 +136,7 @@ class IndexedCopying(Retrieval):
 
     @property
     def ceilings(self) -> dict[str, float]:
-        """Of who knows the content, and ignores all queries, or the present one."""
+        """Best accuracy of a model that knows the content but ignores all or current queries."""
         return super().ceilings | unasked_value(self.content, self.symbols, self.queries)
 
     def distinct_inputs(self, length: int) -> float:
@@ -156,8 +156,8 @@ class SelectiveCopying(Retrieval):
     places are equally likely. Unscored targets (.) are 0. The longer an example is, the more noise
     there is in it; `length` has none.
 
-    A delay line does not know where the content was: a model has to choose by the token what it
-    keeps. The places need not be remembered.
+    A delay line cannot solve this, because it does not know where the content was: a model has to
+    decide by the token what to keep. It need not remember the places.
 
     Tokens: COPY 0, symbol s is 1 + s, then the noise. Every token is a class.
 
@@ -236,7 +236,7 @@ class SelectiveCopying(Retrieval):
         return there + (1 - there) / self.symbols
 
     def distinct_inputs(self, length: int) -> float:
-        """Places of the content, times content, times noise; inf beyond the range of a float."""
+        """Choices of places, times content, times noise; inf beyond the range of a float."""
         self._check_length(length)
         noisy = length - self.content
         noise = self.noise ** (noisy - self.content)

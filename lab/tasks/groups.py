@@ -99,7 +99,7 @@ class Group:
 
     @property
     def matrices(self) -> Tensor:
-        """Float64["n d d"]: the permutation matrices, e_i to e_p[i]; products go with products."""
+        """Float64["n d d"]: the permutation matrices, e_i to e_p[i]; a group homomorphism."""
         rows = torch.tensor(self.elements)
         return torch.eye(self.points, dtype=torch.float64)[rows].mT.contiguous()
 
@@ -159,7 +159,7 @@ class Group:
     def abelian_image(self) -> Tensor:
         """Int64["n"]: each element's coset of the derived subgroup.
 
-        This is all of an element that a homomorphism into a commutative group can tell.
+        A homomorphism into a commutative group can depend on nothing else of an element.
         """
         return self.cosets(self.derived_subgroup)
 
@@ -251,7 +251,7 @@ def wreath_product(group: Group, n: int) -> Group:
 
 
 def _check(chosen: Sequence[Permutation]) -> None:
-    """Stop at the first that is no permutation of the points of the first."""
+    """Check that all are permutations of the same points, those of the first."""
     if not chosen:
         raise ValueError("a group needs at least one permutation, got none")
     points = len(chosen[0])
@@ -304,5 +304,5 @@ def _table(group: Group) -> Tensor:
     try:
         rows = [[numbers[compose(p, q)] for q in group.elements] for p in group.elements]
     except KeyError as missing:
-        raise ValueError(f"{group.name} is not closed: {missing} is a product, too") from None
+        raise ValueError(f"{group.name} is not closed under products: it lacks {missing}") from None
     return torch.tensor(rows)

@@ -233,9 +233,10 @@ class Recall(Retrieval):
 
     @property
     def ceilings(self) -> dict[str, float]:
-        """Of who knows the latest values, and ignores all queries, or the present one.
+        """Best accuracy of a model that knows the latest values but ignores queries.
 
-        With rewritten keys, also of who knows the query and both values, not which came last.
+        It ignores all queries, or only the current one. With rewritten keys, also the accuracy of
+        a model that knows the query and both values, but not which value came last.
         """
         known = super().ceilings | unasked_value(self.pairs, self.symbols, self.queries)
         if self.rewritten:

@@ -1,4 +1,4 @@
-"""What recall and copying share: limits of readouts that ignore the query, and random draws."""
+"""What recall and copying share: the accuracy of models that ignore the query, and random draws."""
 
 import math
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class Retrieval(ABC):
         return masked_cross_entropy(model(batch.inputs), batch)
 
     def chance(self, length: int) -> float:
-        """log V, the loss of the best guess that knows what values there are and no token."""
+        """log V, the loss of the best guess of a model that knows the values but sees no token."""
         return math.log(self.answers)
 
     def floor(self, length: int) -> float:
@@ -56,9 +56,9 @@ class Retrieval(ABC):
 
     @property
     def ceilings(self) -> dict[str, float]:
-        """The best accuracy of readouts that know the values of a sequence and ignore all queries.
+        """The best accuracy of a model that knows the values of a sequence but ignores all queries.
 
-        By name; further ones follow where a task has further ways to know less than all.
+        By name. A task adds more where a model can know part of what it needs in other ways.
         """
         return {
             RANDOM: random_value(self.held, self.answers),
@@ -68,8 +68,8 @@ class Retrieval(ABC):
     def bits(self, length: int) -> float:
         """P log2 V: what a state must hold when the first query comes.
 
-        Any of the values may be asked for. So whoever always answers right knows them all: the
-        mutual information of state and values, given what may be asked, is their entropy.
+        Any of the values may be asked for, so a model that is always right must know all of them:
+        the mutual information of state and values is then the entropy of the values.
         """
         return self.held * math.log2(self.answers)
 
@@ -102,9 +102,8 @@ def commonest_value(values: int, symbols: int) -> float:
 def unasked_value(values: int, symbols: int, queries: int) -> dict[str, float]:
     """How often the commonest value not yet asked for is the right one, by name, as a ceiling.
 
-    This is the best that can be done by who remembers the earlier of several queries, which are for
-    different values, and ignores the present one: the values left are a smaller draw. Nothing where
-    there are no earlier ones.
+    Best accuracy of a model that remembers earlier queries but ignores the current one: earlier
+    queries asked for other values, so fewer are left to choose from. Empty if there is one query.
     """
     left = [commonest_value(values - earlier, symbols) for earlier in range(queries)]
     return {UNASKED: sum(left) / queries} if queries > 1 else {}
@@ -158,7 +157,8 @@ def _distinct_by_rejection(
 ) -> Tensor:
     """The same where repeats are few: a row that has one is drawn again, all of it.
 
-    So every row without a repeat is equally likely. About half a pair of a row is alike at most.
+    So every row without a repeat is equally likely. On average a row holds at most about half a
+    pair of equal numbers, so few rows are drawn again.
     """
     drawn = torch.randint(choices, (batch, count), generator=generator)
     while True:

@@ -172,7 +172,7 @@ class WordProblem:
         return self.distribution(length).amax(1)
 
     def abelian_ceiling(self, length: int) -> Tensor:
-        """Float64["T"]: the best accuracy of whoever knows the step and g_t modulo [G, G].
+        """Float64["T"]: the best accuracy of a model that knows the step and g_t modulo [G, G].
 
         In each coset the most frequent element is the best guess.
         """
@@ -181,11 +181,11 @@ class WordProblem:
         return best.scatter_reduce(1, image.expand_as(share), share, "amax").sum(1)
 
     def commuting_ceiling(self, length: int) -> float:
-        """The best accuracy at the last step of whoever knows how often each token came, exactly.
+        """The best accuracy at the last step of a model that counts each token exactly.
 
-        This is all that a sum, or a product of commuting transitions, can hold. Whoever knows the
-        last m tokens as well has the ceiling of a word that is shorter by m: they shift every
-        guess alike.
+        Counts are all that a sum, or a product of commuting transitions, can hold. A model that
+        also knows the last m tokens has the ceiling of a word that is shorter by m, because those
+        tokens shift every guess in the same way.
 
         Raises:
             ValueError: there are too many count vectors to go through; says how many.
@@ -260,17 +260,17 @@ class MixedLengths:
 
     @property
     def vocabulary(self) -> int:
-        """That of the task: no token is added."""
+        """The vocabulary of the task: no token is added."""
         return self.task.vocabulary
 
     @property
     def classes(self) -> int:
-        """Those of the task."""
+        """The classes of the task."""
         return self.task.classes
 
     @property
     def scored(self) -> Scored:
-        """As in the task."""
+        """Which steps the task scores."""
         return self.task.scored
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
@@ -299,7 +299,7 @@ class MixedLengths:
         return 0.0
 
     def distinct_inputs(self, length: int) -> float:
-        """Those of the longest words: filled up with token 0, the others look like one of them."""
+        """The number of longest words, because shorter words are filled up with token 0."""
         self._check(length)
         return self.task.distinct_inputs(length)
 

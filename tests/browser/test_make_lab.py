@@ -1,4 +1,4 @@
-"""`make lab` as a new user meets it: the start page, the files, Markdown as pages."""
+"""`make lab` as a new user meets it: the start page, and what is seen of a training."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from browser.test_jupyterlab import (  # noqa: E402
     NAMES,
     ROOT,
     SOON,
+    choose,
     environment,
     open_by_double_click,
     refuse,
@@ -27,6 +28,7 @@ from browser.test_jupyterlab import (  # noqa: E402
     until,
 )
 
+NOTEBOOK = "300_training.py"
 OWN = "chosen"  # where JupyterLab keeps what its user has chosen, nothing at first
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"there is none of {', '.join(NAMES)}")
@@ -38,7 +40,7 @@ CUT = """() => [...document.querySelectorAll('.jp-DirListing-itemName')]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of what `make lab` shows, after `make setup`."""
+    """A copy of what `make lab` shows, after `make setup`, with a small notebook in it."""
     project = tmp_path_factory.mktemp("lab") / "project"
     for name in ("notebooks", "docs", "executed"):
         shutil.copytree(ROOT / name, project / name)
@@ -47,10 +49,15 @@ def project(tmp_path_factory):
     (project / "lab").symlink_to(ROOT / "lab")
     for path in list((project / "notebooks").glob("*.py")):  # as if all had been opened
         nbformat.write(nbformat.v4.new_notebook(), path.with_suffix(".ipynb"))
+    shutil.copyfile(Path(__file__).with_name("training_notebook.py"), notebook(project))
     (project / ".venv").mkdir()
     (project / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     (project / ".venv" / "installed").touch()
     return project
+
+
+def notebook(project):
+    return project / "notebooks" / NOTEBOOK
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +168,52 @@ def test_the_start_page_fits_its_window(project, browser, address, shots, width,
     assert table["x"] >= room["x"]
     assert table["x"] + table["width"] <= room["x"] + room["width"]
     page.close()
+
+
+def test_a_training_is_one_bar_that_becomes_one_line_and_stays_one(page, project, browser, address):
+    page.get_by_role("link", name="What is seen of a training?").click()
+    idle(page)
+    page.locator(".jp-Notebook .jp-RenderedMarkdown h1").first.wait_for()
+    choose(page, "Run", "Run All Cells")
+    bar = re.compile(
+        r"oscillators: +\d+%\|.*\| \d+/\d+, loss [\d.e+-]+, +[\d.]+ updates/s, [\d:]+ left"
+    )
+    seen = page.locator(".jp-Notebook .jp-OutputArea-output")
+    playwright.expect(seen.last).to_have_text(bar, timeout=SOON)
+    done = re.compile(
+        r"\s*4 models in 2 trainings, 200 updates, [\d.]+ s, loss [\d.e-]+( to [\d.e-]+)?\s*"
+    )
+    playwright.expect(seen.first).to_have_text(done, timeout=SOON)
+    playwright.expect(seen).to_have_count(2, timeout=SOON)  # one each of the cells that train
+    playwright.expect(seen.nth(1)).to_have_text(re.compile(r" [1-9]\d*/1000000, "), timeout=SOON)
+    page.locator('.jp-NotebookPanel-toolbar [data-jp-item-name="interrupt"]').click()
+    stopped = re.compile(
+        r"\s*2 models, [\d,]+ of 1,000,000 updates, [\d.min ]+ ?s, loss [\d.e-]+, stopped\s*"
+    )
+    playwright.expect(seen.nth(1)).to_have_text(stopped, timeout=SOON)
+    playwright.expect(seen.nth(2)).to_have_text(re.compile("Interrupted: training was stopped"))
+    last = seen.all_inner_texts()
+
+    pair = notebook(project).with_suffix(".ipynb")
+    page.locator('.jp-NotebookPanel-toolbar [data-jp-item-name="save"]').click()
+    until(lambda: pair.exists() and "of 1,000,000 updates" in pair.read_text())
+    outputs = [
+        o for cell in nbformat.read(pair, as_version=4).cells for o in cell.get("outputs", [])
+    ]
+    assert [set(o.data) for o in outputs[:2]] == [{"text/plain"}] * 2
+    choose(page, "Kernel", "Shut Down Kernel")
+    page.wait_for_timeout(1000)
+
+    later = opened(browser, address)
+    later.get_by_role("link", name="What is seen of a training?").click()
+    shown = later.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    again = shown.locator(".jp-Notebook .jp-OutputArea-output")
+    playwright.expect(again).to_have_count(3, timeout=SOON)
+    assert again.all_inner_texts() == last
+    assert "Error displaying widget" not in later.locator(".jp-Notebook").inner_text()
+    later.close()
+
+
+def idle(page):
+    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    panel.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()

@@ -26,7 +26,7 @@ BARE_PYTHON = '#!/bin/sh\ncase "$*" in *venv*) exit 1 ;; esac\n'
 def make(folder, *arguments):
     # What a `make test` around this test was told is not for the makes within.
     environment = {k: v for k, v in os.environ.items() if "MAKE" not in k}
-    for name in ("NN", "NAME", "PYTHON", "LAB_FLAGS"):
+    for name in ("NN", "NAME", "PYTHON", "LAB_FLAGS", "WORKERS"):
         environment.pop(name, None)
     return subprocess.run(
         ("make", *arguments), cwd=folder, env=environment, capture_output=True, text=True
@@ -86,7 +86,7 @@ def test_setup_is_resumed_after_an_interruption_and_done_once(folder):
     (folder / "offline").unlink()
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
-    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,dev]"
+    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,docs,dev]"
     assert calls.read_text().splitlines() == ["-m pip --version", install]  # no second environment
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
@@ -135,9 +135,12 @@ def test_an_unknown_notebook_is_told_those_that_exist(folder):
             "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb -f params/smoke/004.yaml",
         ),
         (["stale"], "python -m lab.research_log --stale executed"),
+        (["test"], "pytest -n 2 --dist loadfile"),
+        (["test", "WORKERS=4"], "pytest -n 4 --dist loadfile"),
+        (["docs"], "python -m sphinx -q -W --keep-going -c docs . build/docs"),
     ],
 )
-def test_run_is_one_papermill_command(folder, arguments, command):
+def test_a_target_is_one_command(folder, arguments, command):
     done = make(folder, "-n", *arguments)
     assert command in [line.strip(" \\") for line in done.stdout.splitlines()]
 
@@ -227,6 +230,7 @@ def test_help_lists_every_target(folder):
         "stale",
         "lab",
         "new",
+        "docs",
         "lint",
     ]
 

@@ -200,8 +200,8 @@ def test_the_metadata_say_what_it_is_and_needs(wheel):
 
 
 def test_only_the_constraints_are_exact():
-    versions = [line.partition(";")[0] for line in requirements("notebooks", "gpu", "dev")]
+    versions = [line.partition(";")[0] for line in requirements("notebooks", "gpu", "docs", "dev")]
     assert not [version for version in versions if "==" in version or "<" in version]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {re.match(r"([\w.-]+)==", line)[1] for line in lines if line[0] != "#"}
-    assert {name.lower() for name in declared("notebooks", "gpu", "dev")} <= pinned
+    assert {name.lower() for name in declared("notebooks", "gpu", "docs", "dev")} <= pinned

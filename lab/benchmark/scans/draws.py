@@ -12,7 +12,7 @@ def normal(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtyp
 
 
 def gain(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """Of both signs (or any phase), crowded just below 1 in size.
+    """Gains of both signs (or any phase), most of them just below 1 in size.
 
     Half of them are above 0.97: small gains forget, and hide what a scan loses over a long range.
     """

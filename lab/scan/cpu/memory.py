@@ -79,12 +79,12 @@ def empty_like(template: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _strides(shape: torch.Size) -> list[int]:
-    """Of a contiguous tensor, in numbers."""
+    """Strides of a contiguous tensor, counted in numbers."""
     return [shape[axis + 1 :].numel() for axis in range(len(shape))]
 
 
 def release() -> int:
-    """Return all blocks that no tensor shows to the system, and how many bytes that were."""
+    """Give blocks that no tensor uses back to the system; returns how many bytes they had."""
     idle = [key for key, block in list(_books.items()) if block.is_idle()]
     gone = [block for key in idle if (block := _books.pop(key, None)) is not None]
     return sum(block.size for block in gone)
