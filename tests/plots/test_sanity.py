@@ -1,7 +1,5 @@
 """Targets, states and eigenvalues: panels show what tasks and models say of themselves."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -123,7 +121,7 @@ def test_inputs_may_depend_on_the_model_and_on_controls():
     assert figure.data[0].y == pytest.approx(h[:, 0].numpy(), abs=1e-6)
 
 
-@pytest.mark.parametrize("memory", [LinearAttention, partial(GatedLinearAttention)])
+@pytest.mark.parametrize("memory", [LinearAttention, GatedLinearAttention])
 def test_gains_of_memories_stand_on_the_axes_of_the_unit_circle(memory):
     one, words = model(0, memory, layers=1), panels.examples(Z4, length=5)
     panel = panels.eigenvalues(one, words)
