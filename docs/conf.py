@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import api_pages
 import docstrings
 import mathml
-import papermill  # noqa: F401  first: it imports lab.papermill_handler half-way through its own
+import papermill  # noqa: F401  first: it imports our handler half-way through its own
 
 import lab
 

@@ -19,7 +19,7 @@ FLOORS = (
     {"model"},
     {"audit"},
     {"benchmark"},
-    {"__init__", "papermill_handler", "research_log"},  # what is typed, or imported first
+    {"__init__", "research_log"},  # what is typed, or imported first
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -13,10 +13,10 @@ import papermill  # noqa: F401  (which loads the handler; it cannot be imported 
 import pytest
 
 from lab import plain_yaml
-from lab.papermill_handler import PercentHandler
 from lab.records.executed import TEMPLATE, TEMPLATE_QUESTION, TEMPLATE_TITLE, read_notebook
 from lab.records.new import main
 from lab.records.papermill_checks import declared
+from lab.records.papermill_handler import PercentHandler
 from lab.records.parameters import check_given
 
 ROOT = Path(__file__).parents[2]

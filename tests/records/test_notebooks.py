@@ -14,9 +14,9 @@ import yaml
 
 from lab import plain_yaml, research_log
 from lab.evidence import doubts, reproducible, summary_of
-from lab.papermill_handler import PercentHandler
 from lab.records.log.notebook import Notebook
 from lab.records.papermill_checks import declared
+from lab.records.papermill_handler import PercentHandler
 from lab.records.parameters import check_given
 from lab.research_log import read_notebook
 

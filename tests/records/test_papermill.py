@@ -50,7 +50,7 @@ def folder(tmp_path):
 def handler():
     import papermill  # noqa: F401  (the handler is loaded half-way through this import)
 
-    from lab.papermill_handler import handler
+    from lab.records.papermill_handler import handler
 
     return handler
 
@@ -228,7 +228,7 @@ def test_what_is_no_notebook_is_one_sentence(tmp_path, monkeypatch, handler, sou
 
 
 def test_the_remedy_for_a_magic_works(handler):
-    from lab.papermill_handler import notebook_json
+    from lab.records.papermill_handler import notebook_json
 
     cells = json.loads(notebook_json("# %%\n# %time a\n# !ls -l\n# x = !ls\n", "a.py"))["cells"]
     assert cells[0]["source"] == ["%time a\n", "!ls -l\n", "x = !ls"]
@@ -360,7 +360,7 @@ def test_a_result_does_not_replace_its_source(tmp_path, handler):
 
 
 def test_the_same_text_gives_the_same_notebook(handler):
-    from lab.papermill_handler import notebook_json
+    from lab.records.papermill_handler import notebook_json
 
     assert notebook_json(NOTEBOOK, "a.py") == notebook_json(NOTEBOOK, "a.py")
 
