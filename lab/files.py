@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+# The top folder of the checkout; where `lab` is installed without one, that of the packages.
+PROJECT = Path(__file__).resolve().parents[1]
+
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Replace the file at `path` by `content` in one step, so that a killed run leaves the old one.

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.files import write_bytes, write_text
+from lab import evidence
+from lab.files import PROJECT, write_bytes, write_text
+from lab.records import committed, stale
 
 
 def test_text_is_utf8_with_its_newlines_kept(tmp_path):
@@ -52,3 +54,10 @@ def test_a_symbolic_link_is_followed(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"there is no folder {tmp_path}/missing"):
         write_bytes(tmp_path / "missing" / "a", b"")
+
+
+def test_the_project_is_the_folder_that_holds_the_package_and_what_it_made():
+    assert (PROJECT / "lab" / "files.py").is_file()
+    assert committed.FOLDER == PROJECT / "executed"
+    assert stale.results.__defaults__ == (PROJECT,)
+    assert evidence.commit.__defaults__ == (PROJECT,)

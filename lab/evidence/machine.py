@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab.files import PROJECT
+
 # What a change of the code means: anything here that differs from the commit is worth a mark.
 CODE = ("lab", "notebooks", "params", "pyproject.toml", "constraints.txt")
 
@@ -24,7 +26,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def commit(root: str | os.PathLike[str] = Path(__file__).parents[2]) -> str | None:
+def commit(root: str | os.PathLike[str] = PROJECT) -> str | None:
     """The git commit of the checkout whose top folder is `root`, 12 hex digits.
 
     "+changes" is appended if anything in `CODE` differs from it, untracked files included. None

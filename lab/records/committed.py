@@ -16,10 +16,11 @@ from typing import Any
 from IPython.display import HTML, display
 
 from lab.evidence import Criterion, Evidence, validate
+from lab.files import PROJECT
 from lab.records import executed
 from lab.records.parameters import at_defaults
 
-FOLDER = Path(__file__).parents[1] / "executed"
+FOLDER = PROJECT / "executed"
 PLOTLY = "application/vnd.plotly.v1+json"
 
 # In a stored output, a view of a widget needs a kernel that is gone.

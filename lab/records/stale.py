@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lab.files import PROJECT
 from lab.records import executed
 
-ROOT = Path(__file__).parents[1]
 MODULE = re.compile(r"lab(\.\w+)+")
 
 
@@ -52,7 +52,7 @@ class Result:
         return f"{run}: {changed}: {', '.join(self.changed)}"
 
 
-def results(folder: str | os.PathLike[str], root: Path = ROOT) -> list[Result]:
+def results(folder: str | os.PathLike[str], root: Path = PROJECT) -> list[Result]:
     """Every complete result of a folder of executed notebooks, compared with the code of now.
 
     Args:
@@ -81,7 +81,7 @@ def summary(found: Iterable[Result]) -> str:
     return f"{line}; of {unknown} it cannot be told." if unknown else f"{line}."
 
 
-def dependencies(path: Path, root: Path = ROOT) -> set[Path]:
+def dependencies(path: Path, root: Path = PROJECT) -> set[Path]:
     """A Python file, and the modules of `lab` it takes something from, directly or by others.
 
     Imports inside functions count, and so does a module named in a string, as for a process of its
