@@ -52,7 +52,11 @@ class Sheet:
         exp = self.of
         tuning = {f"tuning of {each.setting}": each.rows() for each in exp.tuning}
         by_seed = [row for id_ in exp.plan for row in exp.values.get(id_, [])]
-        tables = {"criteria by seed": by_seed, **tuning, **exp.tables}
+        tables: dict[str, Sequence[Mapping[str, object]]] = {
+            "criteria by seed": by_seed,
+            **tuning,
+            **exp.tables,
+        }
         parameters = dataclasses.asdict(exp.parameters)
         return report(
             exp.number, title=exp.title, question=exp.question, criteria=self.judged(),

@@ -103,7 +103,7 @@ class Experiment:
         """
         chosen = self.seeds if seeds is None else list(seeds)
         if not 1 <= split <= max(len(chosen), 1):
-            raise ValueError(f"split is {split}; the {len(chosen)} seeds go into 1 to as many parts")
+            raise ValueError(f"split is {split}, of {len(chosen)} seeds: 1 to as many parts")
         parts = [chosen[i::split] for i in range(split)]
         jobs = {}
         for name, given in arms.items():
@@ -149,7 +149,7 @@ class Experiment:
         if shared := set(seeds) & set(self.seeds):
             raise ValueError(f"seeds {sorted(shared)} are reported: tune on others")
         if len(grid) != 1 or len(next(iter(grid.values()))) < 2:
-            raise ValueError(f"tune one setting, with two values or more to choose from: got {grid}")
+            raise ValueError(f"tune one setting, and give two values or more: got {grid}")
         ((setting, values),) = grid.items()
         found = tune(
             arms, task, recipe, setting=setting, values=values, seeds=seeds, score=score,

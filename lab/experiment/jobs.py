@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from joblib.parallel import get_active_backend
 from lab import progress
 from lab.arguments import whole
 from lab.files import PROJECT
-from lab.progress import Progress
+from lab.progress import Progress, Tell
 
 T = TypeVar("T")
 
@@ -120,12 +121,17 @@ def _alone(name: str, call: bytes, report: Path, expected: str) -> tuple[str, An
         torch.set_num_threads(threads)
 
 
-def _writer(report: Path) -> Callable[[int, float | None], None]:
+def _writer(report: Path) -> Tell:
     """Writes how many steps are done, and the latest loss, where the bar looks for them."""
+    written_at = 0.0
 
-    def write(done: int, loss: float | None) -> None:
-        if report.parent.is_dir():  # not on another machine of a cluster
-            report.write_text(f"{done} {'' if loss is None else loss}")
+    def write(done: int, loss: Callable[[], float | None]) -> None:
+        nonlocal written_at
+        now = time.perf_counter()
+        # On another machine of a cluster there is no such folder, and nobody who looks.
+        if now - written_at >= _EVERY and report.parent.is_dir():
+            written_at, latest = now, loss()
+            report.write_text(f"{done} {'' if latest is None else latest}")
 
     return write
 

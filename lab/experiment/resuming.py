@@ -1,6 +1,5 @@
 """Where the arms of a killed run are kept until it is done: one file an arm, one folder a run."""
 
-import dataclasses
 import hashlib
 import re
 import shutil
@@ -16,8 +15,7 @@ from lab.train.identity import canonical, describe
 def folder(number: str, parameters: Any) -> Path:
     """The folder of a run: of one experiment with one set of parameters. Git ignores it."""
     top = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
-    given = dataclasses.asdict(parameters) if dataclasses.is_dataclass(parameters) else parameters
-    return top / "checkpoints" / f"{number}-{_digest(describe(given, 'parameters'))}"
+    return top / "checkpoints" / f"{number}-{_digest(describe(parameters, 'parameters'))}"
 
 
 def file(

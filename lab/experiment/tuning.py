@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lab.experiment.arms import Arm, Build, Tasks, Trained, training
-from lab.experiment.jobs import run
+from lab.experiment.jobs import Job, run
 from lab.experiment.scores import Score
 
 
@@ -20,21 +20,21 @@ class Tuned(Mapping[str, Any]):
 
     Attributes:
         setting: the name of the setting.
-        values: those tried, in the order given.
+        tried: its values, in the order given.
         scores: Float["values seeds"] by arm; nan where training broke down.
         seeds: of the trials.
         high_is_good: whether the largest median score was chosen, or the smallest.
     """
 
     setting: str
-    values: Sequence[Any]
+    tried: Sequence[Any]
     scores: Mapping[str, Tensor]
     seeds: Sequence[int]
     high_is_good: bool
 
     def __getitem__(self, name: str) -> Any:
         """What was chosen for an arm."""
-        return self.values[self._best(name)]
+        return self.tried[self._best(name)]
 
     def __iter__(self) -> Iterator[str]:
         """The names of the arms."""
@@ -47,7 +47,7 @@ class Tuned(Mapping[str, Any]):
     @property
     def at_the_edge(self) -> list[str]:
         """Arms whose best value is the first or last one tried: a better one may lie beyond."""
-        last = len(self.values) - 1
+        last = len(self.tried) - 1
         return [name for name in self.scores if last and self._best(name) in (0, last)]
 
     def medians(self, name: str) -> Tensor:
@@ -60,14 +60,14 @@ class Tuned(Mapping[str, Any]):
         return [
             {"arm": name, self.setting: value, "seed": seed, "score": found[i, j].item()}
             for name, found in self.scores.items()
-            for i, value in enumerate(self.values)
+            for i, value in enumerate(self.tried)
             for j, seed in enumerate(self.seeds)
         ]
 
     def _best(self, name: str) -> int:
         medians = self.medians(name)
         if medians.isnan().all():
-            raise ValueError(f"no {self.setting} of {list(self.values)} trains {name!r}")
+            raise ValueError(f"no {self.setting} of {list(self.tried)} trains {name!r}")
         worst = -torch.inf if self.high_is_good else torch.inf
         filled = torch.where(medians.isnan(), worst, medians)
         return int(filled.argmax() if self.high_is_good else filled.argmin())
@@ -86,14 +86,14 @@ class Tuned(Mapping[str, Any]):
             cells = [
                 f"[{value}: {median:.3g}]" if i == self._best(name) else f"{value}: {median:.3g}"
                 for i, (value, median) in enumerate(
-                    zip(self.values, self.medians(name).tolist(), strict=True)
+                    zip(self.tried, self.medians(name).tolist(), strict=True)
                 )
             ]
             lines.append(f"{name}  {'  '.join(cells)}")
         return "\n".join([*lines, self.closing])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(str(value))}</th>" for value in self.values)
+        head = "".join(f"<th>{escape(str(value))}</th>" for value in self.tried)
         body = ""
         for name in self.scores:
             texts = [f"{median:.3g}" for median in self.medians(name).tolist()]
@@ -118,12 +118,12 @@ def tune(
     workers: int | None = None,
 ) -> Tuned:
     """Try every value of a setting on every arm; see `Experiment.tune`."""
-    jobs = {}
+    jobs: dict[str, Job[Tensor]] = {}
     for name, given in arms.items():
         for value in values:
             trial = training(with_setting(given, setting, value), task, recipe, seeds)
             call = _Trial(trial.call, score, len(seeds))
-            jobs[f"{name}, {setting} {value}"] = replace(trial, call=call)
+            jobs[f"{name}, {setting} {value}"] = Job(call, trial.steps, trial.models)
     found = list(run(jobs, label=f"tuning {setting}", workers=workers).values())
     each = len(values)
     scores = {name: torch.stack(found[i * each :][:each]) for i, name in enumerate(arms)}

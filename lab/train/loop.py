@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lab.arguments import function, one_of, real, refuse, truth, whole
-from lab.frontend import progress
 from lab.nn.weight_decay import spare, undecayed
+from lab.progress import Progress
 from lab.seeding import own_randomness
 from lab.tasks import Task
 from lab.train.checkpoint import Checkpoint, as_tensor, from_tensor
@@ -244,21 +244,20 @@ class _Training:
         """Make all updates that are not made yet."""
         steps = self.settings.steps
         turns = islice(cycle(self.settings.lengths), self.done, steps)
-        bar = progress(turns, label, steps - self.done)
         watchman = Watchman(self.run.models, self._others)
-        try:
-            for length in bar:
+        models = len(self.run.models)
+        with Progress(label, steps - self.done, models=models, loss=self.log.latest) as shown:
+            for length in turns:
                 patience.check()
                 self.log.snapshot(self.done)
                 patience.check()
                 self._advance(length, watchman)
+                shown.advance()
                 patience.check()
                 if self.saved.due(last=self.done == steps):
                     self.save()
             self.log.snapshot(steps, last=True)
             patience.check()
-        finally:
-            getattr(bar, "close", list)()
 
     def _others(self) -> dict[str, Any]:
         """What takes part in an update beside the models, without what a checkpoint holds of it."""
@@ -490,6 +489,10 @@ class _Log:
         self.taken_at.append(step)
         for name, each in seen.items():
             self.snapshots[name].append(each)
+
+    def latest(self) -> float | None:
+        """The median loss of the models in the last update, None before the first."""
+        return self.losses[-1].nanmedian().item() if self.losses else None
 
     def cut(self, done: int) -> None:
         """Forget the loss of an update that was not made."""
