@@ -45,7 +45,9 @@ class Sheet:
         """Put the verdict and the record into the output; show it here if it was not before."""
         if self.handle is None:
             self.show()
-        self.handle.update({MIME: self.record(), **self.bundle()}, raw=True)
+        record = self.record()
+        if self.handle is not None:  # there is none outside IPython
+            self.handle.update({MIME: record, **self.bundle()}, raw=True)
 
     def record(self) -> dict[str, Any]:
         """The record of the run."""
