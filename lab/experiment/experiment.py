@@ -111,10 +111,10 @@ class Experiment:
             for i, part in enumerate(parts):
                 own = _of_part(task, chosen, part)
                 file = resuming.file(self.resuming, name, arm, recipe, part, wanted=checkpoint)
-                jobs[f"{name}\0{i}"] = training(arm, own, recipe, part, checkpoint=file)
+                jobs[_part(name, i, split)] = training(arm, own, recipe, part, checkpoint=file)
         done = run(jobs, label=f"training {len(arms)} arms", workers=workers)
         return Arms({
-            name: _in_order(joined([done[f"{name}\0{i}"] for i in range(split)]), chosen)
+            name: _in_order(joined([done[_part(name, i, split)] for i in range(split)]), chosen)
             for name in arms
         })  # fmt: skip
 
@@ -263,6 +263,11 @@ class Experiment:
             {"id": planned.id, "metric": found.metric, "seed": seed, "value": value}
             for seed, value in zip(seeds, listed, strict=bool(listed))
         ]
+
+
+def _part(name: str, i: int, split: int) -> str:
+    """What a part of an arm is called in messages."""
+    return name if split == 1 else f"{name}, part {i + 1} of {split}"
 
 
 def _of_part(task: Tasks, seeds: Sequence[int], part: Sequence[int]) -> Tasks:
