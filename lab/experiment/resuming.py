@@ -1,6 +1,7 @@
 """Where the arms of a killed run are kept until it is done: one file an arm, one folder a run."""
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,14 @@ from lab.train.identity import canonical, describe
 
 
 def folder(number: str, parameters: Any) -> Path:
-    """The folder of a run: of one experiment with one set of parameters. Git ignores it."""
-    top = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
-    return top / "checkpoints" / f"{number}-{_digest(describe(parameters, 'parameters'))}"
+    """The folder of a run: of one experiment with one set of parameters.
+
+    It lies in `checkpoints/` of the checkout, which git ignores, or where the environment variable
+    LAB_CHECKPOINTS says: on a cluster, in a folder that all machines see.
+    """
+    checkout = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
+    top = Path(os.environ.get("LAB_CHECKPOINTS") or checkout / "checkpoints").resolve()
+    return top / f"{number}-{_digest(describe(parameters, 'parameters'))}"
 
 
 def file(
