@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from IPython.display import display
 
@@ -13,9 +13,7 @@ from lab.evidence.judged import Judged
 from lab.evidence.planned import Planned
 from lab.evidence.report import report
 from lab.evidence.ruling import MEANING, of_proposal, rule
-
-if TYPE_CHECKING:
-    from lab.experiment.experiment import Experiment
+from lab.experiment.tuning import Tuned
 
 COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
 NOT_YET = "not yet run"
@@ -25,10 +23,27 @@ _COLOURS = {True: "#2e9d4d", False: "#d64545"}
 _OPEN = "#c98a00"
 
 
+class Shown(Protocol):
+    """What a sheet shows of an experiment; see `lab.experiment.Experiment`."""
+
+    number: str
+    title: str
+    question: str
+    parameters: Any
+    seeds: list[int]
+    reported: dict[str, float]
+    plan: dict[str, Planned]
+    judged: dict[tuple[str, str], Judged]
+    values: dict[str, list[dict[str, Any]]]
+    notes: dict[str, Judged]
+    tables: dict[str, list[Mapping[str, object]]]
+    tuning: list[Tuned]
+
+
 class Sheet:
     """Shows an experiment once, and changes that one output as its criteria are judged."""
 
-    def __init__(self, of: "Experiment") -> None:
+    def __init__(self, of: Shown) -> None:
         self.of = of
         self.handle: Any = None
 
