@@ -3,6 +3,7 @@
 Front ends interrupt a kernel by the same signal, SIGINT: JupyterLab, nbclient and papermill.
 """
 
+import atexit
 import signal
 import sys
 import threading
@@ -93,6 +94,8 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
         return
     print(f"\n{kind.__name__}: {error}", file=sys.stderr)
     # Python ends by the signal, for which a shell stops its loop over runs, only after an exception
-    # of exactly this class. It remembers it of code that it compiles itself.
+    # of exactly this class. It remembers it of the last code that it compiled itself, so what runs
+    # at exit, and may compile more, runs before.
+    atexit._run_exitfuncs()
     with suppress(KeyboardInterrupt):
         exec("raise KeyboardInterrupt")

@@ -380,6 +380,16 @@ def test_a_terminal_shows_one_sentence_and_the_shell_sees_the_signal(tmp_path):
     assert path.exists()
 
 
+def test_the_shell_sees_the_signal_whatever_runs_at_exit():
+    ending = "import atexit; atexit.register(lambda: (print('bye'), eval('1 + 1'))); train()"
+    process = start(ending)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert said == "bye\n", errors
+    assert process.returncode == -signal.SIGINT
+
+
 def test_other_errors_keep_their_traceback_after_an_interrupt(monkeypatch, capsys):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     interrupted(at=1, call=ctrl_c)
