@@ -103,6 +103,11 @@ class Judged:
             text += f" [{shown(self.low, 3)}, {shown(self.high, 3)}]"
         return f"{text} ({self.detail})" if self.detail else text
 
+    def row(self) -> tuple[str, ...]:
+        """The criterion as text, one entry for each of `lab.evidence.criteria.COLUMNS`."""
+        metric = f"{self.metric} ({self.statistic})"
+        return (self.id, self.arm, metric, self.kind, self.shown, self.limit, self.status)
+
     def record(self) -> dict[str, Any]:
         """The row as plain JSON values, which `read` takes back."""
         threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold

@@ -9,6 +9,7 @@ from lab.evidence.judged import Judged
 from lab.evidence.machine import environment
 from lab.evidence.record import STARTED
 from lab.evidence.ruling import of_proposal, rule
+from lab.evidence.summary import Summary
 from lab.evidence.values import number, plain
 
 SCHEMA = 2
@@ -25,6 +26,7 @@ def report(
     seeds: Sequence[int],
     tuning_seeds: Sequence[int] = (),
     tables: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
+    summary: Summary | None = None,
 ) -> dict[str, Any]:
     """The record as plain JSON values; see `lab.experiment.Experiment` for its fields.
 
@@ -55,4 +57,5 @@ def report(
             name: [plain(dict(row), f"table {name!r}") for row in rows]
             for name, rows in (tables or {}).items()
         },
+        **({} if summary is None else {"summary": summary.record()}),
     }

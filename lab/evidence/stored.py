@@ -1,13 +1,15 @@
 """A record read back from a file: whether it is whole, and whether two are the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.evidence import criteria, summary
+from lab.evidence import criteria, judged, report, summary
 from lab.evidence.criteria import Criterion
+from lab.evidence.judged import Judged
 from lab.evidence.record import SCHEMA
+from lab.evidence.ruling import rule
 from lab.evidence.values import check_type, finite
-from lab.evidence.verdict import decide
+from lab.evidence.verdict import verdict_line
 
 _FIELDS: dict[str, type] = {
     "experiment": str,
@@ -31,7 +33,7 @@ def same(record_a: Mapping[str, Any], record_b: Mapping[str, Any]) -> bool:
     return reproducible(record_a) == reproducible(record_b)
 
 
-def validate(record: Any) -> list[Criterion]:
+def validate(record: Any) -> Sequence[Criterion | Judged]:
     """The criteria of a record read from a file, which is whole and does not contradict itself.
 
     Raises:
@@ -47,13 +49,23 @@ def validate(record: Any) -> list[Criterion]:
     _check_numbers(record)
     _check_tables(record.get("tables", {}))
     summary_of(record)
-    found = [criteria.read(stored) for stored in record["criteria"]]
-    stored, verdict = record["verdict"], decide(found)
+    found, line = _judged(record)
+    stored, verdict = record["verdict"], line.partition(":")[0]
     if stored != verdict:
         raise ValueError(
             f"the record is inconsistent: its verdict is {stored!r}, its criteria say {verdict}"
         )
     return found
+
+
+def line_of(record: Mapping[str, Any]) -> str:
+    """The verdict of a record, and the sentence that gives its reason.
+
+    Raises:
+        ValueError: as for `validate`.
+    """
+    validate(record)
+    return _judged(record)[1]
 
 
 def summary_of(record: Mapping[str, Any]) -> summary.Summary | None:
@@ -65,12 +77,23 @@ def summary_of(record: Mapping[str, Any]) -> summary.Summary | None:
     return summary.read(record["summary"]) if "summary" in record else None
 
 
+def _judged(record: Mapping[str, Any]) -> tuple[Sequence[Criterion | Judged], str]:
+    """The criteria, and the verdict that follows by the rule of the record's schema."""
+    if record["schema"] == SCHEMA:
+        found = [criteria.read(stored) for stored in record["criteria"]]
+        return found, verdict_line(found)
+    rows = [judged.read(stored) for stored in record["criteria"]]
+    ruling, reason = rule(rows)
+    return rows, f"{ruling}: {reason}"
+
+
 def _check_schema(schema: Any) -> None:
     """First of all, because another schema has other fields."""
     check_type(schema, int, "schema of the record")
-    if schema != SCHEMA:
-        how = "newer than" if schema > SCHEMA else "not one"
-        raise ValueError(f"schema {schema} is {how} this workspace reads ({SCHEMA})")
+    known = (SCHEMA, report.SCHEMA)
+    if schema not in known:
+        how = "newer than" if schema > max(known) else "not one"
+        raise ValueError(f"schema {schema} is {how} this workspace reads ({max(known)})")
 
 
 def _check_tables(tables: Any) -> None:

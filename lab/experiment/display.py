@@ -9,10 +9,12 @@ from IPython.display import display
 
 from lab.evidence import MIME
 from lab.evidence.comparison import shown
+from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
 from lab.evidence.planned import Planned
 from lab.evidence.report import report
 from lab.evidence.ruling import MEANING, of_proposal, rule
+from lab.evidence.summary import Summary
 from lab.experiment.tuning import Tuned
 
 COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
@@ -38,6 +40,7 @@ class Shown(Protocol):
     notes: dict[str, Judged]
     tables: dict[str, list[Mapping[str, object]]]
     tuning: list[Tuned]
+    summary: Summary | None
 
 
 class Sheet:
@@ -79,7 +82,7 @@ class Sheet:
             exp.number, title=exp.title, question=exp.question, criteria=self.judged(),
             reported=exp.reported, parameters=parameters, seeds=exp.seeds,
             tuning_seeds=sorted({seed for each in exp.tuning for seed in each.seeds}),
-            tables={name: rows for name, rows in tables.items() if rows},
+            tables={name: rows for name, rows in tables.items() if rows}, summary=exp.summary,
         )  # fmt: skip
 
     def judged(self) -> list[Judged]:
@@ -115,6 +118,8 @@ class Sheet:
         """What stands below the table."""
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
+        if self.of.summary is not None:
+            lines = [f"Finding: {self.of.summary.finding}", *sentences(self.of.number), *lines]
         if (proposal := of_proposal(self.judged())) is not None:
             lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
+from lab.evidence.summary import Summary, summary
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
@@ -63,6 +64,7 @@ class Experiment:
         self.notes: dict[str, Judged] = {}
         self.tables: dict[str, list[Mapping[str, object]]] = {}
         self.tuning: list[Tuned] = []
+        self.summary: Summary | None = None
         self.resuming = resuming.folder(number, parameters)
         self.sheet = Sheet(self)
 
@@ -224,17 +226,37 @@ class Experiment:
         """Keep measured rows in the record; see `Evidence.table`."""
         self.tables[name] = list(rows)
 
-    def conclude(self) -> None:
+    def conclude(
+        self,
+        *,
+        finding: str = "",
+        settles: str = "",
+        tags: Sequence[str] = (),
+        impact: int = 3,
+        cost_h: float = 1.0,
+        blocked_by: str = "",
+        figure: str = "",
+    ) -> None:
         """Print the statuses that all machines share, and put verdict and record at the top.
 
+        Args:
+            finding: one sentence with its number, formatted from what this run measured; without
+                one the research log has none of this run either.
+            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`.
+
         Raises:
-            ValueError: a criterion was not judged; a run that cannot judge it says so with
-                `not_run`, and gives nan for what has no value.
+            ValueError: a criterion was not judged (a run that cannot judge it says so with
+                `not_run`, and gives nan for what has no value); or a sentence is no such one.
         """
         missing = {id_ for id_, planned in self.plan.items()
                    for part in planned.rows if (id_, part) not in self.judged}  # fmt: skip
         if missing:
             raise ValueError(f"criteria {sorted(missing)} were never judged; see `not_run`")
+        if finding:
+            self.summary = summary(
+                question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,
+                cost_h=cost_h, blocked_by=blocked_by, figure=figure,
+            )  # fmt: skip
         self.sheet.conclude()
         print(self.sheet.statuses())
         resuming.clear(self.resuming)

@@ -16,10 +16,12 @@ from typing import Any
 from IPython.display import HTML, display
 
 from lab.evidence import Criterion, Evidence, validate
+from lab.evidence.judged import Judged
 from lab.files import PROJECT
 from lab.records import executed
 from lab.records.parameters import at_defaults
 
+Row = Criterion | Judged
 FOLDER = PROJECT / "executed"
 PLOTLY = "application/vnd.plotly.v1+json"
 
@@ -117,7 +119,7 @@ def beside(evidence: Evidence, record: Mapping[str, Any]) -> Beside:
     Criteria that only one of them has keep their row, with the other's places empty.
     """
     here = {each.name: each for each in evidence.criteria}
-    there = {each.name: each for each in validate(record)}
+    there: dict[str, Row] = {each.name: each for each in validate(record)}
     rows = [_compared(here.get(name), there.get(name)) for name in {**here, **there}]
     return Beside(label(record), _differences(evidence.parameters, record["parameters"]), rows)
 
@@ -150,14 +152,14 @@ def _joined(value: Any) -> Any:
     return "".join(value) if isinstance(value, list) else value
 
 
-def _compared(here: Criterion | None, there: Criterion | None) -> tuple[str, ...]:
-    either = here or there
+def _compared(here: Criterion | None, there: Row | None) -> tuple[str, ...]:
+    either: Row | None = here or there
     assert either is not None  # every name comes from one of the two
     identity = (either.id, either.arm, either.metric, either.row()[5])
     return (*identity, *_outcome(here), *_outcome(there))
 
 
-def _outcome(criterion: Criterion | None) -> tuple[str, str]:
+def _outcome(criterion: Row | None) -> tuple[str, str]:
     if criterion is None:
         return "", ""
     *_, value, _, status = criterion.row()

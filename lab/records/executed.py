@@ -74,7 +74,7 @@ def read_notebook(path: str | os.PathLike[str]) -> Entry:
         records = _records(cells)
         if not records:
             return Entry(name, "no record", None, "it ran to its end and displayed no evidence.")
-        criteria = evidence.validate(records[-1])
+        line = evidence.line_of(records[-1])
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror or error}"
         return Entry(name, "unreadable", None, _sentence(reason))
@@ -82,7 +82,7 @@ def read_notebook(path: str | os.PathLike[str]) -> Entry:
         return Entry(name, "unreadable", None, _sentence(str(error)))
     if (number := number_of(name)) not in (None, records[-1]["experiment"]):
         return _misnumbered(name, records[-1]["experiment"], f"its file is that of {number}")
-    return Entry(name, "complete", records[-1], evidence.verdict_line(criteria))
+    return Entry(name, "complete", records[-1], line)
 
 
 def number_of(name: str) -> str | None:

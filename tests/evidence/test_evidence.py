@@ -303,7 +303,7 @@ def test_a_record_that_could_not_be_written_stops_at_the_start(options, message)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, r"schema 2 is newer than this workspace reads \(1\)"),
+        ({"schema": 3}, r"schema 3 is newer than this workspace reads \(2\)"),
         ({"schema": 0}, "schema 0 is not one this workspace reads"),
         ({"schema": True}, "schema of the record is of type bool"),
         ({"title": None}, "title of the record is of type NoneType, not str"),

@@ -11,11 +11,13 @@ from nbclient import NotebookClient
 from numeric import stream
 from torch import nn
 
-from lab.evidence import MIME
+from lab import research_log
+from lab.evidence import MIME, validate
 from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned
 from lab.experiment.display import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
+from lab.records.executed import read_notebook
 from lab.tasks import WordProblem, groups
 from lab.train import fit_together, scored_accuracy
 from lab.transitions import PolarDiagonal, RealDiagonal
@@ -146,7 +148,7 @@ def test_what_could_not_be_run_decides_nothing_and_says_why():
 # --- display -------------------------------------------------------------------------------------
 
 
-def test_the_first_output_of_a_notebook_fills_in_and_ends_with_verdict_and_record():
+def test_the_first_output_of_a_notebook_fills_in_and_ends_with_verdict_and_record(tmp_path):
     source = f"""
 import sys; sys.path[:0] = {[str(p) for p in __import__("sys").path]!r}
 from dataclasses import make_dataclass
@@ -156,7 +158,10 @@ exp = Experiment("300", title="A title", question="A question?", parameters=p,
                  criteria=[Planned("C1", "accuracy", ">", 0.5)])
 exp
 """
-    cells = [source, "exp.judge('C1', [0.6, 0.7])", "exp.conclude()"]
+    last = (
+        """exp.conclude(finding="Half of 2 seeds reach 0.6.", settles="Five seeds.", tags=["a"])"""
+    )
+    cells = [source, "exp.judge('C1', [0.6, 0.7])", last]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     (first,) = notebook.cells[0].outputs
@@ -166,6 +171,41 @@ exp
     assert notebook.cells[1].outputs == []
     (last,) = notebook.cells[2].outputs
     assert last.text.splitlines()[-1] == "verdict: PROCEED"
+    nbformat.write(notebook, tmp_path / "300.ipynb")
+    check_in_the_log(tmp_path, first.data[MIME])
+
+
+def check_in_the_log(folder, record):
+    entry = read_notebook(folder / "300.ipynb")
+    assert (entry.status, entry.record) == ("complete", record)
+    assert entry.detail.startswith("PROCEED: every success criterion is met (C1)")
+    research_log.write(folder)
+    front, page = ((folder / name).read_text() for name in ("README.md", "log/300.md"))
+    assert "Half of 2 seeds reach 0.6." in front
+    assert "REFUTED" in front  # the words of its rule are explained
+    assert "accuracy (worst seed)" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda r: r.update(verdict="REFUTED"),
+            "its verdict is 'REFUTED', its criteria say PROCEED",
+        ),
+        (lambda r: r["criteria"][0].update(value=0.1), "its value says 'missed'"),
+        (lambda r: r["criteria"][0].pop("low"), "fields missing or unknown: low"),
+        (lambda r: r.pop("seeds"), "seeds of the record is of type NoneType"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(change, message):
+    exp = experiment()
+    exp.judge("C1", [0.9, 0.9])
+    record = exp.sheet.record()
+    assert [row.status for row in validate(record)] == ["met"]
+    change(record)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        validate(record)
 
 
 def test_before_the_run_every_criterion_is_there_and_none_is_judged():

@@ -245,7 +245,7 @@ def test_a_file_that_is_no_notebook_is_told(tmp_path, content, detail):
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [
-        ({"schema": 2}, "schema 2 is newer than this workspace reads (1)."),
+        ({"schema": 3}, "schema 3 is newer than this workspace reads (2)."),
         ({"verdict": "ABANDON"},
          "the record is inconsistent: its verdict is 'ABANDON', its criteria say PROCEED."),
         ({"criteria": [{**RECORD["criteria"][0], "met": False}]},

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from lab.evidence import report
 from lab.records.executed import Entry
 from lab.records.log import ranking, words
 from lab.records.log.experiment import Experiment
@@ -29,10 +30,11 @@ def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) 
         experiments: those with a result.
         others: entries without one.
     """
+    planned = any(each.record["schema"] == report.SCHEMA for each in experiments)
     parts = [_INTRODUCTION, "## Findings", _findings(experiments)]
     parts += ["## Without a result", _unfinished(others)] if others else []
     parts += ["## What to run next", _ORDER, ranking.ranking(experiments)]
-    parts += ["## What the words mean", _REPORTED, words.explained()]
+    parts += ["## What the words mean", _REPORTED, words.explained(planned=planned)]
     return "\n\n".join(parts) + "\n"
 
 

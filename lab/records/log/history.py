@@ -62,7 +62,7 @@ def run_of(record: Mapping[str, Any], started: str) -> Run:
         started=started,
         commit=str(record["environment"].get("commit") or ""),
         verdict=record["verdict"],
-        wanted=sum(each.as_wanted for each in judged),
+        wanted=sum(each.as_wanted is True for each in judged),
         judged=len(judged),
         finding=summary.finding if summary else "",
     )

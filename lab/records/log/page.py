@@ -5,6 +5,7 @@ from typing import Any
 
 from lab import evidence
 from lab.evidence import Criterion
+from lab.evidence.judged import Judged
 from lab.records.log.experiment import Experiment
 from lab.records.log.history import Run
 from lab.records.log.markup import duration, escape, link, picture, seeds, table
@@ -26,7 +27,7 @@ def page(each: Experiment) -> str:
 
 def _head(each: Experiment) -> list[str]:
     """The verdict, and right beside it what speaks against it."""
-    line = evidence.verdict_line(evidence.validate(each.record))
+    line = evidence.line_of(each.record)
     doubts = [f"- {escape(str(doubt))}" for doubt in each.doubts]
     return [
         f"# {escape(each.number)} · {escape(each.record['title'])}",
@@ -50,7 +51,7 @@ def _picture(each: Experiment) -> list[str]:
     return [picture(f"{each.name}.png", each.picture.title or "A figure", WIDTH)]
 
 
-def _criteria(criteria: Iterable[Criterion]) -> list[str]:
+def _criteria(criteria: Iterable[Criterion | Judged]) -> list[str]:
     rows = [tuple(map(escape, each.row())) for each in criteria]
     return [table(evidence.COLUMNS, rows) if rows else "It has no criteria."]
 

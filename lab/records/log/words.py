@@ -1,7 +1,8 @@
 """The words of verdicts, explained for who has not read the rule."""
 
 from lab import evidence
-from lab.evidence import Verdict
+from lab.evidence import Verdict, ruling
+from lab.evidence.ruling import Ruling
 from lab.records.log.markup import escape, table
 
 # What each word answers, and what a reader may conclude.
@@ -21,6 +22,14 @@ MEANING = {
         "Nothing that decides was measured, or what was measured is not a number.",
     ),
 }
+# Of an experiment whose table of criteria was shown before the run.
+RULINGS = {
+    Ruling.DEBUG: "cannot be answered yet",
+    Ruling.ABANDON: "answered: no, and the idea ends",
+    Ruling.REFUTED: "answered: no",
+    Ruling.UNDECIDED: "open: the numbers are too few",
+    Ruling.PROCEED: "answered: yes",
+}
 IN_DOUBT = (
     "**in doubt**, beside a verdict",
     "answered by the record, disputed since",
@@ -29,11 +38,35 @@ IN_DOUBT = (
 )
 
 
-def explained() -> str:
-    """The table of words, in the order in which the rule comes to them."""
+def explained(*, planned: bool = False) -> str:
+    """The table of words, in the order in which the rule comes to them.
+
+    Args:
+        planned: whether there are records whose criteria were shown before the run. They have a
+            rule of their own, in a second table.
+    """
     rows = [
         (f"**{verdict}**", *MEANING[verdict], f"{order}. {escape(case)}")
         for order, (case, verdict) in enumerate(evidence.RULE, 1)
     ]
     head = ("word", "the question is", "what that means", "when, the first that applies")
-    return table(head, [*rows, (*IN_DOUBT, "")])
+    first = table(head, [*rows, (*IN_DOUBT, "")])
+    return f"{first}\n\n{_SECOND}\n\n{_of_rulings(head)}" if planned else first
+
+
+_SECOND = """\
+Records with criteria that were shown before the run, each with its statistic, follow this rule.
+A criterion is undecided where its interval holds the limit; one that is unattainable or was not run
+decides nothing."""
+
+
+def _of_rulings(head: tuple[str, ...]) -> str:
+    cases: dict[Ruling, list[str]] = {each: [] for each in RULINGS}
+    for order, (case, found, _) in enumerate(ruling.LINES, 1):
+        cases[found].append(f"{order}. {escape(case)}")
+    cases[Ruling.PROCEED] = [f"{len(ruling.LINES) + 1}. otherwise"]
+    rows = [
+        (f"**{each}**", question, escape(ruling.MEANING[each]), "<br>".join(cases[each]))
+        for each, question in RULINGS.items()
+    ]
+    return table(head, rows)

@@ -26,6 +26,7 @@ from nbformat.v4 import new_markdown_cell
 
 from lab import evidence, research_log
 from lab.evidence.doubts import Doubt
+from lab.evidence.ruling import Ruling
 from lab.records.executed import Entry
 from lab.records.log import words
 from lab.records.log.experiment import NO_FINDING, Experiment
@@ -133,6 +134,7 @@ def test_a_reader_sees_any_text_as_it_is(text):
 
 def test_every_verdict_is_explained_by_the_rule_in_force():
     assert words.MEANING.keys() == set(evidence.Verdict)
+    assert words.RULINGS.keys() == set(Ruling)
     rows = tables(words.explained())[0]
     assert [row[3] for row in rows.values()] == [
         *(f"{i}. {case}" for i, (case, _) in enumerate(evidence.RULE, 1)), "",
