@@ -56,7 +56,7 @@ def build_polar(task, seed):
 
 
 def model(kind, task, seed):
-    generator = stream(seed)
+    generator = stream(seed, "init")
     mixer = StateSpace(8, kind(8, d_state=4, generator=generator), generator=generator)
     return SequenceModel(task.vocabulary, task.classes, 8, [mixer], generator=generator)
 
@@ -116,6 +116,7 @@ def kill(run):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     run.wait()
+    run.stdout.close()
 
 
 def finished(run):
