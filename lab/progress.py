@@ -8,7 +8,8 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
@@ -19,6 +20,23 @@ from tqdm import std
 from lab.frontend import live
 
 _FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}, {rate_fmt}, {remaining} left"
+
+
+Tell = Callable[[int, Callable[[], float | None]], None]
+
+# Who is told of every step in place of a bar: for work that is a part of other work.
+_teller: Tell | None = None
+
+
+@contextmanager
+def told(tell: Tell) -> Iterator[None]:
+    """No bars inside; instead, `tell` is called with the steps done and what gives the loss."""
+    global _teller
+    before, _teller = _teller, tell
+    try:
+        yield
+    finally:
+        _teller = before
 
 
 @dataclass
@@ -60,8 +78,8 @@ class Progress:
     ) -> None:
         self.label, self.loss = label, loss
         self.part = Part(unit, models, total)
-        self.in_notebook = live()
-        self.hidden = not self.in_notebook and _unwatched()
+        self.in_notebook = live() and _teller is None
+        self.hidden = _teller is not None or (not self.in_notebook and _unwatched())
 
     def __enter__(self) -> "Progress":
         self.started = time.perf_counter()
@@ -69,10 +87,18 @@ class Progress:
         self.bar = _Bar(cell, self.part, self.loss, desc=self.label, disable=self.hidden)
         return self
 
-    def advance(self) -> None:
-        """One step more is done."""
-        self.part.done += 1
-        self.bar.update()
+    @property
+    def done(self) -> int:
+        """Steps so far."""
+        return self.part.done
+
+    def advance(self, steps: int = 1) -> None:
+        """One step more is done, or several."""
+        self.part.done += steps
+        if _teller is not None:
+            _teller(self.part.done, self.loss)
+        else:
+            self.bar.update(steps)
 
     def __exit__(
         self,

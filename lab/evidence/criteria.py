@@ -106,9 +106,9 @@ def criterion(
         check_text(text, f"{name} of criterion {id!r}")
     if not isinstance(metric, str):
         raise TypeError(f"metric of criterion {id} must be text, got {metric!r}")
-    _check_choice(op, OPS, f"op of criterion {id}")
-    _check_choice(kind, KINDS, f"kind of criterion {id}")
-    _check_arm(arm, f"arm of criterion {id}")
+    check_choice(op, OPS, f"op of criterion {id}")
+    check_choice(kind, KINDS, f"kind of criterion {id}")
+    check_arm(arm, f"arm of criterion {id}")
     return Criterion(
         id=id,
         arm=arm,
@@ -116,7 +116,7 @@ def criterion(
         value=number(value, f"value of criterion {id}"),
         spread=_spread(spread, f"spread of criterion {id}"),
         op=op,
-        threshold=_threshold(threshold, op, f"threshold of criterion {id}"),
+        threshold=checked_threshold(threshold, op, f"threshold of criterion {id}"),
         kind=kind,
     )
 
@@ -143,17 +143,18 @@ def read(stored: Any) -> Criterion:
     return found
 
 
-def _check_choice(name: str, valid: Sequence[str], what: str) -> None:
+def check_choice(name: str, valid: Sequence[str], what: str) -> None:
+    """Stop unless a word is one of those known; the message has the nearest."""
     if name not in valid:
         nearest = _MEANT.get(name) or get_close_matches(name, valid, n=1, cutoff=0)[0]
         choices = ", ".join(valid)
         raise ValueError(f"{what} is {name!r}; did you mean {nearest!r}? It is one of {choices}")
 
 
-def _check_arm(arm: str, what: str) -> None:
-    # A misspelt "reported" would decide the verdict, and nobody would see why.
-    if arm != "reported" and get_close_matches(arm.strip().lower(), ["reported"], cutoff=0.85):
-        raise ValueError(f"{what} is {arm!r}; did you mean 'reported'?")
+def check_arm(arm: str, what: str, aside: str = "reported") -> None:
+    """Stop at a misspelt name of an arm that never decides: nobody would see why it does."""
+    if arm != aside and get_close_matches(arm.strip().lower(), [aside], cutoff=0.85):
+        raise ValueError(f"{what} is {arm!r}; did you mean {aside!r}?")
 
 
 def _spread(spread: object, what: str) -> float | None:
@@ -163,7 +164,8 @@ def _spread(spread: object, what: str) -> float | None:
     return distance
 
 
-def _threshold(threshold: object, op: str, what: str) -> Threshold:
+def checked_threshold(threshold: object, op: str, what: str) -> Threshold:
+    """A number, or for "in" the closed interval (low, high)."""
     if op != "in":
         return finite(threshold, what)
     if not isinstance(threshold, Sequence) or isinstance(threshold, str) or len(threshold) != 2:

@@ -20,7 +20,7 @@ from lab.evidence.verdict import Verdict, decide
 MIME = "application/vnd.lab.evidence+json"
 SCHEMA = 1
 
-_STARTED = time.perf_counter()
+STARTED = time.perf_counter()
 
 
 class Evidence:
@@ -172,7 +172,7 @@ class Evidence:
             "experiment": self.experiment,
             "title": self.title,
             "verdict": str(self.verdict()),
-            "runtime_s": round(time.perf_counter() - _STARTED, 1),
+            "runtime_s": round(time.perf_counter() - STARTED, 1),
             "seeds": list(self.seeds),
             "parameters": copy.deepcopy(self.parameters),
             "environment": environment(),

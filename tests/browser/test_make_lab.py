@@ -114,7 +114,7 @@ def opened(browser, address, width=1400):
     page.on("request", lambda request: page.asked.append(request.url))
     page.route(re.compile(r"^https?://(?!127\.0\.0\.1[:/])"), lambda route: refuse(page, route))
     page.goto(address)
-    page.locator(".jp-MarkdownViewer table a").first.wait_for()
+    page.locator(".jp-MarkdownViewer:visible table a").first.wait_for()
     return page
 
 

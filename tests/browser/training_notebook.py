@@ -24,7 +24,9 @@ from lab.train import fit_together
 
 def train(steps):
     models = [
-        OscDPLR(2, d_state=1, rank=0, complex_io=True, generator=stream(seed, "init")).double()
+        OscDPLR(
+            2, d_output=1, d_state=1, rank=0, complex_io=True, generator=stream(seed, "init")
+        ).double()
         for seed in range(2)
     ]
     tasks = [KnownOscillators.draw(1, stream(seed, "oscillators")) for seed in range(2)]

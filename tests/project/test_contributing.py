@@ -1,6 +1,5 @@
 """The recipes of CONTRIBUTING.md, followed word by word in a copy of the checkout."""
 
-import inspect
 import os
 import re
 import shutil
@@ -9,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from lab.memories import Memory
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -85,11 +82,6 @@ def test_there_are_six_recipes_with_blocks_and_commands():
     assert {name for name, _ in COMMANDS} == set(RECIPES)
 
 
-# Until bases take sizes by keyword, the recipes are ahead of them.
-NEW_CONVENTION = "d_model" in inspect.signature(Memory.__init__).parameters
-
-
-@pytest.mark.skipif(not NEW_CONVENTION, reason="Memory has another constructor")
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[command for _, command in COMMANDS])
 def test_a_command_of_a_recipe_succeeds(name, command, checkout):
     said = run(command, checkout)

@@ -58,7 +58,7 @@ BUILT = [
 ]
 TESTED = {type(part).__name__ for each in BUILT for part in each.modules()}
 # What others are derived from has no rows of its own.
-BASES = {"Memory", "Transition", "DiagonalTransition", "Oscillators"}
+BASES = {"Memory", "Transition", "Oscillators"}
 
 
 def exported(package):

@@ -18,7 +18,7 @@ FLOORS = (
     {"mixers"},
     {"model"},
     {"audit"},
-    {"benchmark"},
+    {"benchmark", "experiment"},
     {"__init__", "research_log"},  # what is typed, or imported first
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

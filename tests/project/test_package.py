@@ -25,6 +25,7 @@ NOTEBOOKS_NEED = {
 }  # fmt: skip
 # Modules of figures, of papermill and of what a notebook displays; all else is the library.
 FOR_NOTEBOOKS = (
+    "lab.experiment",
     "lab.records.papermill_handler",
     *("lab.plain_yaml", "lab.records.committed", "lab.records.papermill_checks"),
     "lab.plots",

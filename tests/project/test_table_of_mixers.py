@@ -1,6 +1,5 @@
 """README's table of mixers: complete, of classes that exist, with the states that they have."""
 
-import inspect
 import re
 from pathlib import Path
 
@@ -28,22 +27,13 @@ PACKAGES = (lab.memories, lab.mixers, lab.transitions)
 UNLISTED = {
     "Memory", "Transition", "Oscillators", "ShortConvolution", "Convolved", "OutputGate",
 }  # fmt: skip
-# Until the classes have the names of the field.
-FORMER = {"LogLinearAttention": "FenwickAttention", "Mamba": "SelectiveDiagonal"}
-LEAVING = {"ReadOutGate", "Diagonal", "DiagonalTransition", "GatedDiagonal"}
 
 D, B, T = 8, 2, 7
 SIZES = {"H": 2, "K": 4, "M": 3, "N": 6, "T": T, "D": D, "r": 2, "taps": 5}
 
 
-def now(name):
-    """The present name of a class of the table."""
-    known = {each for package in PACKAGES for each in package.__all__}
-    return name if name in known else FORMER.get(name, name)
-
-
 def class_of(name):
-    return next(getattr(p, now(name)) for p in PACKAGES if now(name) in p.__all__)
+    return next(getattr(p, name) for p in PACKAGES if name in p.__all__)
 
 
 def test_the_table_lists_every_layer_that_is_exported():
@@ -54,7 +44,7 @@ def test_the_table_lists_every_layer_that_is_exported():
         if isinstance(getattr(package, name), type)
         and issubclass(getattr(package, name), nn.Module)
     }
-    assert layers - UNLISTED - LEAVING == {now(name) for name in ROWS}
+    assert layers - UNLISTED == set(ROWS)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -63,7 +53,7 @@ def test_the_notebooks_of_a_row_use_its_class(name):
     assert numbers
     for number in numbers:
         (path,) = (ROOT / "notebooks").glob(f"{number}_*.py")
-        assert re.search(rf"\b({name}|{now(name)})\b", path.read_text(encoding="utf-8")), number
+        assert re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")), number
 
 
 def formula(name):
@@ -84,8 +74,7 @@ def memory(name):
     sizes = {"heads": SIZES["H"], "d_key": SIZES["K"], "d_value": SIZES["M"]}
     if name == "CosFormer":
         sizes["horizon"] = 100
-    width = inspect.signature(kind.__init__).parameters.get("d_model")
-    return kind(D, **sizes) if width and width.default is width.empty else kind(**sizes)
+    return kind(D, **sizes)
 
 
 MEMORIES = [name for name in ROWS if issubclass(class_of(name), Memory)]

@@ -1,0 +1,178 @@
+"""A criterion after the run: its value, the interval around it, and the status that follows."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from lab.evidence.comparison import Threshold, holds, shown, shown_limit, shown_value
+from lab.evidence.planned import ASIDE, Kind, Planned
+from lab.evidence.values import check_type
+
+Status = Literal["met", "missed", "undecided", "unattainable", "not run", "not finite", "recorded"]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the values of all seeds say, as one number.
+
+    Attributes:
+        value: the number, None where it is not finite or there is none.
+        low, high: ends of its 95 % interval, None for a plain number, a worst or a median seed.
+        detail: what the number leaves out, in words: "4 of 5 seeds".
+        needed: how many seeds would decide, where the limit lies inside the interval and a number
+            can be given.
+        missing: why there is no value: what this run had not, such as a GPU.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    detail: str = ""
+    needed: int | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row of the table of criteria with its outcome; all that a record keeps of it."""
+
+    id: str
+    arm: str
+    metric: str
+    kind: Kind
+    statistic: str
+    op: str
+    threshold: Threshold
+    varies: bool
+    added: str
+    unattainable: str
+    value: float | None
+    low: float | None
+    high: float | None
+    detail: str
+    needed: int | None
+    missing: str
+
+    @property
+    def status(self) -> Status:
+        """Met, missed, undecided, unattainable, not run; or "recorded" for what is context."""
+        if self.kind == "context":
+            return "recorded"
+        if self.unattainable:
+            return "unattainable"
+        if self.missing:
+            return "not run"
+        if self.value is None:
+            return "not finite"
+        if self.low is None or self.high is None:
+            return "met" if holds(self.value, self.op, self.threshold) else "missed"
+        return _of_interval(self.low, self.high, self.op, self.threshold)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict may depend on it."""
+        asked = self.status not in ("unattainable", "not run", "recorded")
+        return asked and self.arm not in ASIDE
+
+    @property
+    def as_wanted(self) -> bool | None:
+        """Whether it speaks for the hypothesis; None where it says nothing."""
+        if self.status not in ("met", "missed"):
+            return None
+        return (self.status == "met") == (self.kind in ("success", "control"))
+
+    @property
+    def name(self) -> str:
+        """Id, arm and metric: what tells it from every other row of the experiment."""
+        return f"{self.id} ({self.arm}, {self.metric})"
+
+    @property
+    def limit(self) -> str:
+        """The comparison, as text."""
+        return shown_limit(self.op, self.threshold)
+
+    @property
+    def shown(self) -> str:
+        """The value for people, with its interval and what the number leaves out."""
+        if self.value is None:
+            return self.missing or "not finite"
+        text = shown_value(self.value, self.op, self.threshold)
+        if self.low is not None and self.high is not None:
+            text += f" [{shown(self.low, 3)}, {shown(self.high, 3)}]"
+        return f"{text} ({self.detail})" if self.detail else text
+
+    def record(self) -> dict[str, Any]:
+        """The row as plain JSON values, which `read` takes back."""
+        threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
+        return {**dataclasses.asdict(self), "threshold": threshold, "status": self.status}
+
+
+def judge(planned: Planned, part: str, reading: Reading) -> Judged:
+    """One row of a planned criterion with what was found."""
+    return Judged(
+        id=planned.id, arm=planned.arm, metric=planned.metric(part), kind=planned.kind,
+        statistic=f"paired, {planned.statistic}" if planned.paired else planned.statistic,
+        op=planned.op, threshold=planned.threshold, varies=planned.varies, added=planned.added,
+        unattainable=planned.unattainable, **dataclasses.asdict(reading),
+    )  # fmt: skip
+
+
+def read(stored: Any) -> Judged:
+    """A row as it stands in a record.
+
+    Raises:
+        ValueError: a field is missing, unknown or of the wrong type, or the status is not what the
+            others say.
+    """
+    check_type(stored, dict, "a criterion of the record")
+    fields = dict(stored)
+    status = fields.pop("status", None)
+    known = {field.name for field in dataclasses.fields(Judged)}
+    if odd := fields.keys() ^ known:
+        names = ", ".join(sorted(odd))
+        raise ValueError(f"a criterion of the record has fields missing or unknown: {names}")
+    _check_fields(fields)
+    if isinstance(fields["threshold"], list):
+        fields["threshold"] = tuple(fields["threshold"])
+    found = Judged(**fields)
+    # What a plan refuses, a record must not hold either.
+    try:
+        Planned(
+            found.id, found.metric.replace("{", "("), found.op, found.threshold, kind=found.kind,
+            statistic=found.statistic, arm=found.arm, low_is_good=True,
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a criterion of the record cannot be read: {error}") from error
+    if status != found.status:
+        raise ValueError(
+            f"the record is inconsistent: criterion {found.name} says {status!r}, its value says "
+            f"{found.status!r}"
+        )
+    return found
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    """The type of every field, as `Judged` declares it."""
+    texts = ("id", "arm", "metric", "kind", "statistic", "op", "added", "unattainable", "detail")
+    for name in (*texts, "missing"):
+        check_type(fields[name], str, f"{name} of a criterion of the record")
+    if not isinstance(fields["varies"], bool):
+        raise ValueError("varies of a criterion of the record is neither true nor false")
+    for name in ("value", "low", "high", "needed"):
+        if fields[name] is not None and type(fields[name]) not in (int, float):
+            raise ValueError(f"{name} of a criterion of the record is no number")
+
+
+def _of_interval(low: float, high: float, op: str, threshold: Threshold) -> Status:
+    """Met where the whole interval holds, missed where none of it does, else undecided."""
+    if holds(low, op, threshold) and holds(high, op, threshold):
+        return "met"
+    if isinstance(threshold, tuple):
+        apart = high < threshold[0] or low > threshold[1]
+    elif op == "==":
+        apart = not low <= threshold <= high
+    else:
+        apart = not (holds(low, op, threshold) or holds(high, op, threshold))
+    return "missed" if apart else "undecided"

@@ -1,0 +1,58 @@
+"""The record of a run, schema 2: what an executed notebook carries of an `Experiment`."""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.evidence.judged import Judged
+from lab.evidence.machine import environment
+from lab.evidence.record import STARTED
+from lab.evidence.ruling import of_proposal, rule
+from lab.evidence.values import number, plain
+
+SCHEMA = 2
+
+
+def report(
+    experiment: str,
+    *,
+    title: str,
+    question: str,
+    criteria: Sequence[Judged],
+    reported: Mapping[str, float],
+    parameters: Mapping[str, Any],
+    seeds: Sequence[int],
+    tuning_seeds: Sequence[int] = (),
+    tables: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
+) -> dict[str, Any]:
+    """The record as plain JSON values; see `lab.experiment.Experiment` for its fields.
+
+    `runtime_s` counts from the import of `lab.evidence`, which in a headless run is the run.
+    Everything else is the same when the notebook is run again on the same machine.
+
+    Raises:
+        TypeError: a table or the parameters hold what is no plain value.
+    """
+    verdict, reason = rule(criteria)
+    proposal = of_proposal(criteria)
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment,
+        "title": title,
+        "question": question,
+        "verdict": str(verdict),
+        "reason": reason,
+        "proposal": None if proposal is None else str(proposal[0]),
+        "runtime_s": round(time.perf_counter() - STARTED, 1),
+        "seeds": list(seeds),
+        "tuning_seeds": list(tuning_seeds),
+        "parameters": copy.deepcopy(plain(parameters, "parameters")),
+        "environment": environment(),
+        "reported": {name: number(value, f"reported {name!r}") for name, value in reported.items()},
+        "criteria": [each.record() for each in criteria],
+        "tables": {
+            name: [plain(dict(row), f"table {name!r}") for row in rows]
+            for name, rows in (tables or {}).items()
+        },
+    }

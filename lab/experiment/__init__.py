@@ -1,0 +1,28 @@
+"""One experiment as a notebook tells it: criteria, arms trained beside each other, verdict.
+
+`Experiment` holds the table of criteria that is written before the run and filled in by it; `Arm`
+says how one arm differs from the recipe; `Arms` and `Scores` are what training and scoring return.
+"""
+
+from lab.evidence.planned import Planned
+from lab.experiment.arms import Arm, Arms, Trained
+from lab.experiment.experiment import Experiment
+from lab.experiment.scores import Scores
+from lab.experiment.statistics import EVERY, MEAN, MEDIAN, NUMBER, WORST, solved
+from lab.experiment.tuning import Tuned
+
+__all__ = [
+    "EVERY",
+    "MEAN",
+    "MEDIAN",
+    "NUMBER",
+    "WORST",
+    "Arm",
+    "Arms",
+    "Experiment",
+    "Planned",
+    "Scores",
+    "Trained",
+    "Tuned",
+    "solved",
+]

@@ -1,0 +1,298 @@
+"""What a notebook makes first: question, criteria, and the seeds that the report uses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.evidence.judged import Judged, Reading, judge
+from lab.evidence.planned import Planned, check_plan
+from lab.evidence.values import check_text
+from lab.experiment import resuming, statistics
+from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
+from lab.experiment.display import Sheet
+from lab.experiment.jobs import run
+from lab.experiment.scores import Score
+from lab.experiment.statistics import MEAN, Values
+from lab.experiment.tuning import Tuned, tune, with_setting
+
+BY_SEED = "criteria by seed"  # the table of a record with what every criterion was judged on
+
+
+class Experiment:
+    """One experiment, from its criteria to its verdict.
+
+    Displays the question and the table of criteria; as criteria are judged, the same output fills
+    in, and `conclude` puts the verdict above it and the record of the run into it.
+
+    Args:
+        number: of the experiment as text, "013".
+        title: its name in words.
+        question: what it asks, in one sentence with a question mark.
+        parameters: the checked parameters of the notebook; `seeds` among them are those reported.
+        criteria: all of them, before the run; see `Planned`.
+        reported: what an earlier run measured, by name; empty if there was none.
+
+    Raises:
+        TypeError: a name is no text.
+        ValueError: the criteria could not answer, as `check_plan` says; or one names a statistic
+            that there is not.
+    """
+
+    def __init__(
+        self,
+        number: str,
+        *,
+        title: str,
+        question: str,
+        parameters: Any,
+        criteria: Sequence[Planned],
+        reported: Mapping[str, float] | None = None,
+    ) -> None:
+        for name, text in {"number": number, "title": title, "question": question}.items():
+            check_text(text, f"{name} of an experiment")
+        self.number, self.title, self.question = number, title, question
+        self.parameters, self.seeds = parameters, list(parameters.seeds)
+        self.reported = dict(reported or {})
+        self.plan = check_plan(criteria)
+        for each in criteria:
+            statistics.reduction(each.statistic)
+        self.judged: dict[tuple[str, str], Judged] = {}
+        self.values: dict[str, list[dict[str, Any]]] = {}
+        self.notes: dict[str, Judged] = {}
+        self.tables: dict[str, list[Mapping[str, object]]] = {}
+        self.tuning: list[Tuned] = []
+        self.resuming = resuming.folder(number, parameters)
+        self.sheet = Sheet(self)
+
+    # --- runs ------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        arms: Mapping[str, Arm | Build],
+        task: Tasks,
+        recipe: Mapping[str, Any],
+        *,
+        seeds: Sequence[int] | None = None,
+        tuned: Tuned | None = None,
+        split: int = 1,
+        checkpoint: bool | None = None,
+        workers: int | None = None,
+    ) -> Arms:
+        """Train every arm, its seeds side by side, the arms in processes beside one another.
+
+        The numbers are those of one arm after another. Functions and classes may be defined in the
+        notebook; what they refer to travels with them.
+
+        Args:
+            arms: by name: a function from task and seed to a model, or an `Arm`.
+            task: of all arms that have none of their own, or one for each seed.
+            recipe: settings of `lab.train.fit_together`.
+            seeds: those reported if None.
+            tuned: gives every arm the value that `tune` chose for it.
+            split: into how many processes the seeds of one arm are dealt. Where there are fewer
+                arms than processors, 2 is faster; as other models then share their arithmetic, the
+                numbers may differ in their last digits from those of 1.
+            checkpoint: whether a killed run goes on from files that a finished one removes; if
+                None, where nobody watches: in a headless run.
+            workers: processes; see `lab.experiment.jobs.run`.
+
+        Raises:
+            ValueError: a setting is out of its range, or there are more parts than seeds.
+        """
+        chosen = self.seeds if seeds is None else list(seeds)
+        if not 1 <= split <= max(len(chosen), 1):
+            raise ValueError(f"split is {split}, of {len(chosen)} seeds: 1 to as many parts")
+        parts = [chosen[i::split] for i in range(split)]
+        jobs = {}
+        for name, given in arms.items():
+            arm = with_setting(given, tuned.setting, tuned[name]) if tuned is not None else given
+            for i, part in enumerate(parts):
+                own = _of_part(task, chosen, part)
+                file = resuming.file(self.resuming, name, arm, recipe, part, wanted=checkpoint)
+                jobs[_part(name, i, split)] = training(arm, own, recipe, part, checkpoint=file)
+        done = run(jobs, label=f"training {len(arms)} arms", workers=workers)
+        return Arms({
+            name: _in_order(joined([done[_part(name, i, split)] for i in range(split)]), chosen)
+            for name in arms
+        })  # fmt: skip
+
+    def tune(
+        self,
+        arms: Mapping[str, Arm | Build],
+        task: Tasks,
+        recipe: Mapping[str, Any],
+        *,
+        seeds: Sequence[int],
+        score: Score,
+        high_is_good: bool = True,
+        workers: int | None = None,
+        **grid: Sequence[Any],
+    ) -> Tuned:
+        """Choose a setting for every arm from one grid, on seeds that the report never uses.
+
+        The value with the best median score over the seeds is chosen; the grid is displayed, with
+        the arms that are at its edge.
+
+        Args:
+            arms, task, recipe, workers: as for `train`.
+            seeds: of the trials, none of those reported.
+            score: called with a trained model, its task and `seed`; returns a number.
+            high_is_good: whether a high score is a good one.
+            grid: one setting of `fit_together` and the values to try, such as
+                `lr=[3e-4, 1e-3, 3e-3]`.
+
+        Raises:
+            ValueError: a seed is reported, too; there is not one setting with two values or more.
+        """
+        if shared := set(seeds) & set(self.seeds):
+            raise ValueError(f"seeds {sorted(shared)} are reported: tune on others")
+        if len(grid) != 1 or len(next(iter(grid.values()))) < 2:
+            raise ValueError(f"tune one setting, and give two values or more: got {grid}")
+        ((setting, values),) = grid.items()
+        found = tune(
+            arms, task, recipe, setting=setting, values=values, seeds=seeds, score=score,
+            high_is_good=high_is_good, workers=workers,
+        )  # fmt: skip
+        self.tuning.append(found)
+        return found
+
+    # --- criteria --------------------------------------------------------------------------------
+
+    def judge(
+        self,
+        id: str,  # noqa: A002
+        values: Values | Mapping[str, Values],
+        *,
+        minus: Any = None,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        """Judge a criterion by the statistic in the table. Judged again, the later values count.
+
+        Args:
+            id: of the criterion.
+            values: one a seed, in the order of the seeds, or one number, as its statistic says; for
+                a criterion with parts, those of each part, by its name.
+            minus: of a paired criterion, the values of the other arm, likewise.
+            seeds: whose values they are; all that are reported if None.
+
+        Raises:
+            ValueError: there is no such criterion; parts are missing or unknown; a difference is
+                asked for where the table has none, or the other way round; or there is not one
+                value a seed.
+        """
+        planned = self._planned(id)
+        if planned.paired == (minus is None):
+            said = "paired: give minus" if planned.paired else "not paired: leave minus out"
+            raise ValueError(f"criterion {id} is {said}")
+        given = values if isinstance(values, Mapping) else {"": values}
+        others = minus if isinstance(minus, Mapping) else dict.fromkeys(given, minus)
+        for what in (given, others):
+            if set(what) != set(planned.rows):
+                raise ValueError(f"criterion {id} has the parts {planned.rows}, got {tuple(what)}")
+        self.values[id] = []
+        for part in planned.rows:
+            taken = _difference(given[part], others[part]) if planned.paired else given[part]
+            self._keep(planned, part, taken, self.seeds if seeds is None else seeds)
+        self.sheet.refresh()
+
+    def not_run(self, id: str, why: str) -> None:  # noqa: A002
+        """Say that this run could not measure a criterion: it decides nothing.
+
+        Args:
+            id: of the criterion.
+            why: what this run had not, such as "no GPU here".
+
+        Raises:
+            ValueError: there is no such criterion, or no reason.
+        """
+        check_text(why, f"why criterion {id} was not run")
+        planned = self._planned(id)
+        for part in planned.rows:
+            self.judged[id, part] = judge(planned, part, Reading(None, missing=why))
+        self.sheet.refresh()
+
+    def note(self, measured: str, values: Values, *, statistic: str = MEAN) -> None:
+        """Put a number for the reader into the record: it is of kind context, and never decides."""
+        reading = statistics.read(values, statistic, high_is_bad=False, op=">", threshold=0.0)
+        planned = Planned("E", measured.replace("{", "("), ">", 0.0, statistic, kind="context")
+        self.notes[measured] = judge(planned, "", reading)
+        self.sheet.refresh()
+
+    def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Keep measured rows in the record; see `Evidence.table`."""
+        self.tables[name] = list(rows)
+
+    def conclude(self) -> None:
+        """Print the statuses that all machines share, and put verdict and record at the top.
+
+        Raises:
+            ValueError: a criterion was not judged; a run that cannot judge it says so with
+                `not_run`, and gives nan for what has no value.
+        """
+        missing = {id_ for id_, planned in self.plan.items()
+                   for part in planned.rows if (id_, part) not in self.judged}  # fmt: skip
+        if missing:
+            raise ValueError(f"criteria {sorted(missing)} were never judged; see `not_run`")
+        self.sheet.conclude()
+        print(self.sheet.statuses())
+        resuming.clear(self.resuming)
+
+    def _ipython_display_(self) -> None:
+        self.sheet.show()
+
+    def _planned(self, id: str) -> Planned:  # noqa: A002
+        if id not in self.plan:
+            raise ValueError(f"there is no criterion {id!r}; the table has {list(self.plan)}")
+        return self.plan[id]
+
+    def _keep(self, planned: Planned, part: str, values: Values, seeds: Sequence[int]) -> None:
+        listed = _by_seed(values)
+        if listed and len(listed) != len(seeds):
+            raise ValueError(
+                f"criterion {planned.id} was given {len(listed)} values for {len(seeds)} seeds"
+            )
+        reading = statistics.read(
+            values, planned.statistic, high_is_bad=planned.high_is_bad, op=planned.op,
+            threshold=planned.threshold,
+        )  # fmt: skip
+        found = judge(planned, part, reading)
+        self.judged[planned.id, part] = found
+        self.values[planned.id] += [
+            {"id": planned.id, "metric": found.metric, "seed": seed, "value": value}
+            for seed, value in zip(seeds, listed, strict=bool(listed))
+        ]
+
+
+def _part(name: str, i: int, split: int) -> str:
+    """What a part of an arm is called in messages."""
+    return name if split == 1 else f"{name}, part {i + 1} of {split}"
+
+
+def _of_part(task: Tasks, seeds: Sequence[int], part: Sequence[int]) -> Tasks:
+    """The tasks of some of the seeds."""
+    if not isinstance(task, Sequence):
+        return task
+    return [each for each, seed in zip(task, seeds, strict=True) if seed in part]
+
+
+def _in_order(trained: Any, seeds: Sequence[int]) -> Any:
+    """Of seeds that were dealt out, in the order in which they are reported."""
+    order = [trained.seeds.index(seed) for seed in seeds]
+    return type(trained)(
+        *([getattr(trained, name)[i] for i in order]
+          for name in ("models", "histories", "tasks", "seeds"))
+    )  # fmt: skip
+
+
+def _difference(one: Values, other: Values) -> Tensor:
+    """one - other, seed by seed, in float64."""
+    return torch.as_tensor(one, dtype=torch.float64) - torch.as_tensor(other, dtype=torch.float64)
+
+
+def _by_seed(values: Values) -> list[float]:
+    """The values of several seeds; none for what is one number."""
+    if isinstance(values, int | float) or getattr(values, "ndim", 1) != 1:
+        return []
+    return [float(value) for value in values]

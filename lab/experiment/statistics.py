@@ -1,0 +1,186 @@
+"""Statistics by which the values of all seeds become the one number that a criterion compares.
+
+A statistic is chosen when a criterion is written, before there are values, and has a name there:
+`Planned(..., statistic=MEAN)`. It is told which side is the bad one, so that "the worst seed" is
+the lowest where much is hoped for, and the highest elsewhere.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lab.evidence.comparison import Threshold, holds
+from lab.evidence.judged import Reading
+from lab.statistics import Interval, mean_interval, share_interval
+
+Values = Tensor | Sequence[float] | float
+Reduce = Callable[[Tensor, bool, str, Threshold], Reading]
+
+NUMBER = "one number"
+WORST = "worst seed"
+EVERY = "every seed"  # of a failure or kill, which has to show in the seed that shows it least
+MEDIAN = "median seed"
+MEAN = "mean, 95 % t interval"
+
+_SHARE = "share of seeds above {:g}, Wilson interval"
+_SHARE_PATTERN = re.compile(r"share of seeds above (\S+), Wilson interval")
+_MOST = 100_000  # seeds; who would need more needs another experiment
+
+
+def solved(above: float) -> str:
+    """The name of the statistic "k of n seeds solved it", with Wilson's interval of the share.
+
+    Args:
+        above: what a seed has to exceed to count as solved, in the unit of the values.
+    """
+    return _SHARE.format(above)
+
+
+def read(
+    values: Values, statistic: str, *, high_is_bad: bool, op: str, threshold: Threshold
+) -> Reading:
+    """The number that a statistic makes of values, with its interval where it has one.
+
+    Args:
+        values: Float["seeds"], or one number; computed in float64.
+        statistic: its name.
+        high_is_bad: whether a high value speaks against the hypothesis.
+        op, threshold: of the criterion, for the number of seeds that would decide it.
+
+    Raises:
+        ValueError: there is no such statistic, values have more than one axis or are none, several
+            are given for one number, or one where an interval is asked for.
+    """
+    reduce = reduction(statistic)
+    tensor = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    if tensor.ndim > 1 or tensor.numel() == 0:
+        raise ValueError(f"values have shape {tuple(tensor.shape)}: give one number a seed")
+    tensor = tensor.reshape(-1)
+    if not tensor.isfinite().all():
+        bad = int((~tensor.isfinite()).sum())
+        return Reading(None, detail=f"{bad} of {len(tensor)} values are not finite")
+    return reduce(tensor, high_is_bad, op, threshold)
+
+
+def reduction(statistic: str) -> Reduce:
+    """What a statistic does.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if statistic in _BY_NAME:
+        return _BY_NAME[statistic]
+    if found := _SHARE_PATTERN.fullmatch(statistic):
+        return partial(_share, float(found[1]))
+    known = ", ".join(repr(name) for name in _BY_NAME)
+    raise ValueError(f"there is no statistic {statistic!r}; there are {known} and solved(level)")
+
+
+def seeds_to_decide(spread: float, distance: float) -> int | None:
+    """How many seeds would put a limit outside the 95 % interval, four times out of five.
+
+    The smallest n with (t(0.975) + t(0.8)) spread / sqrt(n) <= distance, t the quantiles of
+    Student's distribution with n - 1 degrees of freedom.
+
+    Args:
+        spread: standard deviation over seeds.
+        distance: of the mean from the limit, in the same unit.
+
+    Returns:
+        At least 2; None where it would be more than 100,000.
+    """
+    from scipy.special import stdtrit
+
+    def enough(n: int) -> bool:
+        quantiles = float(stdtrit(n - 1, 0.975) + stdtrit(n - 1, 0.8))
+        return quantiles * spread / math.sqrt(n) <= distance
+
+    if not enough(_MOST):
+        return None
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, 2 * high
+    while high - low > 1:  # `low` is too few, `high` is enough
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _number(values: Tensor, _: bool, __: str, ___: Threshold) -> Reading:
+    if len(values) != 1:
+        raise ValueError(f"{len(values)} values for one number: the plan names another statistic")
+    return Reading(values.item())
+
+
+def _worst(values: Tensor, high_is_bad: bool, _: str, __: Threshold) -> Reading:
+    return Reading((values.max() if high_is_bad else values.min()).item(), detail=_range(values))
+
+
+def _every(values: Tensor, high_is_bad: bool, op: str, threshold: Threshold) -> Reading:
+    return _worst(values, not high_is_bad, op, threshold)
+
+
+def _median(values: Tensor, _: bool, __: str, ___: Threshold) -> Reading:
+    return Reading(values.quantile(0.5).item(), detail=_range(values))
+
+
+def _mean(values: Tensor, _: bool, op: str, threshold: Threshold) -> Reading:
+    if len(values) < 2:
+        raise ValueError("one value has no interval: a mean needs two seeds or more")
+    found = mean_interval(values)
+    needed = None
+    if _undecided(found, op, threshold):
+        needed = seeds_to_decide(values.std().item(), _distance(found.mean, threshold))
+    return Reading(found.mean, found.low, found.high, f"{len(values)} seeds", needed)
+
+
+def _share(above: float, values: Tensor, _: bool, op: str, threshold: Threshold) -> Reading:
+    count, runs = int((values > above).sum()), len(values)
+    found = share_interval(count, runs)
+    needed = None
+    if _undecided(found, op, threshold):
+        needed = _runs_to_decide(count / runs, runs, op, threshold)
+    return Reading(found.mean, found.low, found.high, f"{count} of {runs} seeds", needed)
+
+
+def _runs_to_decide(share: float, runs: int, op: str, threshold: Threshold) -> int | None:
+    """How many runs would decide, were the share the one seen."""
+    n = runs
+    while n < _MOST:
+        n = n + max(1, n // 20)
+        if not _undecided(share_interval(round(share * n), n), op, threshold):
+            return n
+    return None
+
+
+def _undecided(found: Interval, op: str, threshold: Threshold) -> bool:
+    """Whether the limit lies inside an interval."""
+    if isinstance(threshold, tuple):
+        inside = threshold[0] <= found.low and found.high <= threshold[1]
+        return not inside and found.low <= threshold[1] and found.high >= threshold[0]
+    return holds(found.low, op, threshold) != holds(found.high, op, threshold)
+
+
+def _distance(mean: float, threshold: Threshold) -> float:
+    """Of a mean from the nearest limit."""
+    ends = threshold if isinstance(threshold, tuple) else (threshold,)
+    return min(abs(mean - end) for end in ends)
+
+
+def _range(values: Tensor) -> str:
+    if len(values) < 2:
+        return ""
+    return f"{len(values)} seeds, {values.min().item():.3g} to {values.max().item():.3g}"
+
+
+_BY_NAME: dict[str, Reduce] = {
+    NUMBER: _number,
+    WORST: _worst,
+    EVERY: _every,
+    MEDIAN: _median,
+    MEAN: _mean,
+}

@@ -1,0 +1,154 @@
+"""One setting chosen for every arm alike, on seeds that the report never uses."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.experiment.arms import Arm, Build, Tasks, Trained, training
+from lab.experiment.jobs import Job, run
+from lab.experiment.scores import Score
+
+
+@dataclass(frozen=True)
+class Tuned(Mapping[str, Any]):
+    """The value chosen for every arm; displays the grid, and says who is at its edge.
+
+    Attributes:
+        setting: the name of the setting.
+        tried: its values, in the order given.
+        scores: Float["values seeds"] by arm; nan where training broke down.
+        seeds: of the trials.
+        high_is_good: whether the largest median score was chosen, or the smallest.
+    """
+
+    setting: str
+    tried: Sequence[Any]
+    scores: Mapping[str, Tensor]
+    seeds: Sequence[int]
+    high_is_good: bool
+
+    def __getitem__(self, name: str) -> Any:
+        """What was chosen for an arm."""
+        return self.tried[self._best(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the arms."""
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        """How many arms there are."""
+        return len(self.scores)
+
+    @property
+    def at_the_edge(self) -> list[str]:
+        """Arms whose best value is the first or last one tried: a better one may lie beyond."""
+        last = len(self.tried) - 1
+        return [name for name in self.scores if last and self._best(name) in (0, last)]
+
+    def medians(self, name: str) -> Tensor:
+        """Float["values"]: of the seeds; a value at which any seed broke down is nan."""
+        found = self.scores[name]
+        return torch.where(found.isfinite().all(1), found.median(1).values, torch.nan)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What the record keeps: arm, value, seed and score."""
+        return [
+            {"arm": name, self.setting: value, "seed": seed, "score": found[i, j].item()}
+            for name, found in self.scores.items()
+            for i, value in enumerate(self.tried)
+            for j, seed in enumerate(self.seeds)
+        ]
+
+    def _best(self, name: str) -> int:
+        medians = self.medians(name)
+        if medians.isnan().all():
+            raise ValueError(f"no {self.setting} of {list(self.tried)} trains {name!r}")
+        worst = -torch.inf if self.high_is_good else torch.inf
+        filled = torch.where(medians.isnan(), worst, medians)
+        return int(filled.argmax() if self.high_is_good else filled.argmin())
+
+    @property
+    def closing(self) -> str:
+        """Which seeds were used, or who is at the edge of the grid."""
+        if not (edge := self.at_the_edge):
+            return f"Chosen on seeds {list(self.seeds)}, which the report never uses."
+        return f"At the edge of the grid, so that a better value may lie beyond: {', '.join(edge)}."
+
+    def __repr__(self) -> str:
+        """The grid as text, the chosen value of every arm in brackets."""
+        lines = [f"{self.setting}: median score of {len(self.seeds)} seeds"]
+        for name in self.scores:
+            cells = [
+                f"[{value}: {median:.3g}]" if i == self._best(name) else f"{value}: {median:.3g}"
+                for i, (value, median) in enumerate(
+                    zip(self.tried, self.medians(name).tolist(), strict=True)
+                )
+            ]
+            lines.append(f"{name}  {'  '.join(cells)}")
+        return "\n".join([*lines, self.closing])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(str(value))}</th>" for value in self.tried)
+        body = ""
+        for name in self.scores:
+            texts = [f"{median:.3g}" for median in self.medians(name).tolist()]
+            texts[self._best(name)] = f"<b>{texts[self._best(name)]}</b>"
+            body += f"<tr><td>{escape(name)}</td>{''.join(f'<td>{t}</td>' for t in texts)}</tr>"
+        return (
+            f"<table><thead><tr><th>{escape(self.setting)}</th>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table><p>{escape(self.closing)}</p>"
+        )
+
+
+def tune(
+    arms: Mapping[str, Arm | Build],
+    task: Tasks,
+    recipe: Mapping[str, Any],
+    *,
+    setting: str,
+    values: Sequence[Any],
+    seeds: Sequence[int],
+    score: Score,
+    high_is_good: bool,
+    workers: int | None = None,
+) -> Tuned:
+    """Try every value of a setting on every arm; see `Experiment.tune`."""
+    jobs: dict[str, Job[Tensor]] = {}
+    for name, given in arms.items():
+        for value in values:
+            trial = training(with_setting(given, setting, value), task, recipe, seeds)
+            call = _Trial(trial.call, score, len(seeds))
+            jobs[f"{name}, {setting} {value}"] = Job(call, trial.steps, trial.models)
+    found = list(run(jobs, label=f"tuning {setting}", workers=workers).values())
+    each = len(values)
+    scores = {name: torch.stack(found[i * each :][:each]) for i, name in enumerate(arms)}
+    return Tuned(setting, list(values), scores, list(seeds), high_is_good)
+
+
+def with_setting(given: Arm | Build, setting: str, value: Any) -> Arm:
+    """The same arm with one setting of its own."""
+    arm = copy(given) if isinstance(given, Arm) else Arm(given)
+    arm.settings = {**arm.settings, setting: value}
+    return arm
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Trains, scores, and keeps the scores alone; nan for all where the loss is not finite."""
+
+    train: Callable[[], Trained]
+    score: Score
+    seeds: int
+
+    def __call__(self) -> Tensor:
+        try:
+            trained = self.train()
+        except FloatingPointError:
+            return torch.full((self.seeds,), torch.nan)
+        runs = zip(trained.models, trained.tasks, trained.seeds, strict=True)
+        return torch.tensor([float(self.score(m, task, seed=seed)) for m, task, seed in runs])

@@ -1,0 +1,265 @@
+"""An experiment from its table of criteria to its record; arms beside each other as alone."""
+
+import dataclasses
+import json
+import re
+
+import nbformat
+import pytest
+import torch
+from nbclient import NotebookClient
+from numeric import stream
+from torch import nn
+
+from lab.evidence import MIME
+from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned
+from lab.experiment.display import NOT_YET
+from lab.mixers import StateSpace
+from lab.model import SequenceModel
+from lab.tasks import WordProblem, groups
+from lab.train import fit_together, scored_accuracy
+from lab.transitions import PolarDiagonal, RealDiagonal
+
+Z3 = WordProblem(groups.cyclic(3), [1, 2])
+RECIPE = {"steps": 6, "batch": 4, "length": 6, "lr": 1e-2, "device": "cpu"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    seeds: list
+
+
+ABOVE = Planned("C1", "accuracy", ">", 0.5)
+
+
+def experiment(*criteria, seeds=(100, 101)):
+    return Experiment(
+        "300", title="A title", question="A question?", parameters=Parameters(list(seeds)),
+        criteria=criteria or (ABOVE,), reported={"accuracy": 0.3},
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    kind: type
+
+    def __call__(self, task, seed):
+        generator = stream(seed)
+        transition = self.kind(8, d_state=4, generator=generator)
+        mixer = StateSpace(8, transition, generator=generator)
+        return SequenceModel(task.vocabulary, task.classes, 8, [mixer], generator=generator)
+
+
+ARMS = {"real": Build(RealDiagonal), "polar": Arm(Build(PolarDiagonal), lr=2e-2)}
+
+
+def losses(arms):
+    return {name: [h.loss.tolist() for h in each.histories] for name, each in arms.items()}
+
+
+# --- criteria ------------------------------------------------------------------------------------
+
+
+def test_values_are_judged_by_the_statistic_of_the_table_and_kept_by_seed():
+    exp = experiment(
+        Planned("C1", "accuracy of {part}", ">", 0.5, parts=["S3", "A5"]),
+        Planned("T", "time", "<", 1.0, NUMBER, low_is_good=True, varies=True),
+        Planned("D", "difference", ">", 0.0, MEAN, paired=True, kind="context"),
+        Planned("P", "accuracy, as proposed", "<", 0.4, arm="proposal"),
+    )
+    exp.judge("C1", {"S3": [0.6, 0.9], "A5": [0.6, 0.4]})
+    exp.judge("T", 2.0)
+    exp.judge("D", torch.tensor([0.5, 0.7]), minus=[0.4, 0.4])
+    exp.judge("P", [0.3, 0.2])
+    record = exp.sheet.record()
+    found = [(row["metric"], row["value"], row["status"]) for row in record["criteria"]]
+    assert found[:3] == [
+        ("accuracy of S3", 0.6, "met"), ("accuracy of A5", 0.4, "missed"), ("time", 2.0, "missed"),
+    ]  # fmt: skip
+    assert record["criteria"][3]["value"] == pytest.approx(0.2)
+    assert record["verdict"] == "REFUTED"
+    assert record["proposal"] == "PROCEED"
+    assert [row["seed"] for row in record["tables"]["criteria by seed"]] == [100, 101] * 4
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_only_what_is_the_same_on_all_machines_is_printed(capsys):
+    exp = experiment(ABOVE, Planned("T", "time", "<", 1.0, NUMBER, low_is_good=True, varies=True))
+    exp.judge("C1", [0.6, 0.7])
+    exp.judge("T", 0.5)
+    exp.conclude()
+    assert capsys.readouterr().out.splitlines()[-1] == "C1 (corrected, accuracy): success, met"
+    alone = experiment()
+    alone.judge("C1", [0.6, 0.7])
+    alone.conclude()
+    assert capsys.readouterr().out.endswith("success, met\nverdict: PROCEED\n")
+
+
+def test_the_last_values_count():
+    exp = experiment()
+    for value in (0.1, 0.9):
+        exp.judge("C1", [value, value])
+    assert [row["value"] for row in exp.sheet.record()["criteria"]] == [0.9]
+    assert {row["value"] for row in exp.sheet.record()["tables"]["criteria by seed"]} == {0.9}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda e: e.judge("C2", [1, 1]), "there is no criterion 'C2'; the table has ['C1', 'D']"),
+        (lambda e: e.judge("C1", [1.0]), "criterion C1 was given 1 values for 2 seeds"),
+        (lambda e: e.judge("C1", [1, 1], minus=[0, 0]), "criterion C1 is not paired"),
+        (lambda e: e.judge("D", [1, 1]), "criterion D is paired: give minus"),
+        (lambda e: e.judge("C1", {"a": [1, 1]}), "criterion C1 has the parts ('',), got ('a',)"),
+        (lambda e: e.conclude(), "criteria ['C1', 'D'] were never judged"),
+        (lambda e: e.not_run("C1", ""), "why criterion C1 was not run is empty"),
+        (lambda e: e.tune({}, Z3, {}, seeds=[0, 101], score=None, lr=[1, 2]), "[101] are reported"),
+        (lambda e: e.tune({}, Z3, {}, seeds=[0], score=None, lr=[1]), "two values or more"),
+        (
+            lambda e: e.tune({}, Z3, {}, seeds=[0], score=None, lr=[1, 2], clip=[1, 2]),
+            "one setting",
+        ),
+        (lambda e: e.train(ARMS, Z3, RECIPE, split=3), "split is 3, of 2 seeds"),
+        (lambda e: e.train(ARMS, Z3, RECIPE, workers=0), "workers"),
+    ],
+)
+def test_what_does_not_fit_the_table_is_refused(call, message):
+    exp = experiment(ABOVE, Planned("D", "x", ">", 0.0, MEAN, paired=True, kind="context"))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call(exp)
+
+
+def test_an_unknown_statistic_is_refused_before_the_run():
+    with pytest.raises(ValueError, match="there is no statistic 'mean'"):
+        experiment(Planned("C1", "accuracy", ">", 0.5, "mean"))
+
+
+def test_what_could_not_be_run_decides_nothing_and_says_why():
+    exp = experiment(ABOVE, Planned("G", "time on a GPU", "<", 1.0, NUMBER, low_is_good=True))
+    exp.judge("C1", [0.9, 0.9])
+    exp.not_run("G", "no GPU here")
+    record = exp.sheet.record()
+    assert (record["verdict"], record["criteria"][1]["status"]) == ("PROCEED", "not run")
+    assert "no GPU here" in exp.sheet.bundle()["text/plain"]
+
+
+# --- display -------------------------------------------------------------------------------------
+
+
+def test_the_first_output_of_a_notebook_fills_in_and_ends_with_verdict_and_record():
+    source = f"""
+import sys; sys.path[:0] = {[str(p) for p in __import__("sys").path]!r}
+from dataclasses import make_dataclass
+from lab.experiment import Experiment, Planned
+p = make_dataclass("P", ["seeds"], frozen=True)([1, 2])
+exp = Experiment("300", title="A title", question="A question?", parameters=p,
+                 criteria=[Planned("C1", "accuracy", ">", 0.5)])
+exp
+"""
+    cells = [source, "exp.judge('C1', [0.6, 0.7])", "exp.conclude()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    (first,) = notebook.cells[0].outputs
+    assert first.data[MIME]["verdict"] == "PROCEED"
+    assert "A question?" in first.data["text/html"]
+    assert NOT_YET not in first.data["text/plain"]
+    assert notebook.cells[1].outputs == []
+    (last,) = notebook.cells[2].outputs
+    assert last.text.splitlines()[-1] == "verdict: PROCEED"
+
+
+def test_before_the_run_every_criterion_is_there_and_none_is_judged():
+    exp = experiment()
+    shown = exp.sheet.bundle()["text/plain"]
+    assert "0 of 1 criteria judged so far" in shown
+    assert re.search(r"C1 +success +accuracy +worst seed +> 0\.5 +not yet run", shown)
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Every arm trained by `fit_together` itself."""
+    found = {}
+    for name, build, lr in (("real", ARMS["real"], 1e-2), ("polar", ARMS["polar"].build, 2e-2)):
+        models = [build(Z3, seed) for seed in (100, 101)]
+        histories = fit_together(models, [Z3, Z3], seeds=[100, 101], **RECIPE | {"lr": lr})
+        found[name] = [history.loss.tolist() for history in histories]
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_arms_have_the_numbers_that_they_have_alone(alone, workers):
+    exp = experiment()
+    arms = exp.train(ARMS, Z3, RECIPE, workers=workers, checkpoint=False)
+    assert list(arms) == ["real", "polar"]
+    assert losses(arms) == alone
+    scores = arms.scores(length=6, samples=50, score=scored_accuracy, workers=1)
+    expected = scored_accuracy(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
+    assert scores["polar"][1].item() == pytest.approx(expected)
+
+
+def test_seeds_that_were_dealt_out_come_back_in_order(alone):
+    arms = experiment().train(ARMS, Z3, RECIPE, split=2, workers=1, checkpoint=False)
+    assert arms["real"].seeds == [100, 101]
+    for name, found in losses(arms).items():
+        assert torch.allclose(torch.tensor(found), torch.tensor(alone[name]), atol=1e-5)
+
+
+def test_what_fails_names_its_arm():
+    def broken(task, seed):
+        raise RuntimeError("no model today")
+
+    with pytest.raises(RuntimeError, match="no model today") as caught:
+        experiment().train({"a": broken}, Z3, RECIPE, workers=1, checkpoint=False)
+    assert "a\x000" not in "".join(caught.value.__notes__)
+    assert any("'a'" in note for note in caught.value.__notes__)
+
+
+def test_trained_models_that_an_arm_starts_from_stay_as_they_are():
+    exp = experiment()
+    first = exp.train({"real": ARMS["real"]}, Z3, RECIPE, workers=1, checkpoint=False)
+    before = [parameter.clone() for parameter in first["real"].models[0].parameters()]
+    on = {"on": Arm(start=first["real"].models)}
+    second = exp.train(on, Z3, RECIPE, workers=1, checkpoint=False)
+    after = list(first["real"].models[0].parameters())
+    assert all(map(torch.equal, before, after))
+    moved = [a.equal(b) for a, b in zip(after, second["on"].models[0].parameters(), strict=True)]
+    assert not all(moved)
+
+
+@pytest.mark.parametrize("given", [{}, {"build": Build(RealDiagonal), "start": [nn.Linear(1, 1)]}])
+def test_an_arm_is_built_or_starts_from_models(given):
+    with pytest.raises(ValueError, match="give one of the two"):
+        Arm(**given)
+
+
+def test_tuning_chooses_by_the_median_and_says_who_is_at_the_edge():
+    exp = experiment()
+
+    class Model(nn.Module):
+        vocabulary = classes = 3
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+
+        def forward(self, tokens):
+            return self.weight.expand(*tokens.shape, 3)
+
+    found = exp.tune(
+        {"a": lambda task, seed: Model()}, Z3, RECIPE, seeds=[0, 1], workers=1,
+        score=lambda model, task, *, seed: -model.weight.abs().max().item(),
+        lr=[1e-3, 1e-2, 1e-1],
+    )  # fmt: skip
+    assert found["a"] == 1e-3  # the smallest step moves the weights least
+    assert found.at_the_edge == ["a"]
+    assert "At the edge of the grid" in repr(found)
+    trained = exp.train({"a": lambda t, s: Model()}, Z3, RECIPE, tuned=found, workers=1,
+                        checkpoint=False)  # fmt: skip
+    assert trained["a"].models[0].weight.abs().max() < 7e-3  # six steps of Adam of 1e-3
+    exp.judge("C1", [0.6, 0.6])
+    record = exp.sheet.record()
+    assert record["tuning_seeds"] == [0, 1]
+    assert len(record["tables"]["tuning of lr"]) == 6
