@@ -15,7 +15,7 @@ from lab.plots import figures, looks
 from lab.plots.fit import fit
 from lab.plots.twin import Undrawable, png
 from lab.plots.twin.axis import Axis, round_up
-from lab.plots.twin.sheet import LARGEST
+from lab.plots.twin.sheet import LARGEST, SCALE
 from lab.plots.twin.text import plain, power_of_ten
 from lab.plots.twin.traces import quartiles
 
@@ -66,15 +66,15 @@ def test_points_stand_where_their_numbers_say():
                        marker={"color": "#D55E00", "size": 12})  # fmt: skip
     rows, columns = np.nonzero(near(pixels(figure), "#D55E00"))
     # A quarter of the way across 300 px; on exponents from -3 to 1, half-way up 200 px.
-    assert columns.mean() / 1.5 == pytest.approx(50 + 75, abs=1)
-    assert rows.mean() / 1.5 == pytest.approx(40 + 100, abs=1)
+    assert columns.mean() / SCALE == pytest.approx(50 + 75, abs=1)
+    assert rows.mean() / SCALE == pytest.approx(40 + 100, abs=1)
 
 
 def test_an_axis_can_run_down():
     figure = blank(xaxis={"range": [0, 10]}, yaxis={"range": [0, 4], "autorange": "reversed"})
     figure.add_scatter(x=[5], y=[1], mode="markers", marker={"color": "#D55E00", "size": 12})
     rows, _ = np.nonzero(near(pixels(figure), "#D55E00"))
-    assert rows.mean() / 1.5 == pytest.approx(40 + 50, abs=1)
+    assert rows.mean() / SCALE == pytest.approx(40 + 50, abs=1)
 
 
 def test_lines_have_their_colours_widths_and_dashes():
@@ -84,7 +84,7 @@ def test_lines_have_their_colours_widths_and_dashes():
         figure.add_scatter(x=[0, 1], y=[0.5, 0.5], mode="lines",
                            line={"color": "#009E73", "width": 4, "dash": dash})  # fmt: skip
         found = near(pixels(figure), "#009E73")
-        assert np.ptp(np.nonzero(found)[0]) in (4, 5, 6)  # 4 px of 1.5 dots
+        assert np.ptp(np.nonzero(found)[0]) in (2, 3, 4)  # 4 px, the edges between colours
         return found.any(0).mean()
 
     solid, dashed, dotted = share("solid"), share("dash"), share("dot")
@@ -98,7 +98,7 @@ def test_cells_have_the_colours_of_their_scale():
     figure.add_heatmap(z=[[0, 1], [np.nan, 0.5]], zmin=0, zmax=1, showscale=False,
                        colorscale=[[0, "#000000"], [1, "#ff0000"]])  # fmt: skip
     picture = pixels(figure)
-    cells = {(i, j): picture[int(1.5 * (190 - 100 * i)), int(1.5 * (125 + 150 * j))]
+    cells = {(i, j): picture[int(SCALE * (190 - 100 * i)), int(SCALE * (125 + 150 * j))]
              for i in (0, 1) for j in (0, 1)}  # fmt: skip
     assert cells[0, 0].tolist() == pytest.approx([0, 0, 0, 255], abs=6)
     assert cells[0, 1].tolist() == pytest.approx([255, 0, 0, 255], abs=6)
@@ -111,7 +111,7 @@ def test_heights_of_bars_and_boxes():
         x=["a", "b"], y=[0.5, 0.25], marker={"color": "#0072B2"}
     )
     found = near(pixels(figure), "#0072B2")
-    heights = [found[:, int(1.5 * x)].sum() / 1.5 for x in (125, 275)]
+    heights = [found[:, int(SCALE * x)].sum() / SCALE for x in (125, 275)]
     assert heights == pytest.approx([100, 50], abs=2)
     # Plotly's "linear" method: five numbers stand at 10, 30, 50, 70 and 90 %.
     assert quartiles(np.array([0.0, 1, 2, 3, 4])).tolist() == [0.75, 2, 3.25]

@@ -28,6 +28,7 @@ FOR_NOTEBOOKS = (
     "lab.experiment",
     "lab.records.papermill_handler",
     *("lab.plain_yaml", "lab.records.committed", "lab.records.papermill_checks"),
+    "lab.records.repaint",
     "lab.plots",
 )
 

@@ -10,7 +10,7 @@ from lab.plots.twin.sheet import Sheet
 
 
 def png(figure: Any) -> bytes:
-    """A figure as a PNG of at most 60 KB, 1.5 dots a px, on a transparent ground.
+    """A figure as a PNG of at most 60 KB, a dot a px, on a transparent ground.
 
     Args:
         figure: a plotly figure or the dictionary of one.

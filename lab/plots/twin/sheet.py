@@ -11,12 +11,13 @@ from lab.plots.theme import FONT_SIZE
 from lab.plots.twin.read import Undrawable
 
 LARGEST = 60_000  # bytes of a picture
-SCALE = 1.5  # dots of the picture a px: sharp on a dense screen, and small
+# Dots of the picture a px. JupyterLab shows a figure as its picture, dot for dot, until the pointer
+# comes near; with more dots it would be wider than its twin, and cut where the page is narrow.
+SCALE = 1.0
 # Dots a px, colours and degrees of opacity, the best first. Text stays legible in all; the last
 # ones are for noise that fills the whole figure.
 _QUALITIES = (
-    (SCALE, 128, 256), (SCALE, 48, 8), (1.0, 128, 8), (1.0, 48, 4), (1.0, 24, 4), (0.8, 24, 4),
-    (0.6, 16, 4),
+    (SCALE, 128, 256), (SCALE, 128, 8), (SCALE, 48, 4), (SCALE, 24, 4), (0.8, 24, 4), (0.6, 16, 4),
 )  # fmt: skip
 
 _SHARES = {"left": 0.0, "center": 0.5, "right": 1.0, "auto": 0.5}
