@@ -172,8 +172,8 @@ def test_a_notebook_opens_runs_follows_its_sliders_and_keeps_what_it_showed(serv
 
 def check_reopened(page, address, notebook, seen):
     """The next day, with a new kernel, every panel shows its last view, and none an error."""
-    choose(page, "Kernel", "Restart Kernel…")
-    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    choose(page, "Kernel", "Shut Down Kernel")
+    page.wait_for_timeout(1000)
     later = page.context.new_page()
     later.set_default_timeout(SOON)
     later.goto(address.replace("lab?", f"lab/tree/notebooks/{notebook.name}?"))

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import re
+import sys
 
+import cloudpickle
 import nbformat
 import pytest
 import torch
@@ -21,6 +23,9 @@ from lab.records.executed import read_notebook
 from lab.tasks import WordProblem, groups
 from lab.train import fit_together, scored_accuracy
 from lab.transitions import PolarDiagonal, RealDiagonal
+
+# Workers know what a notebook has defined, and no modules of tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 Z3 = WordProblem(groups.cyclic(3), [1, 2])
 RECIPE = {"steps": 6, "batch": 4, "length": 6, "lr": 1e-2, "device": "cpu"}

@@ -204,7 +204,9 @@ def test_a_run_that_stops_ends_in_one_sentence_about_itself(folder, target):
     result.parent.mkdir(parents=True)
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "installed").touch()
-    script(folder / ".venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    script(
+        folder / ".venv/bin/python", f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n'
+    )
     script(folder / ".venv/bin/papermill", f"#!/bin/sh\necho '{{' > {result}\nexit 1\n")
     done = make(folder, target)
     assert done.returncode != 0

@@ -243,7 +243,10 @@ def test_kernels_compile_for_a_gpu_that_is_not_here():
         pytest.skip("this build of Triton has no compiler for NVIDIA GPUs")
     done = subprocess.run(
         [sys.executable, "-c", "import test_scan_gpu; test_scan_gpu.compile_all()"],
-        cwd=Path(__file__).parent, env={**os.environ, "TRITON_INTERPRET": "0"},
+        cwd=Path(__file__).parent,
+        env={
+            **os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(__file__).parents[1]),
+        },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -288,7 +288,7 @@ def test_what_cannot_be_told_is_refused_with_the_remedy(kind):
     sentence = (
         r"^before_update\.thing.* is a .*, of which a checkpoint cannot tell whether it "
         r"is the same next time: give before_update a name and a version, as "
-        r"lab\.checkpoint\.identified\(before_update, 'a name', 1\), or an attribute"
+        r"lab\.train\.checkpoint\.identified\(before_update, 'a name', 1\), or an attribute"
     )
     with pytest.raises(ValueError, match=sentence):
         describe(before_update, "before_update")
