@@ -210,7 +210,7 @@ def test_a_training_is_one_bar_that_becomes_one_line_and_stays_one(page, project
     again = shown.locator(".jp-Notebook .jp-OutputArea-output")
     playwright.expect(again).to_have_count(3, timeout=SOON)
     assert again.all_inner_texts() == last
-    assert "Error displaying widget" not in later.locator(".jp-Notebook").inner_text()
+    assert "Error displaying widget" not in shown.locator(".jp-Notebook").inner_text()
     later.close()
 
 
