@@ -174,7 +174,7 @@ def check_reopened(page, address, notebook, seen):
     """The next day, with a new kernel, every panel shows its last view, and none an error."""
     choose(page, "Kernel", "Shut Down Kernel")
     page.wait_for_timeout(1000)
-    later = page.context.new_page()
+    later = page.context.browser.new_page(viewport={"width": 1400, "height": 1000})
     later.set_default_timeout(SOON)
     later.goto(address.replace("lab?", f"lab/tree/notebooks/{notebook.name}?"))
     later.locator(".jp-Notebook .jp-RenderedMarkdown h1").first.wait_for()
