@@ -170,11 +170,15 @@ def test_the_start_page_fits_its_window(project, browser, address, shots, width,
     page.close()
 
 
+@pytest.mark.skipif(
+    os.environ.get("LAB_IDLE") != "1",
+    reason="it interrupts a kernel by the clock: LAB_IDLE=1 promises idle cores",
+)
 def test_a_training_is_one_bar_that_becomes_one_line_and_stays_one(page, project, browser, address):
     page.get_by_role("link", name="What is seen of a training?").click()
     idle(page)
     page.locator(".jp-Notebook .jp-RenderedMarkdown h1").first.wait_for()
-    run_all(page)
+    choose(page, "Run", "Run All Cells")
     bar = re.compile(
         r"oscillators: +\d+%\|.*\| \d+/\d+, loss [\d.e+-]+, +[\d.]+ updates/s, [\d:]+ left"
     )
@@ -212,19 +216,6 @@ def test_a_training_is_one_bar_that_becomes_one_line_and_stays_one(page, project
     assert again.all_inner_texts() == last
     assert "Error displaying widget" not in shown.locator(".jp-Notebook").inner_text()
     later.close()
-
-
-def run_all(page):
-    """Run all cells; a request that comes before the kernel can take it is lost, and repeated."""
-    seen = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea-output")
-    for _ in range(3):
-        choose(page, "Run", "Run All Cells")
-        try:
-            seen.first.wait_for(timeout=30_000)
-            return
-        except playwright.TimeoutError:
-            continue
-    raise AssertionError("no cell was run")
 
 
 def idle(page):
