@@ -18,7 +18,7 @@ def as_text(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
         doubts: sentences that speak against the finding, shown below the verdict.
     """
     found = _criteria(record)
-    table = _aligned([COLUMNS, *(each.row() for each in found)])
+    table = aligned([COLUMNS, *(each.row() for each in found)])
     return "\n".join([_head(record), "", table, "", *_closing(record, found, doubts)])
 
 
@@ -28,7 +28,7 @@ def as_html(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
     Args: as for `as_text`.
     """
     found = _criteria(record)
-    head = "".join(_cell("th", column) for column in COLUMNS)
+    head = "".join(cell("th", column) for column in COLUMNS)
     body = "".join(map(_row, found))
     closing = "".join(f"<p>{html.escape(line)}</p>" for line in _closing(record, found, doubts))
     return (
@@ -66,7 +66,8 @@ def _summary(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as lines, every column as wide as it needs to be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)
@@ -76,10 +77,11 @@ def _row(each: Criterion) -> str:
     # Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
     colour = "" if not each.decides else "#2e9d4d" if each.as_wanted else "#d64545"
     *cells, status = each.row()
-    row = "".join(_cell("td", text) for text in cells) + _cell("td", status, colour)
+    row = "".join(cell("td", text) for text in cells) + cell("td", status, colour)
     return f'<tr style="border-top:1px solid #8886">{row}</tr>'
 
 
-def _cell(tag: str, text: str, colour: str = "") -> str:
+def cell(tag: str, text: str, colour: str = "") -> str:
+    """A cell of an HTML table, "th" or "td"."""
     style = "text-align:left;padding:2px 8px" + (f";color:{colour}" if colour else "")
     return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'

@@ -68,7 +68,7 @@ class Judged:
             return "not finite"
         if self.low is None or self.high is None:
             return "met" if holds(self.value, self.op, self.threshold) else "missed"
-        return _of_interval(self.low, self.high, self.op, self.threshold)
+        return of_interval(self.low, self.high, self.op, self.threshold)
 
     @property
     def decides(self) -> bool:
@@ -170,7 +170,7 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} of a criterion of the record is no number")
 
 
-def _of_interval(low: float, high: float, op: str, threshold: Threshold) -> Status:
+def of_interval(low: float, high: float, op: str, threshold: Threshold) -> Status:
     """Met where the whole interval holds, missed where none of it does, else undecided."""
     if holds(low, op, threshold) and holds(high, op, threshold):
         return "met"

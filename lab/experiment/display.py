@@ -9,6 +9,7 @@ from IPython.display import display
 
 from lab.evidence import MIME
 from lab.evidence.comparison import shown
+from lab.evidence.display import aligned, cell
 from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
 from lab.evidence.planned import Planned
@@ -134,9 +135,9 @@ class Sheet:
         """What a notebook shows: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
         texts = [self._texts(key, planned) for key, planned in self.rows()]
-        plain = [heading, self.of.question, "", self.verdict(), "", _aligned([COLUMNS, *texts])]
+        plain = [heading, self.of.question, "", self.verdict(), "", aligned([COLUMNS, *texts])]
         closing = self.closing()
-        head = "".join(_cell("th", column) for column in COLUMNS)
+        head = "".join(cell("th", column) for column in COLUMNS)
         body = "".join(self._html(key, planned) for key, planned in self.rows())
         below = "".join(f"<p><small>{escape(line)}</small></p>" for line in closing)
         page = (
@@ -162,7 +163,7 @@ class Sheet:
         if found is not None and found.decides:
             wanted = found.as_wanted
             colour = _OPEN if wanted is None else _COLOURS[wanted]
-        cells = "".join(_cell("td", text) for text in texts) + _cell("td", status, colour)
+        cells = "".join(cell("td", text) for text in texts) + cell("td", status, colour)
         return f'<tr style="border-top:1px solid #8886">{cells}</tr>'
 
 
@@ -170,18 +171,8 @@ def _numbers(reported: Mapping[str, float]) -> list[str]:
     return [f"{name} {shown(value)}" for name, value in reported.items()]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
 def _folded(notes: Sequence[Judged]) -> str:
     if not notes:
         return ""
-    rows = "".join(f"<tr>{_cell('td', n.metric)}{_cell('td', n.shown)}</tr>" for n in notes)
+    rows = "".join(f"<tr>{cell('td', n.metric)}{cell('td', n.shown)}</tr>" for n in notes)
     return f"<details><summary>{len(notes)} more numbers</summary><table>{rows}</table></details>"
-
-
-def _cell(tag: str, text: str, colour: str = "") -> str:
-    style = "text-align:left;padding:2px 8px" + (f";color:{colour}" if colour else "")
-    return f'<{tag} style="{style}">{escape(text)}</{tag}>'

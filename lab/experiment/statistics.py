@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lab.evidence.comparison import Threshold, holds
-from lab.evidence.judged import Reading
+from lab.evidence.comparison import Threshold
+from lab.evidence.judged import Reading, of_interval
 from lab.statistics import Interval, mean_interval, share_interval
 
 Values = Tensor | Sequence[float] | float
@@ -159,10 +159,7 @@ def _runs_to_decide(share: float, runs: int, op: str, threshold: Threshold) -> i
 
 def _undecided(found: Interval, op: str, threshold: Threshold) -> bool:
     """Whether the limit lies inside an interval."""
-    if isinstance(threshold, tuple):
-        inside = threshold[0] <= found.low and found.high <= threshold[1]
-        return not inside and found.low <= threshold[1] and found.high >= threshold[0]
-    return holds(found.low, op, threshold) != holds(found.high, op, threshold)
+    return of_interval(found.low, found.high, op, threshold) == "undecided"
 
 
 def _distance(mean: float, threshold: Threshold) -> float:
