@@ -3,11 +3,11 @@
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from lab import git
 from lab.files import PROJECT
 
 # What a change of the code means: anything here that differs from the commit is worth a mark.
@@ -32,12 +32,12 @@ def commit(root: str | os.PathLike[str] = PROJECT) -> str | None:
     "+changes" is appended if anything in `CODE` differs from it, untracked files included. None
     outside a checkout, before its first commit, or without git.
     """
-    top = _git(root, "rev-parse", "--show-toplevel")
+    top = git.output(root, "rev-parse", "--show-toplevel")
     # A package installed below somebody else's checkout is not part of it.
-    if top is None or Path(top).resolve() != Path(root).resolve():
+    if top is None or Path(top.rstrip("\n")).resolve() != Path(root).resolve():
         return None
-    head = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", *CODE)
+    head = git.output(root, "rev-parse", "HEAD")
+    changes = git.output(root, "status", "--porcelain", "--untracked-files=normal", "--", *CODE)
     if head is None or changes is None:
         return None
     return head[:12] + ("+changes" if changes else "")
@@ -60,16 +60,3 @@ def _torch_state() -> dict[str, Any]:
         return {"torch_threads": None, "accelerator": None}
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
     return {"torch_threads": torch.get_num_threads(), "accelerator": accelerator}
-
-
-def _git(root: str | os.PathLike[str], *arguments: str) -> str | None:
-    """What git prints about the checkout at `root`, or None if it fails."""
-    # Inside a hook git points these at the checkout of the hook, whatever folder is asked for.
-    hook = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
-    outside = {name: value for name, value in os.environ.items() if name not in hook}
-    command = ["git", "--no-optional-locks", "-C", os.fspath(root), *arguments]
-    try:
-        done = subprocess.run(command, env=outside, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

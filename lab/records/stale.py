@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lab import git
 from lab.files import PROJECT
-from lab.records import executed, git
+from lab.records import executed
 
 MODULE = re.compile(r"lab(\.\w+)+")
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import evidence, files
-from lab.records import executed, git
+from lab import evidence, files, git
+from lab.records import executed
 from lab.records.log.notebook import Notebook
 
 FILE = "history.json"
