@@ -47,8 +47,7 @@ inner: {a: [{b: 1}]}
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    # YAML can write no half of a surrogate pair, and pyyaml's dumper loses some signs of U+FEFF.
-    | st.text(st.characters(codec="utf-8", exclude_characters="\ufeff"), max_size=8),
+    | st.text(st.characters(codec="utf-8"), max_size=8),  # YAML can write no half of a pair
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner),
     max_leaves=6,
 )  # fmt: skip
@@ -62,7 +61,8 @@ def depth(value):
 @settings(deadline=None)
 @given(plain)
 def test_what_papermill_would_read_of_plain_values_is_what_is_read(value):
-    text = yaml.safe_dump(value, allow_unicode=True)
+    # In ASCII: pyyaml's dumper loses some line breaks, such as U+0085, where it writes them raw.
+    text = yaml.safe_dump(value)
     # It dumps what occurs twice once, with an anchor.
     if depth(value) <= DEEPEST and "&id" not in text:
         assert load(text, "p.yaml") == value == yaml.load(text, Loader=NoDatesSafeLoader)
