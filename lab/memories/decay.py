@@ -1,26 +1,12 @@
-"""Sums of decays between steps, and products over all earlier steps weighted by them, in chunks."""
+"""Products over all earlier steps weighted by decays, in chunks."""
 
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from lab.linalg.chunks import before, cut, joined, segment_sums
 from lab.linalg.precision import widened
 from lab.scan import linear_scan
 
 CHUNK = 32  # measured on CPUs, where 64 and 128 take longer at any length
-
-
-@widened
-def segment_sums(a: Tensor) -> Tensor:
-    """["... T T"], axes (t, s), of a ["... T"]: a[s+1] + ... + a[t], and -inf for s > t.
-
-    Each is added up by itself. A difference of two sums from step 0 on would be off by the rounding
-    of the larger one: where the first steps decay by thousands, no digit is left for later ones.
-    """
-    T = a.shape[-1]
-    later = torch.ones(T, T, dtype=torch.bool, device=a.device).triu(1)
-    each = a[..., :, None].expand(*a.shape, T).masked_fill(~later.mT, 0)
-    return each.cumsum(-2).masked_fill(later, -torch.inf)
 
 
 @widened
@@ -52,18 +38,18 @@ def decayed_product(
         raise ValueError(f"the chunk is {chunk} steps; it must be at least 1")
     T = q.shape[-2]
     size = min(chunk, T)
-    q, k, v = (_chunks(part, size) for part in (q, k, v))
+    q, k, v = (cut(part, size) for part in (q, k, v))
     if log_decay is None:
         o = (q @ k.mT).tril() @ v
-        return _joined(o if size >= T else o + q @ _shifted((k.mT @ v).cumsum(-3)), T)
-    a = _chunks(log_decay[..., None], size)[..., 0]
+        return joined(o if size >= T else o + q @ before((k.mT @ v).cumsum(-3)), T)
+    a = cut(log_decay[..., None], size)[..., 0]
     decay = segment_sums(a).exp()
     o = ((q @ k.mT) * decay) @ v
     if size >= T:
-        return _joined(o, T)
+        return joined(o, T)
     written = (k * decay[..., -1, :, None]).mT @ v
-    before = _shifted(_carried(a.sum(-1).exp(), written))
-    return _joined(o + (q * a.cumsum(-1).exp()[..., None]) @ before, T)
+    S = before(_carried(a.sum(-1).exp(), written))
+    return joined(o + (q * a.cumsum(-1).exp()[..., None]) @ S, T)
 
 
 def _carried(decay: Tensor, written: Tensor) -> Tensor:
@@ -72,18 +58,3 @@ def _carried(decay: Tensor, written: Tensor) -> Tensor:
     batch = a.shape[:-2]
     S = linear_scan(a.reshape(-1, *a.shape[-2:]), written.reshape(-1, *a.shape[-2:]))
     return S.reshape(*batch, *written.shape[-3:])
-
-
-def _chunks(part: Tensor, size: int) -> Tensor:
-    """["... T X"] to ["... chunks size X"], filled up with steps of zeros, which do nothing."""
-    return pad(part, (0, 0, 0, -part.shape[-2] % size)).unflatten(-2, (-1, size))
-
-
-def _joined(chunks: Tensor, T: int) -> Tensor:
-    """["... T X"] of ["... chunks size X"]."""
-    return chunks.flatten(-3, -2)[..., :T, :]
-
-
-def _shifted(states: Tensor) -> Tensor:
-    """The state before each chunk, of ["... C F M"] after them."""
-    return pad(states[..., :-1, :, :], (0, 0, 0, 0, 1, 0))

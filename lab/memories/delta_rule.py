@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lab.linalg.delta_rule import delta_rule
 from lab.memories.base import Memory
 from lab.nn.linear import linear, precise
+from lab.scan.key_value import key_value_scan
 
 
 class DeltaRule(Memory):
@@ -38,12 +38,18 @@ class DeltaRule(Memory):
         super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         self.beta = linear(d_model, heads, generator=generator, dtype=dtype)
 
+    def log_gain(self, x: Tensor) -> Tensor | None:
+        """log a for x ["... D"]: ["... H 1"], at most 0; None, as here, for a = 1."""
+        return None
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """["B H T M"], in chunks."""
-        beta = precise(self.beta, x).sigmoid().mT
+        beta, log_gain = precise(self.beta, x).sigmoid().mT, self.log_gain(x)
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
         # The heads go to the batch.
-        reads, _ = delta_rule(*(part.flatten(0, 1) for part in (q, k, v, beta)))
+        gain = None if log_gain is None else log_gain.movedim(-2, 1).flatten(0, 1)
+        q, k, v, beta = (part.flatten(0, 1) for part in (q, k, v, beta))
+        reads, _ = key_value_scan(q, k, v, gain, beta)
         return reads.unflatten(0, (-1, self.heads))
 
     def step(
@@ -52,6 +58,8 @@ class DeltaRule(Memory):
         """["B H M"] and the state ["B H K M"]."""
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
         S = k.new_zeros(*k.shape, self.d_value) if state is None else state
+        log_gain = self.log_gain(x)
+        S = S if log_gain is None else log_gain.exp()[..., None] * S
         stored = (k[..., None] * S).sum(-2)
         change = precise(self.beta, x).sigmoid()[..., None] * (v - stored)
         S = S + k[..., None] * change[..., None, :]

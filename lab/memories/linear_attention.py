@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import elu, pad, softplus
 
 from lab.memories.base import Memory, normalised
-from lab.memories.decay import decayed_product
 from lab.nn.linear import linear, precise
 from lab.scan import linear_scan
+from lab.scan.key_value import key_value_scan
 
 State = tuple[int, Tensor]
 Feature = Literal["elu", "relu", "none"]
@@ -44,14 +44,15 @@ class LinearMemory(Memory):
         return None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], in chunks where a head has one decay, else as a scan."""
+        """["B H T M"], in chunks."""
         t = torch.arange(x.shape[1], device=x.device)
-        q, k, decay = self.features(q, t), self.features(k, t), self.log_decay(x)
-        if decay is not None and decay.shape[-1] > 1:
-            S = self._scanned(k, self._values(v), decay.movedim(-2, 1))
-            return self._read(q, S)
-        a = None if decay is None else decay[..., 0].movedim(-1, 1)
-        return self._divided(decayed_product(q, k, self._values(v), a))
+        decay = self.log_decay(x)
+        parts = [self.features(q, t), self.features(k, t), self._values(v)]
+        if decay is not None:
+            parts.append(decay.movedim(-2, 1))
+        # The heads go to the batch.
+        reads, _ = key_value_scan(*(part.flatten(0, 1) for part in parts))
+        return self._divided(reads.unflatten(0, (-1, self.heads)))
 
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lab.linalg.chunks import segment_sums
 from lab.memories.base import Memory, causal
-from lab.memories.decay import segment_sums
 from lab.memories.linear_attention import scalar_decay
 from lab.nn.linear import precise
 from lab.scan import softmax_scan

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lab.linalg.chunks import segment_sums
 from lab.linalg.precision import widened
-from lab.memories.decay import segment_sums
 from lab.scan import log_scan, softmax_scan
 
 

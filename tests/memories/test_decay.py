@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numeric import gap, stream
 
-from lab.memories.decay import decayed_product, segment_sums
+from lab.linalg.chunks import segment_sums
+from lab.memories.decay import decayed_product
 
 DOUBLE = torch.float64
 

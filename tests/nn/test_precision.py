@@ -16,12 +16,13 @@ import lab.memories
 import lab.mixers
 import lab.transitions
 from lab.linalg import DPLR, bilinear, causal_convolution, delta_rule, kernel_doubling
+from lab.linalg.chunks import segment_sums
 from lab.linalg.circulant import block_circulant_product, circulant_product
 from lab.linalg.displacement import cauchy_product, fast_cauchy_product
 from lab.linalg.fenwick import fenwick_product, fenwick_product_chunked
 from lab.linalg.monarch import cayley, expm, householder_blocks, monarch_dense, monarch_product
 from lab.memories import CosFormer, LinearAttention, Memory, Retention, SoftSlots
-from lab.memories.decay import decayed_product, segment_sums
+from lab.memories.decay import decayed_product
 from lab.memories.linear_attention import LinearMemory
 from lab.memories.softmax_average import attention
 from lab.mixers import MultiHead, StateSpace, look_up, unroll

@@ -1,0 +1,35 @@
+"""What recurrences in chunks share: cutting time into chunks, and sums of decays between steps."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lab.linalg.precision import widened
+
+
+def cut(part: Tensor, size: int) -> Tensor:
+    """["... T X"] to ["... chunks size X"], filled up with steps of zeros."""
+    return pad(part, (0, 0, 0, -part.shape[-2] % size)).unflatten(-2, (-1, size))
+
+
+def joined(chunks: Tensor, T: int) -> Tensor:
+    """["... T X"] of ["... chunks size X"]."""
+    return chunks.flatten(-3, -2)[..., :T, :]
+
+
+def before(states: Tensor) -> Tensor:
+    """The state before each chunk, zero before the first, of ["... C F M"] after them."""
+    return pad(states[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
+
+
+@widened
+def segment_sums(a: Tensor) -> Tensor:
+    """["... T T"], axes (t, s), of a ["... T"]: a[s+1] + ... + a[t], and -inf for s > t.
+
+    Each is added up by itself. A difference of two sums from step 0 on would be off by the rounding
+    of the larger one: where the first steps decay by thousands, no digit is left for later ones.
+    """
+    T = a.shape[-1]
+    later = torch.ones(T, T, dtype=torch.bool, device=a.device).triu(1)
+    each = a[..., :, None].expand(*a.shape, T).masked_fill(~later.mT, 0)
+    return each.cumsum(-2).masked_fill(later, -torch.inf)
