@@ -17,11 +17,6 @@ def joined(chunks: Tensor, T: int) -> Tensor:
     return chunks.flatten(-3, -2)[..., :T, :]
 
 
-def before(states: Tensor) -> Tensor:
-    """The state before each chunk, zero before the first, of ["... C F M"] after them."""
-    return pad(states[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
-
-
 @widened
 def segment_sums(a: Tensor) -> Tensor:
     """["... T T"], axes (t, s), of a ["... T"]: a[s+1] + ... + a[t], and -inf for s > t.

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear as linear_map
 from torch.nn.functional import normalize
 
-from lab.linalg.delta_rule import delta_rule
 from lab.linalg.precision import wide, widened
 from lab.mixers.base import Layer
 from lab.mixers.state_space import look_up
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 from lab.scan import block_scan
+from lab.scan.key_value import key_value_scan
 
 Routing = Literal["none", "columns", "permutations"]
 MOST_ROWS = 5  # of a head that is routed by permutations: 120 of them are weighed at every step
@@ -235,7 +235,8 @@ class DeltaNet(Layer):
         parts = [self.queries(x), k[..., 0, :], v[..., 0, :], beta[..., 0, :]]
         # The heads go to the batch.
         q, k, v, beta = (part.movedim(2, 1).flatten(0, 1) for part in parts)
-        reads, _ = delta_rule(q, k, v, beta[..., 0], self._initial(x.shape[0]).flatten(0, 1))
+        initial = self._initial(x.shape[0]).flatten(0, 1)
+        reads, _ = key_value_scan(q, k, v, None, beta[..., 0], initial)
         return self._written(reads.unflatten(0, (x.shape[0], self.heads)).movedim(1, 2))
 
 

@@ -1,5 +1,7 @@
 """A matrix that values are written to under keys, and read with queries: gated, or corrected."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -7,9 +9,12 @@ from lab.linalg.chunks import cut, joined, segment_sums
 from lab.linalg.precision import uncast
 from lab.scan.arguments import alike, are_numbers, rounded_once
 from lab.scan.cpu import key_value as cpu
+from lab.scan.linear import linear_scan
 from lab.scan.operators import Scan
 
-CHUNK = 16  # steps, of the form in torch operations
+# Steps of a chunk in torch operations: long ones for few rounds, and short ones where all pairs of
+# steps have a gain for each entry of a key.
+CHUNK, SHORT = 64, 16
 
 
 def key_value_scan(
@@ -89,56 +94,76 @@ def key_value_scan_chunked(
     beta: Tensor | None = None,
     initial: Tensor | None = None,
     *,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`key_value_scan` in torch operations, for any device, in chunks of so many steps.
 
-    All chunks are worked on at once, but for one product a chunk that takes the state to the next.
-    Gains of all pairs of steps of a chunk are exponentials of sums of their own: T chunk numbers,
-    or K times as many where each entry of a key has its gain.
+    All chunks are worked on at once. Their states follow from one another by `linear_scan`, or, with
+    beta, by one product a chunk. Gains of all pairs of steps of a chunk are exponentials of sums of
+    their own: T chunk numbers, or K times as many where each entry of a key has its gain.
+
+    Args:
+        q, k, v, log_gain, beta, initial: as there.
+        chunk: in steps; 64 if None, or 16 where each entry of a key has its gain.
 
     Raises:
         ValueError: also where chunk is below 1.
     """
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 step, got {chunk}")
     inputs = _checked(q, k, v, log_gain, beta, initial)
-    return rounded_once(lambda *parts: _chunked(*parts, chunk=chunk), *inputs)
+    return rounded_once(partial(_chunked, chunk=chunk), *inputs)
 
 
 def _chunked(
-    q: Tensor, k: Tensor, v: Tensor, log_gain: Tensor, beta: Tensor, S: Tensor, *, chunk: int = CHUNK
-) -> tuple[Tensor, Tensor]:
-    T = q.shape[1]
+    q: Tensor, k: Tensor, v: Tensor, log_gain: Tensor, beta: Tensor, initial: Tensor,
+    *, chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    T, G = q.shape[1], log_gain.shape[2]
+    size = min(chunk or (SHORT if G > 1 else CHUNK), T)
+    log_gain = log_gain if G else torch.zeros_like(k[..., :1])
     with uncast(v):
-        q, k, v, log_gain, beta = (cut(part, min(chunk, T)) for part in (q, k, v, log_gain, beta))
-        # E ["B C G t s"]: gains between steps, one for all where G is 1.
-        E = segment_sums(log_gain.mT if log_gain.shape[-1] else torch.zeros_like(k[..., :1]).mT)
-        E = E.exp()
-        c, e, g = log_gain.cumsum(-2).exp(), E[..., -1, :].mT, E[..., -1, 0]
-        first = log_gain[..., 0, :].exp()
-        if not log_gain.shape[-1]:
-            c, first = torch.ones_like(k[..., :1]), torch.ones_like(k[..., 0, :1])
-        g = (first * g)[..., None]
-        into, out = c * q, (e * k).mT
-        P = _pairs(q, k, E)
+        q, k, v, log_gain, beta = (cut(part, size) for part in (q, k, v, log_gain, beta))
+        E = segment_sums(log_gain.mT).exp()  # ["B C G t s"], the gains between two steps
+        c, e = log_gain.cumsum(-2).exp(), E[..., -1, :].mT
+        g, out = c[..., -1, :, None], (e * k).mT
         if beta.shape[-1]:
-            right = beta * torch.cat([c * k, v], dim=-1)
-            # The diagonal is taken to be 1, whatever stands there.
-            below = (beta * _pairs(k, k, E)).tril(-1)
-            solved = torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
-            keys, values = solved.split([k.shape[-1], v.shape[-1]], dim=-1)
-            turn = torch.diag_embed(g[..., 0].expand(*k.shape[:-2], k.shape[-1])) - out @ keys
+            keys, u = _corrections(k, v, beta, c, E)
+            turns = torch.diag_embed(g[..., 0].expand(*g.shape[:2], k.shape[-1])) - out @ keys
+            states, last = _turned(turns, out @ u, initial)
+            u = u - keys @ states
         else:
-            keys, values, turn = None, v, None
-        written = out @ values
-        states = []
-        for n in range(q.shape[1]):
-            states.append(S)
-            S = written[:, n] + (g[:, n] * S if turn is None else turn[:, n] @ S)
-        before = torch.stack(states, dim=1)
-        u = values if keys is None else values - keys @ before
-        return joined(into @ before + P @ u, T), S
+            u = v
+            states, last = _scaled(g, out @ u, initial)
+        return joined((c * q) @ states + _pairs(q, k, E) @ u, T), last
+
+
+def _corrections(
+    k: Tensor, v: Tensor, beta: Tensor, c: Tensor, E: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a chunk writes is the second of these, minus the first times the state before it."""
+    below = (beta * _pairs(k, k, E)).tril(-1)
+    right = beta * torch.cat([c * k, v], dim=-1)
+    # The diagonal is taken to be 1, whatever stands there.
+    solved = torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
+    keys, values = solved.split([k.shape[-1], v.shape[-1]], dim=-1)
+    return keys, values
+
+
+def _turned(turns: Tensor, written: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """States before every chunk, and after the last, for S[c] = turns[c] S[c-1] + written[c]."""
+    states = []
+    for n in range(written.shape[1]):
+        states.append(state)
+        state = turns[:, n] @ state + written[:, n]
+    return torch.stack(states, dim=1), state
+
+
+def _scaled(gains: Tensor, written: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for S[c] = gains[c] S[c-1] + written[c], with gains ["B C K 1"] or ["B C 1 1"]."""
+    a, b = gains.expand_as(written).flatten(2), written.flatten(2)
+    after = linear_scan(a, b, initial.flatten(1)).unflatten(2, written.shape[2:])
+    return torch.cat([initial[:, None], after[:, :-1]], dim=1), after[:, -1]
 
 
 def _pairs(x: Tensor, k: Tensor, E: Tensor) -> Tensor:

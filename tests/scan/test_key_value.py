@@ -65,7 +65,7 @@ def gradients(form, arguments, seed=0):
     generator = stream(seed)
     weights = [torch.randn(o.shape, generator=generator, dtype=DOUBLE).to(o) for o in outputs]
     projected = sum((w * o).sum() for w, o in zip(weights, outputs, strict=True))
-    return torch.autograd.grad(projected, leaves)
+    return torch.autograd.grad(projected, leaves, materialize_grads=True)
 
 
 problems = st.builds(
@@ -141,19 +141,22 @@ def test_without_an_initial_state_it_starts_from_zero():
     assert gaps(key_value_scan(*arguments), expected) == 0
 
 
-@gains
+@pytest.mark.parametrize("gain", GAINS[1:])
 def test_a_gain_of_zero_forgets_and_has_no_gradient(gain):
     arguments = problem(2, 20, 3, 2, gain, False)
-    if gain == "none":
-        pytest.skip("there is no gain")
     arguments[3][:, 10] = -torch.inf
     assert gaps(key_value_scan(*arguments), key_value_scan_sequential(*arguments)) < 1e-12
     for form in (key_value_scan, key_value_scan_chunked):
         slopes = gradients(form, arguments)
         assert all(slope.isfinite().all() for slope in slopes)
         assert (slopes[3][:, 10] == 0).all()
-        assert (slopes[0][:, :10] != 0).any()
-        assert (slopes[-1] == 0).all()
+
+        def last(*parts, form=form):
+            return (form(*parts)[1],)
+
+        for slope in gradients(last, arguments)[1:3]:
+            assert (slope[:, :10] == 0).all()
+            assert (slope[:, 10:] != 0).any()
 
 
 @gains
@@ -232,3 +235,20 @@ def test_no_steps_no_chunk_and_complex_numbers_are_refused():
         key_value_scan_chunked(x, x, x, chunk=0)
     with pytest.raises(ValueError, match="real floating-point"):
         key_value_scan(*[x.to(torch.complex128)] * 3)
+
+
+# Worst of 20 seeds: 2e-6. Sums from step 0 on, as far as 2e6, would leave no digit at all.
+@pytest.mark.parametrize("form", [key_value_scan, key_value_scan_chunked])
+@pytest.mark.parametrize("gain", GAINS[1:])
+def test_single_precision_keeps_its_digits_after_strong_decays(gain, form):
+    for seed in range(3):
+        arguments = problem(2, 2000, 3, 2, gain, False, seed, scale=0.01)
+        arguments[3][:, :500] *= 1e5
+        single = form(*changed(arguments, torch.Tensor.float))
+        assert gaps(single, key_value_scan_sequential(*arguments)) < 2e-5
+
+
+def test_gradients_survive_gains_that_underflow():
+    arguments = changed(problem(2, 100, 3, 2, "many", False, scale=1e4), torch.Tensor.float)
+    for form in (key_value_scan, key_value_scan_chunked):
+        assert all(slope.isfinite().all() for slope in gradients(form, arguments))
