@@ -98,9 +98,9 @@ def key_value_scan_chunked(
 ) -> tuple[Tensor, Tensor]:
     """`key_value_scan` in torch operations, for any device, in chunks of so many steps.
 
-    All chunks are worked on at once. Their states follow from one another by `linear_scan`, or, with
-    beta, by one product a chunk. Gains of all pairs of steps of a chunk are exponentials of sums of
-    their own: T chunk numbers, or K times as many where each entry of a key has its gain.
+    All chunks are worked on at once. Their states follow from one another by `linear_scan`, or,
+    with beta, by one product a chunk. Gains of all pairs of steps of a chunk are exponentials of
+    sums of their own: T chunk numbers, or K times as many where each entry of a key has its gain.
 
     Args:
         q, k, v, log_gain, beta, initial: as there.
@@ -138,9 +138,7 @@ def _chunked(
         return joined((c * q) @ states + _pairs(q, k, E) @ u, T), last
 
 
-def _corrections(
-    k: Tensor, v: Tensor, beta: Tensor, c: Tensor, E: Tensor
-) -> tuple[Tensor, Tensor]:
+def _corrections(k: Tensor, v: Tensor, beta: Tensor, c: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
     """What a chunk writes is the second of these, minus the first times the state before it."""
     below = (beta * _pairs(k, k, E)).tril(-1)
     right = beta * torch.cat([c * k, v], dim=-1)

@@ -34,7 +34,17 @@ from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import reduction, run
 from lab.scan.cpu.tiles import add_product, add_transposed_product, clear, product, transpose
 from lab.scan.cpu.vectors import (
-    WIDTH, converted, load, number, once, put, spread, store, total, zeros,
+    WIDTH,
+    converted,
+    load,
+    more,
+    number,
+    once,
+    put,
+    spread,
+    store,
+    total,
+    zeros,
 )  # fmt: skip
 
 CHUNK = WIDTH  # steps
@@ -71,28 +81,28 @@ class Plan(NamedTuple):
     e: int
     # ["C 1"], ["K C"] and ["C C"]; the unit matrix, and ones below the diagonal
     beta: int
-    kT: int
+    k_turned: int
     E: int
     P: int
     A: int
     eye: int
     before: int
     change: int  # ["K M"]
-    # Gradients of the above, and transposes of some of them
+    # Gradients, D of o, U of u, W of -r, DP of P, DA of A and so on, and transposes
     D: int
     U: int
     W: int
-    DT: int
-    uT: int
-    WT: int
+    D_turned: int
+    u_turned: int
+    W_turned: int
     of_q: int
     of_k: int
     of_cq: int
     of_ck: int
     of_ek: int
     turned: int
-    of_P: int
-    of_A: int
+    DP: int
+    DA: int
     of_gain: int
     kept: int
     of_beta: int
@@ -106,11 +116,11 @@ def _plan(q: Tensor, v: Tensor, gain: Tensor, beta: Tensor, *, backwards: bool) 
     keys, values = _whole(K), _whole(M)
     gains = keys if G > 1 else 1
     like = [
-        (CHUNK * keys, "q k cq ck ek kT of_q of_k of_cq of_ck of_ek turned"),
-        (CHUNK * values, "v u reads D U W DT uT WT"),
+        (CHUNK * keys, "q k cq ck ek k_turned of_q of_k of_cq of_ck of_ek turned"),
+        (CHUNK * values, "v u reads D U W D_turned u_turned W_turned"),
         (CHUNK * gains, "a c e of_gain"),
         (CHUNK, "beta of_beta"),
-        (CHUNK * CHUNK, "E P A eye before of_P of_A"),
+        (CHUNK * CHUNK, "E P A eye before DP DA"),
         (keys * values, "change carry"),
         (gains, "kept"),
         (keys * values * (-(-T // CHUNK) if backwards else 1), "S"),
@@ -250,10 +260,10 @@ def _fill_gains(p, w, g, gain, log_gain, place, count):  # type: ignore[no-untyp
 @reduction
 def _pairs_of_one_gain(p, w):  # type: ignore[no-untyped-def]
     """Fill E, P and A; all are zero for pairs that do not count."""
-    transpose(w, p.kT, p.k, CHUNK, p.keys)
-    product(w, p.P, p.q, p.kT, CHUNK, p.keys, CHUNK)
+    transpose(w, p.k_turned, p.k, CHUNK, p.keys)
+    product(w, p.P, p.q, p.k_turned, CHUNK, p.keys, CHUNK)
     if p.corrects:
-        product(w, p.A, p.k, p.kT, CHUNK, p.keys, CHUNK)
+        product(w, p.A, p.k, p.k_turned, CHUNK, p.keys, CHUNK)
     between = zeros(w)
     for t in range(CHUNK):
         row = t * CHUNK
@@ -274,9 +284,9 @@ def _pairs_of_many_gains(p, w):  # type: ignore[no-untyped-def]
             at, row = t * p.keys + i, t * CHUNK
             k = spread(w, p.k + at)
             earlier = spread(w, p.a + at) * between
-            between = earlier + k * load(w, p.eye + row)
-            store(w, p.P + row, load(w, p.P + row) + spread(w, p.q + at) * between)
-            store(w, p.A + row, load(w, p.A + row) + k * earlier)
+            between = more(earlier, k, load(w, p.eye + row))
+            store(w, p.P + row, more(load(w, p.P + row), spread(w, p.q + at), between))
+            store(w, p.A + row, more(load(w, p.A + row), k, earlier))
 
 
 @reduction
@@ -295,7 +305,7 @@ def _correct(p, w, S):  # type: ignore[no-untyped-def]
 
 @reduction
 def _load_state(p, w, state, source, place, at):  # type: ignore[no-untyped-def]
-    """A state ["K M"] of the batch, in double precision, and rounded to its place in the scratch."""
+    """A state ["K M"] of the batch, in double precision, and rounded into the scratch."""
     once()
     for i in range(p.keys):
         for m in range(p.values):
@@ -315,14 +325,14 @@ def _save_state(p, state, target, place):  # type: ignore[no-untyped-def]
 
 @reduction
 def _advance(p, w, state, at, g):  # type: ignore[no-untyped-def]
-    """state = g state + change, in double precision and rounded to `at`; the change becomes zero."""
+    """state = g state + change, in double precision, and rounded at `at`; change = 0."""
     once()
     nothing, change = zeros(w), p.change
     place = 0
     for i in range(p.keys):
         gain = spread(g, 0 if p.gains == 1 else i)
         for _ in range(0, p.values, WIDTH):
-            new = gain * load(state, place) + converted(load(w, change + place), state)
+            new = more(converted(load(w, change + place), state), gain, load(state, place))
             store(state, place, new)
             store(w, at + place, converted(new, w))
             store(w, change + place, nothing)
@@ -361,13 +371,14 @@ def _of_writes(p, w):  # type: ignore[no-untyped-def]
             at = t * p.values + m
             flow = load(w, p.U + at)
             for s in range(t + 1, CHUNK):
-                flow = flow + spread(w, p.A + s * CHUNK + t) * load(w, p.W + s * p.values + m)
+                weight = spread(w, p.A + s * CHUNK + t)
+                flow = more(flow, weight, load(w, p.W + s * p.values + m))
             store(w, p.U + at, flow)
             store(w, p.W + at, zeros(w) - spread(w, p.beta + t) * flow)
     for t in range(CHUNK):
         sums = zeros(w)
         for at in range(t * p.values, (t + 1) * p.values, WIDTH):
-            sums = sums + load(w, p.U + at) * load(w, p.v + at)
+            sums = more(sums, load(w, p.U + at), load(w, p.v + at))
             store(w, p.U + at, zeros(w) - load(w, p.W + at))
         put(w, p.of_beta + t, total(sums))
 
@@ -375,22 +386,22 @@ def _of_writes(p, w):  # type: ignore[no-untyped-def]
 @reduction
 def _of_pairs(p, w, S):  # type: ignore[no-untyped-def]
     """Fill the gradients of P, A, c q, c k and e k."""
-    transpose(w, p.uT, p.u, CHUNK, p.values)
-    transpose(w, p.DT, p.D, CHUNK, p.values)
-    product(w, p.of_P, p.D, p.uT, CHUNK, p.values, CHUNK)
-    product(w, p.turned, S, p.DT, p.keys, p.values, CHUNK)
+    transpose(w, p.u_turned, p.u, CHUNK, p.values)
+    transpose(w, p.D_turned, p.D, CHUNK, p.values)
+    product(w, p.DP, p.D, p.u_turned, CHUNK, p.values, CHUNK)
+    product(w, p.turned, S, p.D_turned, p.keys, p.values, CHUNK)
     transpose(w, p.of_cq, p.turned, p.keys, CHUNK)
-    product(w, p.turned, p.carry, p.uT, p.keys, p.values, CHUNK)
+    product(w, p.turned, p.carry, p.u_turned, p.keys, p.values, CHUNK)
     transpose(w, p.of_ek, p.turned, p.keys, CHUNK)
     if p.corrects:
-        transpose(w, p.WT, p.W, CHUNK, p.values)
-        product(w, p.of_A, p.W, p.uT, CHUNK, p.values, CHUNK)
-        product(w, p.turned, S, p.WT, p.keys, p.values, CHUNK)
+        transpose(w, p.W_turned, p.W, CHUNK, p.values)
+        product(w, p.DA, p.W, p.u_turned, CHUNK, p.values, CHUNK)
+        product(w, p.turned, S, p.W_turned, p.keys, p.values, CHUNK)
         transpose(w, p.of_ck, p.turned, p.keys, CHUNK)
     for row in range(0, CHUNK * CHUNK, CHUNK):
         before = load(w, p.before + row)
-        store(w, p.of_A + row, before * load(w, p.of_A + row))
-        store(w, p.of_P + row, (before + load(w, p.eye + row)) * load(w, p.of_P + row))
+        store(w, p.DA + row, before * load(w, p.DA + row))
+        store(w, p.DP + row, (before + load(w, p.eye + row)) * load(w, p.DP + row))
 
 
 @reduction
@@ -400,17 +411,17 @@ def _of_keys_of_one_gain(p, w):  # type: ignore[no-untyped-def]
     for back in range(1, CHUNK + 1):
         t = CHUNK - back
         row = t * CHUNK
-        of_P, of_A, between = load(w, p.of_P + row), load(w, p.of_A + row), load(w, p.E + row)
-        over = over + of_P * load(w, p.P + row) + of_A * load(w, p.A + row)
+        DP, DA, between = load(w, p.DP + row), load(w, p.DA + row), load(w, p.E + row)
+        over = more(more(over, DP, load(w, p.P + row)), DA, load(w, p.A + row))
         put(w, p.of_gain + t, total(over * load(w, p.before + row)))
-        store(w, p.of_P + row, of_P * between)
-        store(w, p.of_A + row, of_A * between)
-    product(w, p.of_q, p.of_P, p.k, CHUNK, CHUNK, p.keys)
+        store(w, p.DP + row, DP * between)
+        store(w, p.DA + row, DA * between)
+    product(w, p.of_q, p.DP, p.k, CHUNK, CHUNK, p.keys)
     clear(w, p.of_k, CHUNK * p.keys)
-    add_transposed_product(w, p.of_k, p.of_P, p.q, CHUNK, CHUNK, p.keys)
+    add_transposed_product(w, p.of_k, p.DP, p.q, CHUNK, CHUNK, p.keys)
     if p.corrects:
-        add_product(w, p.of_k, p.of_A, p.k, CHUNK, CHUNK, p.keys)
-        add_transposed_product(w, p.of_k, p.of_A, p.k, CHUNK, CHUNK, p.keys)
+        add_product(w, p.of_k, p.DA, p.k, CHUNK, CHUNK, p.keys)
+        add_transposed_product(w, p.of_k, p.DA, p.k, CHUNK, CHUNK, p.keys)
 
 
 @reduction
@@ -420,18 +431,18 @@ def _of_keys_of_many_gains(p, w):  # type: ignore[no-untyped-def]
         for t in range(CHUNK):
             at, row = t * p.keys + i, t * CHUNK
             earlier = spread(w, p.a + at) * between
-            between = earlier + spread(w, p.k + at) * load(w, p.eye + row)
+            between = more(earlier, spread(w, p.k + at), load(w, p.eye + row))
             store(w, p.E + row, earlier)
-            put(w, p.of_q + at, total(load(w, p.of_P + row) * between))
-            put(w, p.of_k + at, total(load(w, p.of_A + row) * earlier))
+            put(w, p.of_q + at, total(load(w, p.DP + row) * between))
+            put(w, p.of_k + at, total(load(w, p.DA + row) * earlier))
         flow, of_k = zeros(w), zeros(w)  # what comes back to E[t, s, i] k[s, i]
         for back in range(1, CHUNK + 1):
             t = CHUNK - back
             at, row = t * p.keys + i, t * CHUNK
-            flow = flow + spread(w, p.q + at) * load(w, p.of_P + row)
-            flow = flow + spread(w, p.k + at) * load(w, p.of_A + row)
+            flow = more(flow, spread(w, p.q + at), load(w, p.DP + row))
+            flow = more(flow, spread(w, p.k + at), load(w, p.DA + row))
             put(w, p.of_gain + at, total(flow * load(w, p.E + row)))
-            of_k = of_k + flow * load(w, p.eye + row)
+            of_k = more(of_k, flow, load(w, p.eye + row))
             flow = spread(w, p.a + at) * flow
         store(w, p.E, of_k)
         for t in range(CHUNK):
@@ -475,11 +486,11 @@ def _add_to_gains(p, w, S, g):  # type: ignore[no-untyped-def]
     for i in range(p.keys):
         sums = zeros(w)
         for _ in range(0, p.values, WIDTH):
-            sums = sums + load(w, S + at) * load(w, p.carry + at)
+            sums = more(sums, load(w, S + at), load(w, p.carry + at))
             at += WIDTH
         place = 0 if p.gains == 1 else i
-        more = w.dtype.type(number(g, place) * total(sums))
-        put(w, p.kept + place, number(w, p.kept + place) + more)
+        kept = w.dtype.type(number(g, place) * total(sums))
+        put(w, p.kept + place, number(w, p.kept + place) + kept)
     for i in range(p.gains):
         from_here, before = w.dtype.type(0), number(w, p.kept + i)
         for t in range(CHUNK):
@@ -505,9 +516,7 @@ def _backward(  # type: ignore[no-untyped-def]
         S = p.S
         for n in range(chunks - 1):
             start = n * CHUNK
-            _prepare(
-                p, w, g, S, start, b * p.T + start, q, k, v, gain, log_gain, beta, False
-            )
+            _prepare(p, w, g, S, start, b * p.T + start, q, k, v, gain, log_gain, beta, False)
             add_transposed_product(w, p.change, p.ek, p.u, p.keys, CHUNK, p.values)
             S += p.keys * p.values
             _advance(p, w, state, S, g)

@@ -5,7 +5,7 @@ with zeros to a multiple of `WIDTH`, and their number is a multiple of `ROWS`.
 """
 
 from lab.scan.cpu.threads import reduction
-from lab.scan.cpu.vectors import WIDTH, load, once, spread, store, turn, zeros
+from lab.scan.cpu.vectors import WIDTH, load, more, once, spread, store, turn, zeros
 
 ROWS = 4  # of a tile: with two vectors each, its sums fill half of sixteen registers
 
@@ -70,8 +70,8 @@ def _wide(w, at, N, x, down, along, y, terms):  # type: ignore[no-untyped-def]
         a, b = load(w, y), load(w, y + WIDTH)
         x0, x1 = spread(w, x), spread(w, x + down)
         x2, x3 = spread(w, x + 2 * down), spread(w, x + 3 * down)
-        a0, b0, a1, b1 = a0 + x0 * a, b0 + x0 * b, a1 + x1 * a, b1 + x1 * b
-        a2, b2, a3, b3 = a2 + x2 * a, b2 + x2 * b, a3 + x3 * a, b3 + x3 * b
+        a0, b0, a1, b1 = more(a0, x0, a), more(b0, x0, b), more(a1, x1, a), more(b1, x1, b)
+        a2, b2, a3, b3 = more(a2, x2, a), more(b2, x2, b), more(a3, x3, a), more(b3, x3, b)
         x += along
         y += N
     store(w, at, a0)
@@ -90,10 +90,10 @@ def _narrow(w, at, N, x, down, along, y, terms):  # type: ignore[no-untyped-def]
     a0, a1, a2, a3 = load(w, at), load(w, at + N), load(w, at + 2 * N), load(w, at + 3 * N)
     for _ in range(terms):
         a = load(w, y)
-        a0 = a0 + spread(w, x) * a
-        a1 = a1 + spread(w, x + down) * a
-        a2 = a2 + spread(w, x + 2 * down) * a
-        a3 = a3 + spread(w, x + 3 * down) * a
+        a0 = more(a0, spread(w, x), a)
+        a1 = more(a1, spread(w, x + down), a)
+        a2 = more(a2, spread(w, x + 2 * down), a)
+        a3 = more(a3, spread(w, x + 3 * down), a)
         x += along
         y += N
     store(w, at, a0)

@@ -212,6 +212,17 @@ def turn(typing, out, out_place, out_down, x, x_place, x_down):  # type: ignore[
     return types.void(*given), build
 
 
+@intrinsic
+def more(typing, x, y, z):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """x + y z."""
+
+    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        x, y, z = arguments
+        return builder.fadd(x, builder.fmul(y, z, flags=_FAST), flags=_FAST)
+
+    return x(x, y, z), build
+
+
 def _arithmetic(method: str) -> Any:
     def of_vectors(typing, x, y):  # type: ignore[no-untyped-def]  # noqa: ARG001
         def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ARG001
