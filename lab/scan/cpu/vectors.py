@@ -22,6 +22,10 @@ _INDEX = ir.IntType(32)
 _FAST = ("contract", "reassoc")
 
 
+def _instruction(build: Callable[..., Any]) -> Any:
+    return intrinsic(build)
+
+
 class Vector(types.Type):  # type: ignore[misc]
     """`WIDTH` numbers of one type."""
 
@@ -56,7 +60,7 @@ def _spread(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(first, nothing, zeros)
 
 
-@intrinsic
+@_instruction
 def load(typing, array, place):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """The numbers of a contiguous array from `place` on."""
 
@@ -68,7 +72,7 @@ def load(typing, array, place):  # type: ignore[no-untyped-def]  # noqa: ARG001
     return Vector(array.dtype)(array, types.intp), build
 
 
-@intrinsic
+@_instruction
 def spread(typing, array, place):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """The number at `place`, eight times."""
 
@@ -79,7 +83,7 @@ def spread(typing, array, place):  # type: ignore[no-untyped-def]  # noqa: ARG00
     return Vector(array.dtype)(array, types.intp), build
 
 
-@intrinsic
+@_instruction
 def store(typing, array, place, vector):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Write a vector into an array from `place` on."""
 
@@ -93,7 +97,7 @@ def store(typing, array, place, vector):  # type: ignore[no-untyped-def]  # noqa
     return types.void(array, types.intp, Vector(array.dtype)), build
 
 
-@intrinsic
+@_instruction
 def once(typing):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Marks the function that calls it: it is compiled once, and not copied to where it is called.
 
@@ -107,7 +111,7 @@ def once(typing):  # type: ignore[no-untyped-def]  # noqa: ARG001
     return types.void(), build
 
 
-@intrinsic
+@_instruction
 def number(typing, array, place):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """The number at `place`."""
 
@@ -117,7 +121,7 @@ def number(typing, array, place):  # type: ignore[no-untyped-def]  # noqa: ARG00
     return array.dtype(array, types.intp), build
 
 
-@intrinsic
+@_instruction
 def put(typing, array, place, value):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Write a number to `place`."""
 
@@ -129,7 +133,7 @@ def put(typing, array, place, value):  # type: ignore[no-untyped-def]  # noqa: A
     return types.void(array, types.intp, array.dtype), build
 
 
-@intrinsic
+@_instruction
 def zeros(typing, array):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """A vector of zeros, of the type of an array."""
     kind = Vector(array.dtype)
@@ -140,7 +144,7 @@ def zeros(typing, array):  # type: ignore[no-untyped-def]  # noqa: ARG001
     return kind(array), build
 
 
-@intrinsic
+@_instruction
 def converted(typing, vector, array):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """The vector, rounded or widened to the type of an array."""
     kind = Vector(array.dtype)
@@ -155,7 +159,7 @@ def converted(typing, vector, array):  # type: ignore[no-untyped-def]  # noqa: A
     return kind(vector, array), build
 
 
-@intrinsic
+@_instruction
 def total(typing, vector):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """The sum of its numbers."""
 
@@ -170,7 +174,7 @@ def total(typing, vector):  # type: ignore[no-untyped-def]  # noqa: ARG001
     return vector.dtype(vector), build
 
 
-@intrinsic
+@_instruction
 def turn(typing, out, out_place, out_down, x, x_place, x_down):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Write the transpose of a square of eight rows, each `down` after the one before it."""
 
@@ -212,7 +216,7 @@ def turn(typing, out, out_place, out_down, x, x_place, x_down):  # type: ignore[
     return types.void(*given), build
 
 
-@intrinsic
+@_instruction
 def more(typing, x, y, z):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """x + y z."""
 
@@ -230,7 +234,7 @@ def _arithmetic(method: str) -> Any:
 
         return x(x, y), build
 
-    return intrinsic(of_vectors)
+    return _instruction(of_vectors)
 
 
 def _lower(function: Callable[..., Any], compute: Any) -> None:
