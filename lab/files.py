@@ -9,8 +9,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-
-
     """Replace the file at `path` in one step: a process killed meanwhile leaves the old file.
 
     Symbolic links are followed. The new file has the permissions of the one that it replaces, or

@@ -47,14 +47,6 @@ def _step(model: nn.Module, method: Method, tokens: Tensor, *args: Any, **kwargs
 
 
 class SequenceModel(Guarded):
-
-
-
-
-
-
-
-
     """Logits at every step of a token sequence.
 
     The residual stream starts as u = embedding[token] (+ position). Every layer adds

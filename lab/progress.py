@@ -113,8 +113,6 @@ class Progress:
 
 
 class _Bar(std.tqdm):
-
-
     """A text bar, on a terminal or as the output of a cell, where one line replaces it at the end.
 
     tqdm's own notebook bar is a widget, which a saved notebook cannot show.

@@ -10,10 +10,6 @@ from lab.arguments import whole
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:
-
-
-
-
     """A generator for one purpose ("init", "data", "scoring", ...) of one seed.
 
     Equal arguments give the same stream on every machine. Streams for different purposes, or for
@@ -29,8 +25,6 @@ def stream(seed: int, purpose: str) -> torch.Generator:
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-
-
     """Seed torch's global generators inside this context, and restore them afterwards.
 
     The random numbers that a model draws in training, as Dropout does, then depend only on the seed

@@ -18,8 +18,6 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: Tensor | Sequence[float], *, level: float = 0.95) -> Interval:
-
-
     """The mean of a few numbers, and Student's t interval around it.
 
     For paired arms, give the differences: effects that both arms of a pair share, such as a seed
@@ -70,12 +68,6 @@ def share_interval(solved: int, runs: int, *, level: float = 0.95) -> Interval:
 
 
 def sign_test(one: Tensor, other: Tensor) -> float:
-
-
-
-
-
-
     """One-sided p value of the sign test that `one` is larger than `other` more often than not.
 
     Args:
@@ -110,8 +102,6 @@ def spread(values: Tensor) -> Tensor | None:
 
 
 def contrast(values: Tensor, axes: Sequence[int]) -> Tensor:
-
-
     """Contrasts along one or two factors, one per setting of the other factors and per seed.
 
     Along one factor: on minus off. Along two: their interaction, the effect of one factor with the

@@ -31,9 +31,7 @@ def linear(
 
 
 def precise(layer: nn.Linear, x: Tensor) -> Tensor:
-
     """layer(x), in float32 at least, even under torch.autocast or with half-precision weights.
-
 
     This is for numbers that act on a state at every step (decays, phases, entries of a transition),
     where relative errors of 2^-8 would add up over the steps.

@@ -17,8 +17,6 @@ _SPARED = (
 
 
 def without_decay(layer: nn.Module, *names: str) -> None:
-
-
     """Exempt parameters of a layer from weight decay, such as rates, frequencies, initial states.
 
     Weight decay pulls a parameter towards zero. That is a sensible prior for the weights of a
@@ -42,8 +40,6 @@ def without_decay(layer: nn.Module, *names: str) -> None:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-
-
     """The names of all parameters of a model that are exempt from weight decay.
 
     These are: parameters marked by `without_decay`; parameters with the mark that published code

@@ -24,7 +24,6 @@ def tokens(
     rows: Mapping[str, Tensor | Sequence[Any]], *, title: str = "",
     symbols: Sequence[str] | Mapping[str, Sequence[str]] | None = None, x_title: str = "step t",
 ) -> go.Figure:  # fmt: skip
-
     """Sequences of categories, one below the other: one cell per step, with its symbol.
 
     Equal symbols have equal colours in all rows. Long sequences continue in further blocks of rows.

@@ -13,12 +13,9 @@ _INTERVAL = 200  # ms between two steps of a playing slider: twice the time allo
 
 @dataclass(frozen=True)
 class Slider:
-
     """A number between `low` and `high`; a whole number if `step` is an int.
 
-
     Attributes:
-
         label: text beside the slider, with the unit if there is one.
         value: initial value.
         low, high, step: smallest and largest value, and the distance between two values.

@@ -49,7 +49,6 @@ def lines(
 def losses(
     runs: Mapping[str, Tensor], *, floors: Mapping[str, float] | None = None, title: str = ""
 ) -> go.Figure:
-
     """Training loss against update on a log scale: one line per seed; floors as dashed lines.
 
     For a long run, the curve shows means over stretches of equally many updates.
@@ -76,9 +75,7 @@ def accuracy(
     x_title: str = "position", levels: Mapping[str, float] | None = None,
     y_title: str = "accuracy", x_log: bool | None = None, solved: float | None = None,
 ) -> go.Figure:  # fmt: skip
-
     """Accuracy against position or length: a thin line per seed, and a thick line for the median.
-
 
     Args:
         runs: Float["seeds points"] in [0, 1], by arm.
@@ -110,9 +107,7 @@ def scaling(
     series: Mapping[str, Mapping[float, float]], *, title: str = "", x_title: str, y_title: str,
     dashed: Sequence[str] = (),
 ) -> go.Figure:  # fmt: skip
-
     """How quantities grow: a line with points per name, with both axes on log scales.
-
 
     Args:
         series: for each name a mapping from x to y; the x values may differ between names.
@@ -133,9 +128,7 @@ def recall(
     levels: Mapping[str, float] | None = None, needed: float | None = None,
     x_title: str = "state, bytes",
 ) -> go.Figure:  # fmt: skip
-
     """Accuracy against state size: one point per seed, and a line through the medians.
-
 
     Args:
         curves: for each mixer, the accuracies of all seeds by the size of the state in bytes.
@@ -186,9 +179,7 @@ def _arranged(
 def _line(
     x: np.ndarray, y: np.ndarray, look: Look, marked: bool, every: bool = False
 ) -> dict[str, Any]:
-
     """A line in the colour and dash of its arm, with markers at all its points or at a few.
-
 
     Args:
         x, y: ["points"].

@@ -49,9 +49,7 @@ class Pictures(Preprocessor):
 
 
 def mathml(formula: str, display: str) -> str:
-
     """LaTeX as MathML; a formula that cannot be parsed is shown as it was written, as code.
-
 
     Args:
         formula: LaTeX without its dollar signs.

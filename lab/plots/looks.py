@@ -124,9 +124,7 @@ def claim(names: Iterable[str]) -> None:
 
 
 def references(names: Iterable[str]) -> dict[str, Look]:
-
     """Grey looks for curves that are not arms, such as bounds and floors.
-
 
     Raises:
         ValueError: there are more names than grey looks.

@@ -69,11 +69,9 @@ def ranges(
     values: Mapping[str, tuple[float, float, float]], *, title: str = "", x_title: str,
     limits: Mapping[str, float] | None = None, log: bool = True,
 ) -> go.Figure:  # fmt: skip
-
     """One point per name from the top down, with the range around its value.
 
     Points are used instead of bars, because a log scale has no zero at which a bar could start.
-
 
     Args:
         values: (low, value, high) by name, all above 0 on a log scale.
@@ -163,9 +161,7 @@ def intervals(
     differences: Mapping[str, Tensor], found: Mapping[str, Interval], *, title: str = "",
     x_title: str,
 ) -> go.Figure:  # fmt: skip
-
     """One row per name from the top down: every difference as a dot; mean and interval as a bar.
-
 
     Args:
         differences: ["pairs"] by name.

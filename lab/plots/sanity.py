@@ -30,7 +30,6 @@ def targets(
     symbols: Symbols | None = None, rows: tuple[str, str] = ("input", "target"),
     draw: Callable[..., go.Figure] | None = None, **controls: Slider | Choice,
 ) -> Panel:  # fmt: skip
-
     """Examples of a task, chosen by a slider: cells for tokens, curves for numbers.
 
     Args:

@@ -163,9 +163,7 @@ def round_up(rough: float) -> float:
 
 
 def number(value: float, style: str) -> str:
-
     """A number as d3 formats it, in the formats used here: none, "~g", ",~g", ".0%", ".2f".
-
 
     Raises:
         Undrawable: the format is another one.

@@ -341,9 +341,7 @@ def plane_axis(planes: Mapping[tuple[str, str], Plane], name: str) -> Axis:
 def _at(
     item: Mapping[str, Any], way: str, value: Any, plane: Plane, exponent: bool = False
 ) -> float:
-
     """A coordinate of a shape or annotation in px.
-
 
     Args:
         exponent: whether coordinates on a log axis already are exponents, as in annotations.

@@ -10,9 +10,7 @@ from lab.plots.twin.sheet import Sheet
 
 
 def png(figure: Any) -> bytes:
-
     """A figure as a PNG of at most 60 KB, with one dot per px and a transparent background.
-
 
     Args:
         figure: a plotly figure or the dictionary of one.
