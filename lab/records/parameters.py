@@ -51,7 +51,7 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Interval:
-    """The interval from `low` to `high`; the brackets in `text` say whether it includes its ends."""
+    """The interval from `low` to `high`; the brackets in `text` say if it includes its ends."""
 
     low: float
     high: float
@@ -315,7 +315,7 @@ def _declaration(statement: ast.AnnAssign, comment: str) -> Declaration:
 
 
 def _rule(name: str, kind: str, comment: str) -> Interval | Choices | None:
-    """The range that a comment declares, or None; something that only looks like one is an error."""
+    """The range that a comment declares, or None; one that cannot be parsed is an error."""
     intervals = [comment[m.start() :] for m in re.finditer(r"\bin\s*[\[(]", comment)]
     choices = [comment[m.start() :] for m in re.finditer(r"\bone of\b", comment)]
     if len(intervals) + len(choices) > 1:

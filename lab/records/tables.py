@@ -1,4 +1,4 @@
-"""Reads the tables that executed notebooks store under a name, for figures over several notebooks."""
+"""Reads the tables that executed notebooks store, for figures over several notebooks."""
 
 from collections.abc import Iterable
 from typing import Any
