@@ -19,7 +19,7 @@ class DeltaRule(Memory):
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Source: Schlag et al. 2021, Linear transformers are secretly fast weight programmers, equation
     24; Yang et al. 2024, Parallelizing linear transformers with the delta rule.

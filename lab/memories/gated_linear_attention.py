@@ -19,7 +19,7 @@ class GatedLinearAttention(LinearMemory):
         heads, d_key, d_value: H, K and M.
         rank: of W, which is a product of two matrices.
         temper: the root that is drawn, 16 as published: a then starts near 1.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Source: Yang et al. 2024, Gated linear attention transformers with hardware-efficient training,
     equation 3 and section 4.4.

@@ -107,7 +107,7 @@ class LinearAttention(LinearMemory):
         normalise: whether o is divided by the sum of the weights, which must not be negative.
         decay: None for a = 1. A number switches on the decay a = exp(-softplus(W x + b)), one per
             head, and is softplus(b) at the start, above 0: -log a where W x = 0.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
         ValueError: no such feature, weights that could be negative, or a decay not above 0.

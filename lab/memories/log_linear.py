@@ -33,7 +33,7 @@ class LogLinearAttention(Memory):
         favoured: a level whose lambda starts larger, or None.
         start: by how much, before the softmax.
         inclusive: the other convention of levels, which `lab.linalg.fenwick` explains.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
         TypeError: `inner` is no linear memory.

@@ -34,7 +34,7 @@ class LogEMA(Memory):
         d_model: D.
         heads, d_key, d_value: H, K and M.
         decay: a = -softplus(W x + c) starts near minus this; below 1 / T, or the past is gone.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Source: Feng et al. 2024, Attention as an RNN (without decay, and with one learned query);
     Beck et al. 2024, xLSTM, equations 13 to 15 (the normaliser).
@@ -128,7 +128,7 @@ class LogSSM(LogEMA):
             of a head, which then keeps one average; "separate" keeps K.
         decay: what a step takes off an average's log-weights at the start. The code started at
             K softplus(1), which is 21 for K = 16: exp(-21) of the past survives a step.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
         ValueError: `logits` is neither.

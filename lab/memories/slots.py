@@ -39,7 +39,7 @@ class SoftSlots(Memory):
             between updates, in all models that train side by side.
         decay: None for a = 0. A number switches on the decay a = -softplus(W x + b), one per head,
             and is softplus(b) at the start, above 0.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
         ValueError: mu or decay is not above 0.

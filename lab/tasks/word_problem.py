@@ -287,7 +287,7 @@ class MixedLengths:
         return self.task.loss(model, batch)
 
     def chance(self, length: int) -> float:
-        """The loss of the best guess that knows the step, weighted by how often steps are scored."""
+        """Lowest loss of a model that knows only the step, weighted by how often it is scored."""
         self._check(length)
         lengths = range(self.shortest, length + 1)
         steps = [1 if self.scored == "last" else each for each in lengths]
