@@ -81,12 +81,12 @@ class IndexedCopying(Retrieval):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return self.first_symbol + self.symbols
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property
@@ -183,12 +183,12 @@ class SelectiveCopying(Retrieval):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return 1 + self.symbols + self.noise
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property

@@ -114,12 +114,12 @@ class Recall(Retrieval):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return self.first_noise + self.noise
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property
@@ -298,7 +298,7 @@ class ZoologyRecall(Retrieval):
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property
