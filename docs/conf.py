@@ -50,7 +50,7 @@ nb_merge_streams = True
 html_theme = "furo"
 html_title = f"sequence-lab {release}"
 html_show_copyright = False
-# Lines of what was found would be fetched, which a page that was opened from a disk cannot.
+# A summary of search results would be fetched, which a page opened from disk cannot do.
 html_show_search_summary = False
 
 
