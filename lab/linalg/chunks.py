@@ -21,8 +21,8 @@ def joined(chunks: Tensor, T: int) -> Tensor:
 def segment_sums(a: Tensor) -> Tensor:
     """["... T T"], axes (t, s), of a ["... T"]: a[s+1] + ... + a[t], and -inf for s > t.
 
-    Each is added up by itself. A difference of two sums from step 0 on would be off by the rounding
-    of the larger one: where the first steps decay by thousands, no digit is left for later ones.
+    Each entry is summed separately. A difference of two cumulative sums would have the rounding
+    error of the larger sum: after log-decays of thousands, no digits would be left for later steps.
     """
     T = a.shape[-1]
     later = torch.ones(T, T, dtype=torch.bool, device=a.device).triu(1)
