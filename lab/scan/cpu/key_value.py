@@ -1,27 +1,28 @@
-"""What queries read of a matrix that keys and values are written to, and its gradients, in chunks.
+"""The scan of keys and values and its gradients, in chunks of eight steps that stay in the cache.
 
-A chunk of eight steps, the state S before it and all that lies between stay in the cache, and most
-of the arithmetic is in products of small matrices (`lab.scan.cpu.tiles`). With c[t] the product of
-the gains of a chunk up to step t, e[s] of those after step s and E[t, s] of those in between,
+Most of the arithmetic is in products of small matrices (`lab.scan.cpu.tiles`). S is the state before
+a chunk, c[t] the product of the gains of a chunk up to step t, e[s] the product of those after step
+s, E[t, s] the product of those between them, and g the product of all. A chunk is then
 
     P[t, s] = sum over i of q[t, i] E[t, s, i] k[s, i]         for s <= t
     A[t, s] = sum over i of k[t, i] E[t, s, i] k[s, i]         for s < t
     r[t] = v[t] - (c[t] k[t]) S - sum over s < t of A[t, s] u[s]
-    u[t] = beta[t] r[t], or v[t] where nothing is corrected
+    u[t] = beta[t] r[t], or v[t] without beta
     o = (c q) S + P u
-    S becomes g S + (e k)^T u, with g the product of all gains
+    next S = g S + (e k)^T u
 
-Nothing is divided by a gain. States go from chunk to chunk in double precision, and so does g,
-which is the exponential of a sum.
+Nothing is divided by a gain. From chunk to chunk the state is kept in double precision; so is g, the
+exponential of a sum of logarithms.
 
-Backwards a first pass leaves the state before every chunk, and each chunk is computed again. With D
-the gradient of o and G that of the state after the chunk, those of u and of minus r are
+The backward kernel first stores the state before every chunk, then recomputes one chunk after
+another from the last to the first. With D the gradient of o and G that of the next S, the gradients
+of u and of -r are
 
-    U = P^T D + (e k) G + A^T W,  W[t] = -beta[t] U[t]
+    U = P^T D + (e k) G + A^T W        W[t] = -beta[t] U[t]
 
-and all others are products: of c q it is D S^T, of c k W S^T, of e k u G^T, of P D u^T and of A it
-is W u^T. The logarithm of gain r has part in all pairs s < r <= t of a read or a correction at t
-and a write at s; the state before the chunk counts as written before its first step.
+and those of c q, c k, e k, P and A are D S^T, W S^T, u G^T, D u^T and W u^T. The gain of step r
+multiplies all pairs s < r <= t of a write at s and a read or a correction at t, where S counts as
+written before the first step of the chunk.
 """
 
 import math
@@ -51,10 +52,10 @@ CHUNK = WIDTH  # steps
 
 
 class Plan(NamedTuple):
-    """Sizes, and where in the scratch of a thread each matrix lies.
+    """Sizes, and the place of each matrix in the flat scratch memory of a thread.
 
-    Names are those of this module; C is a chunk. Gains have one column where there is one for all
-    entries of a key, and then the numbers K and M are filled up with zeros to whole vectors.
+    Matrices have the names of the module docstring, and C is `CHUNK`. K and M are filled up with
+    zeros to a multiple of `WIDTH`.
     """
 
     T: int

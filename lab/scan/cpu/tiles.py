@@ -1,7 +1,7 @@
-"""Products of small matrices that lie in the cache, with their sums held in registers.
+"""Products of small matrices that lie in the cache; sums stay in registers.
 
-All matrices lie in one flat scratch, each at a place of its own, row after row. Rows are filled up
-with zeros to a multiple of `WIDTH`, and their number is a multiple of `ROWS`.
+All matrices lie in one flat scratch array, row after row, and are named by their first place in it.
+Rows are filled up with zeros to a multiple of `WIDTH`, and their number is a multiple of `ROWS`.
 """
 
 from lab.scan.cpu.threads import reduction

@@ -1,9 +1,9 @@
-"""Eight numbers at once, as a type that kernels can compute with.
+"""Vectors of eight numbers, as a type that kernels can compute with.
 
-LLVM makes SIMD instructions of a loop only where it can prove, or ask at run time, that arrays do
-not overlap, and stores every partial sum. Asking takes longer than the work where a row has sixteen
-numbers. A vector is a value like a number: it stays in a register, and it is stored where the code
-says so. Places in arrays are counted in numbers from the first one, and are not checked.
+LLVM vectorises a loop only if it can prove, or check at run time, that arrays do not overlap, and it
+stores every partial sum. For rows of sixteen numbers the check takes longer than the work. A vector
+is a value like a number: it stays in a register until the kernel stores it. Places in arrays are
+counted in numbers from the first one, and are not checked.
 """
 
 import operator
