@@ -1,8 +1,8 @@
 """The scan of keys and values and its gradients, in chunks of eight steps that stay in the cache.
 
-Most of the arithmetic is in products of small matrices (`lab.scan.cpu.tiles`). S is the state before
-a chunk, c[t] the product of the gains of a chunk up to step t, e[s] the product of those after step
-s, E[t, s] the product of those between them, and g the product of all. A chunk is then
+Most of the arithmetic is in products of small matrices (`lab.scan.cpu.tiles`). S is the state
+before a chunk, c[t] the product of the gains of a chunk up to step t, e[s] the product of those
+after step s, E[t, s] the product of those between them, and g the product of all. A chunk is then
 
     P[t, s] = sum over i of q[t, i] E[t, s, i] k[s, i]         for s <= t
     A[t, s] = sum over i of k[t, i] E[t, s, i] k[s, i]         for s < t
@@ -11,8 +11,8 @@ s, E[t, s] the product of those between them, and g the product of all. A chunk 
     o = (c q) S + P u
     next S = g S + (e k)^T u
 
-Nothing is divided by a gain. From chunk to chunk the state is kept in double precision; so is g, the
-exponential of a sum of logarithms.
+Nothing is divided by a gain. From chunk to chunk the state is kept in double precision; so is g,
+the exponential of a sum of logarithms.
 
 The backward kernel first stores the state before every chunk, then recomputes one chunk after
 another from the last to the first. With D the gradient of o and G that of the next S, the gradients

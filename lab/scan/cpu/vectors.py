@@ -1,9 +1,9 @@
 """Vectors of eight numbers, as a type that kernels can compute with.
 
-LLVM vectorises a loop only if it can prove, or check at run time, that arrays do not overlap, and it
-stores every partial sum. For rows of sixteen numbers the check takes longer than the work. A vector
-is a value like a number: it stays in a register until the kernel stores it. Places in arrays are
-counted in numbers from the first one, and are not checked.
+LLVM vectorises a loop only if it can prove, or check at run time, that arrays do not overlap, and
+it stores every partial sum. For rows of sixteen numbers the check takes longer than the work. A
+vector is a value like a number: it stays in a register until the kernel stores it. Places in arrays
+are counted in numbers from the first one, and are not checked.
 """
 
 import operator
@@ -26,7 +26,7 @@ def _instruction(build: Callable[..., Any]) -> Any:
     return intrinsic(build)
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """`WIDTH` numbers of one type."""
 
     def __init__(self, dtype: Any) -> None:
@@ -35,7 +35,7 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector) -> None:
         number = manager.lookup(kind.dtype).get_value_type()
         super().__init__(manager, kind, ir.VectorType(number, WIDTH))
