@@ -167,16 +167,14 @@ def _pairs(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, levels: Tensor) -> 
 
 def _chunks_before(q: Tensor, sums: Tensor, weights: Tensor, chunk: int) -> Tensor:
     """["... C chunk M"]: the contribution of earlier chunks, whose sums are ["... C F M"]."""
-    C, o = q.shape[-3], torch.zeros_like(q[..., :1] * sums[..., :1, :])
-    level = chunk.bit_length()
+    C, level = q.shape[-3], chunk.bit_length()
+    o = torch.zeros_like(q[..., :1] * sums[..., :1, :])
     for j in range((C - 1).bit_length()):
-        # The intervals of 2^j chunks that are followed by a second half, and these second halves.
-        firsts = sums[..., 0::2, :, :]
-        number = torch.arange(C, device=q.device)
-        later = (number >> j) % 2 == 1
-        source = firsts.index_select(-3, (number >> (j + 1)).clamp_max(firsts.shape[-3] - 1))
-        read = weights[..., level + j, None] * (q @ source)
-        o = o + torch.where(later[:, None, None], read, 0)
+        # Chunks in the second half of an interval of 2^(j+1) chunks read the first half.
+        later = torch.tensor([n for n in range(C) if n >> j & 1], device=q.device)
+        source = sums.index_select(-3, later >> (j + 1) << 1)
+        weight = weights[..., level + j, None].index_select(-3, later)
+        o = o.index_add(-3, later, weight * (q.index_select(-3, later) @ source))
         if sums.shape[-3] % 2:
             sums = pad(sums, (0, 0, 0, 0, 0, 1))
         sums = sums[..., 0::2, :, :] + sums[..., 1::2, :, :]
