@@ -26,6 +26,7 @@ written before the first step of the chunk.
 """
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -112,8 +113,8 @@ class Plan(NamedTuple):
     size: int
 
 
-def _plan(q: Tensor, v: Tensor, gain: Tensor, beta: Tensor, *, backwards: bool) -> Plan:
-    (_, T, K), M, G = q.shape, v.shape[2], gain.shape[2]
+@cache
+def _plan(T: int, K: int, M: int, G: int, corrects: int, *, backwards: bool) -> Plan:
     keys, values = _whole(K), _whole(M)
     gains = keys if G > 1 else 1
     like = [
@@ -132,7 +133,7 @@ def _plan(q: Tensor, v: Tensor, gain: Tensor, beta: Tensor, *, backwards: bool) 
             places[name] = size
             size += _whole(numbers)
     return Plan(
-        T=T, K=K, M=M, G=G, corrects=beta.shape[2], keys=keys, values=values, gains=gains,
+        T=T, K=K, M=M, G=G, corrects=corrects, keys=keys, values=values, gains=gains,
         size=size, **places,
     )  # fmt: skip
 
@@ -146,7 +147,7 @@ def forward(
     o: Tensor, last: Tensor,
 ) -> None:  # fmt: skip
     """Fill o ["B T M"] and last ["B K M"], for arguments as `lab.scan.key_value` has them."""
-    p = _plan(q, v, log_gain, beta, backwards=False)
+    p = _plan(*q.shape[1:], v.shape[2], log_gain.shape[2], beta.shape[2], backwards=False)
     arrays = (q, k, v, log_gain.exp(), log_gain, beta, initial, o, last)
     run(_forward, len(q), p, *(each.flatten() for each in arrays), work=_work(initial, v))
 
@@ -157,7 +158,7 @@ def backward(
     to_q: Tensor, to_k: Tensor, to_v: Tensor, to_gain: Tensor, to_beta: Tensor, to_initial: Tensor,
 ) -> None:  # fmt: skip
     """Fill the gradients of all inputs, each of its shape, given those of o and last."""
-    p = _plan(q, v, log_gain, beta, backwards=True)
+    p = _plan(*q.shape[1:], v.shape[2], log_gain.shape[2], beta.shape[2], backwards=True)
     arrays = (
         grad_o, grad_last, q, k, v, log_gain.exp(), log_gain, beta, initial,
         to_q, to_k, to_v, to_gain, to_beta, to_initial,
