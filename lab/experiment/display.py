@@ -16,6 +16,8 @@ from lab.evidence.planned import Planned
 from lab.evidence.report import report
 from lab.evidence.ruling import MEANING, of_proposal, rule
 from lab.evidence.summary import Summary
+from lab.evidence.written import Written
+from lab.evidence.written import sentences as when_written
 from lab.experiment.tuning import Tuned
 
 COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
@@ -36,6 +38,7 @@ class Shown(Protocol):
     seeds: list[int]
     reported: dict[str, float]
     plan: dict[str, Planned]
+    written: dict[str, Written]
     judged: dict[tuple[str, str], Judged]
     values: dict[str, list[dict[str, Any]]]
     notes: dict[str, Judged]
@@ -84,6 +87,7 @@ class Sheet:
             reported=exp.reported, parameters=parameters, seeds=exp.seeds,
             tuning_seeds=sorted({seed for each in exp.tuning for seed in each.seeds}),
             tables={name: rows for name, rows in tables.items() if rows}, summary=exp.summary,
+            written=exp.written,
         )  # fmt: skip
 
     def judged(self) -> list[Judged]:
@@ -125,6 +129,7 @@ class Sheet:
             lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]
         lines += [f"† {each.id} was added afterwards: {each.added}" for each in added]
+        lines += when_written(self.of.written)
         for each in self.of.tuning:
             lines += [each.closing] if each.at_the_edge else []
         if any(planned.varies for _, planned in self.rows()):
