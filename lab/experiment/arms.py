@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
+from lab.experiment.budgets import Budget, budget
 from lab.experiment.jobs import Job, run
 from lab.experiment.scores import Score, Scores
 from lab.plots import figures
@@ -115,11 +116,19 @@ class Arms(Mapping[str, Trained]):
             score: such as `accuracy`, the share of right answers at every step, or
                 `scored_accuracy`, one number.
             workers: as for `Experiment.train`; the arms are scored beside one another.
+
+        Raises:
+            ValueError: the arms are of different seeds, which one figure would mix unsaid.
         """
+        seeds = self._shared_seeds()
         how = partial(score, length=length, samples=samples)
         jobs = {name: Job(partial(_score, each, how)) for name, each in self.items()}
-        seeds = next(iter(self.values())).seeds if self else []
-        return Scores(run(jobs, label="scoring", workers=workers), seeds)
+        return Scores(run(jobs, label="scoring", workers=workers), seeds, self.budgets())
+
+    def budgets(self) -> dict[str, Budget]:
+        """Updates and parameters of every arm that has models."""
+        found = {name: budget(each.models, each.histories) for name, each in self.items()}
+        return {name: each for name, each in found.items() if each is not None}
 
     def losses(self, *, title: str = "", floors: Mapping[str, float] | None = None) -> go.Figure:
         """The training loss of every seed."""
@@ -128,6 +137,16 @@ class Arms(Mapping[str, Trained]):
             for name, each in self.items()
         }
         return figures.losses(curves, floors=floors, title=title)
+
+    def _shared_seeds(self) -> list[int]:
+        seeds = {name: each.seeds for name, each in self.items()}
+        for name, own in seeds.items():
+            if own != (first := next(iter(seeds.values()))):
+                raise ValueError(
+                    f"{name!r} is of seeds {own}, {next(iter(seeds))!r} of {first}: score them "
+                    "apart, for a figure that mixes seeds has to say so"
+                )
+        return next(iter(seeds.values()), [])
 
     def skipped(self) -> int:
         """Updates left out because something was not finite, of all arms and seeds together."""

@@ -19,10 +19,12 @@ from joblib.parallel import get_active_backend
 
 from lab import progress
 from lab.arguments import whole
+from lab.experiment import cluster
 from lab.files import PROJECT
 from lab.progress import Progress, Tell
 
 T = TypeVar("T")
+Alone = tuple[str, bytes, Path, str]  # the arguments of `_alone`
 
 _EVERY = 0.3  # seconds between two looks at how far the jobs are
 
@@ -51,30 +53,36 @@ def run(jobs: Mapping[str, Job[T]], *, label: str, workers: int | None = None) -
     """Do all jobs and return what they returned, in the order given.
 
     A job sees one torch thread wherever it runs, and nothing of the others: the results are those
-    of one job after another. Inside `joblib.parallel_config(backend=..., n_jobs=...)` they run
-    there, such as on a Ray cluster; else in processes of this machine, which stay for the next
-    call.
+    of one job after another. They run on a Ray cluster where LAB_CLUSTER names one, see
+    `lab.experiment.cluster`; inside `joblib.parallel_config(backend=..., n_jobs=...)` on that
+    backend; else in processes of this machine, which stay for the next call.
 
     Args:
         jobs: by name.
         label: of the progress bar.
-        workers: processes, 1 for this one alone. If None: the environment variable LAB_WORKERS, or
-            one for each processor.
+        workers: processes of this machine, 1 for this one alone. If None: the cluster, or what the
+            environment variable LAB_WORKERS says, or one for each processor.
 
     Raises:
         ValueError: workers is no whole number of at least 1.
+        ClusterError: the cluster that was asked for cannot do the work.
         Exception: what the first job to fail raised, with a note that names the job.
     """
-    count = min(_workers(workers), max(len(jobs), 1))
     order = sorted(jobs, key=lambda name: -jobs[name].steps)
     with tempfile.TemporaryDirectory(prefix="lab-jobs-") as folder:  # private: mode 0700
+        reports = {name: Path(folder, str(i)) for i, name in enumerate(order)}
         # As bytes even where there is no other process: what a job changes is lost in all cases.
-        calls = [
-            delayed(_alone)(name, cloudpickle.dumps(jobs[name].call), Path(folder, str(i)), code())
-            for i, name in enumerate(order)
-        ]
+        calls = {
+            name: (name, cloudpickle.dumps(jobs[name].call), reports[name], code())
+            for name in order
+        }
         with _one_bar(jobs, label, Path(folder)):
-            done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(calls))
+            if workers is None and cluster.address() is not None:
+                done = _elsewhere(calls, jobs)
+            else:
+                count = min(_workers(workers), max(len(jobs), 1))
+                each = [delayed(_alone)(*call) for call in calls.values()]
+                done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(each))
     return {name: done[name] for name in jobs}
 
 
@@ -85,6 +93,17 @@ def code() -> str:
     for path in sorted((PROJECT / "lab").rglob("*.py")):
         found.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
+
+
+def _elsewhere(calls: Mapping[str, Alone], jobs: Mapping[str, Job[T]]) -> dict[str, T]:
+    """What `_alone` returns of all calls, made on the cluster."""
+    done: dict[str, T] = {}
+    listed = [(_alone, call) for call in calls.values()]
+    for name, (_, result) in cluster.run(listed, names=list(calls)):
+        done[name] = result
+        # Other machines have no such file to say it in.
+        calls[name][2].write_text(f"{jobs[name].steps} ")
+    return done
 
 
 def _workers(wanted: int | None) -> int:

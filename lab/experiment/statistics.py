@@ -80,6 +80,11 @@ def reduction(statistic: str) -> Reduce:
     raise ValueError(f"there is no statistic {statistic!r}; there are {known} and solved(level)")
 
 
+def bounds(statistic: str) -> tuple[float, float] | None:
+    """What the number of a statistic lies between whatever the values are; None if anything."""
+    return (0.0, 1.0) if _SHARE_PATTERN.fullmatch(statistic) else None
+
+
 def seeds_to_decide(spread: float, distance: float) -> int | None:
     """How many seeds would put a limit outside the 95 % interval, four times out of five.
 
