@@ -131,10 +131,11 @@ def _result(ray: Any, ready: Any, name: str) -> Any:
     try:
         is_done, found = cloudpickle.loads(ray.get(ready))
     except ray.exceptions.RayError as error:
-        first = str(error).strip().splitlines()[0]
-        raise ClusterError(
-            f"{name!r} was begun {RETRIES + 1} times on the cluster, and not done: {first}"
-        ) from error
+        # `_done` raises nothing itself, unless its process cannot load what it is told to call.
+        lost = not isinstance(error, ray.exceptions.RayTaskError)
+        what = f"was lost {RETRIES + 1} times with its worker" if lost else "could not be begun"
+        line = str(error).strip().splitlines()[0 if lost else -1]
+        raise ClusterError(f"{name!r} {what}: {line}") from error
     if not is_done:
         error, text = found
         raise error from RemoteError(text)

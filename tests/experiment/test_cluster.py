@@ -4,23 +4,27 @@ import os
 import re
 import signal
 import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import cloudpickle
 import pytest
-from numeric import stream
 
 from lab.evidence import reproducible
 from lab.experiment import Arm, Experiment, Planned, cluster
 from lab.experiment.jobs import Job, JobError, run
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
+from lab.seeding import stream
 from lab.tasks import WordProblem, groups
 from lab.train import scored_accuracy
 from lab.transitions import PolarDiagonal, RealDiagonal
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]'")
+
+ROOT = Path(__file__).parents[2]
 
 # Workers know what a notebook has defined, and no modules of tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -35,28 +39,44 @@ class Parameters:
 
 
 @pytest.fixture(scope="module")
-def two_workers():
-    """A cluster of two machines, which are both this one, of a processor each."""
+def two_workers(tmp_path_factory):
+    """The address of a cluster on this machine that has room for two jobs at a time."""
     from ray.cluster_utils import Cluster
 
-    found = Cluster()
+    # Every process of Ray imports jsonschema, and that a grammar which takes seconds to build.
+    shadow = tmp_path_factory.mktemp("shadow")
+    (shadow / "rfc3987_syntax.py").write_text("raise ImportError('not needed here')\n")
+    paths = [str(shadow), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    head = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        found = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
-        for _ in range(2):
-            found.add_node(num_cpus=1, num_gpus=0, include_dashboard=False)
         yield found.address
     finally:
         ray.shutdown()
         found.shutdown()
 
 
+def _started(start, tries=3):
+    """Ray gives its own processes some seconds to start, which busy cores do not always leave."""
+    for left in reversed(range(tries)):
+        try:
+            return start()
+        except Exception:
+            if not left:
+                raise
+    raise AssertionError
+
+
 @pytest.fixture
 def on_cluster(two_workers, monkeypatch):
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("LAB_CLUSTER", two_workers)
 
 
 def build(kind, task, seed):
-    generator = stream(seed)
+    generator = stream(seed, "init")
     transition = kind(8, d_state=4, generator=generator)
     mixer = StateSpace(8, transition, generator=generator)
     return SequenceModel(task.vocabulary, task.classes, 8, [mixer], generator=generator)
@@ -93,22 +113,16 @@ def test_the_record_is_that_of_local_processes(on_cluster):
     assert record() == record(workers=2)
 
 
-def where():
-    return ray.get_runtime_context().get_node_id(), os.getpid()
-
-
-def test_the_work_is_done_on_both_machines_by_other_processes(on_cluster, tmp_path):
+def test_two_jobs_are_done_at_a_time_and_both_by_other_processes(on_cluster, tmp_path):
     def meet(own, other):
-        """Wait until the other job has begun, which it cannot on the same machine."""
+        """Wait until the other job has begun."""
         (tmp_path / own).touch()
         while not (tmp_path / other).exists():
-            pass
-        return where()
+            time.sleep(0.05)
+        return os.getpid()
 
-    found = run({"a": Job(lambda: meet("a", "b")), "b": Job(lambda: meet("b", "a"))}, label="where")
-    nodes, processes = zip(*found.values(), strict=True)
-    assert len(set(nodes)) == 2
-    assert os.getpid() not in processes
+    found = run({"a": Job(lambda: meet("a", "b")), "b": Job(lambda: meet("b", "a"))}, label="meet")
+    assert len({os.getpid(), *found.values()}) == 3
 
 
 def test_a_job_whose_worker_is_killed_is_done_again(on_cluster, tmp_path):
@@ -122,7 +136,7 @@ def test_a_job_whose_worker_is_killed_is_done_again(on_cluster, tmp_path):
     found = run({"once": Job(lambda: killed(1)), "other": Job(lambda: "too")}, label="killed")
     assert found == {"once": "done", "other": "too"}
     assert len(list(tmp_path.iterdir())) == 2
-    with pytest.raises(cluster.ClusterError, match="'lost' was begun 4 times on the cluster"):
+    with pytest.raises(cluster.ClusterError, match="'lost' was lost 4 times with its worker"):
         run({"lost": Job(lambda: killed(100))}, label="killed")
 
 
@@ -183,11 +197,11 @@ def test_joblib_s_own_backend_has_the_same_numbers(two_workers):
     from ray.util.joblib import register_ray
 
     register_ray()
-    jobs = {"a": Job(lambda: 1), "b": Job(where)}
+    jobs = {"a": Job(lambda: 1), "b": Job(os.getpid)}
     with joblib.parallel_config(backend="ray", n_jobs=2):
         found = run(jobs, label="joblib")
     assert found["a"] == 1
-    assert found["b"][1] != os.getpid()
+    assert found["b"] != os.getpid()
 
 
 def test_one_worker_is_this_process_whatever_cluster_there_is(on_cluster):
