@@ -1,11 +1,12 @@
 """Jobs on the machines of a Ray cluster, where the environment variable LAB_CLUSTER names one.
 
-Ray's own tasks are used and not its backend of joblib, because that keeps a single job on this
-machine, deals jobs to workers before it knows who will be free, waits for ever where a cluster has
-fewer GPUs than workers, and fails with a worker that is killed. Inside
-`joblib.parallel_config(backend="ray")` it does the work all the same.
+They are Ray's own tasks. Ray's backend of joblib keeps a single job on this machine, deals jobs to
+workers before it knows who will be free, waits for ever where there are fewer GPUs than workers, and
+fails with a worker that is killed unless it is told of `max_restarts` and `max_task_retries`.
+Inside `joblib.parallel_config(backend="ray")` jobs run on it all the same.
 """
 
+import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,7 @@ def _connected() -> Any:
         ) from None
     if not ray.is_initialized():
         try:
-            ray.init(address=address(), log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address(), log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ClusterError(
                 f"there is no Ray cluster at LAB_CLUSTER={address()} ({error}): start one with "
@@ -137,6 +138,6 @@ def _result(ray: Any, ready: Any, name: str) -> Any:
         line = str(error).strip().splitlines()[0 if lost else -1]
         raise ClusterError(f"{name!r} {what}: {line}") from error
     if not is_done:
-        error, text = found
-        raise error from RemoteError(text)
+        raised, text = found
+        raise raised from RemoteError(text)
     return found
