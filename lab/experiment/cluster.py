@@ -1,7 +1,7 @@
 """Jobs on the machines of a Ray cluster, where the environment variable LAB_CLUSTER names one.
 
 They are Ray's own tasks. Ray's backend of joblib keeps a single job on this machine, deals jobs to
-workers before it knows who will be free, waits for ever where there are fewer GPUs than workers, and
+workers before it knows who will be free, waits for ever where GPUs are fewer than workers, and
 fails with a worker that is killed unless it is told of `max_restarts` and `max_task_retries`.
 Inside `joblib.parallel_config(backend="ray")` jobs run on it all the same.
 """

@@ -1,7 +1,6 @@
 """What a notebook makes first: question, criteria, and the seeds that the report uses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,9 +59,7 @@ class Experiment:
         self.reported = dict(reported or {})
         self.plan = check_plan(criteria)
         for each in criteria:
-            statistics.reduction(each.statistic)
-            if each.bounds is None:  # a share has some, and may be a success that cannot be missed
-                replace(each, bounds=statistics.bounds(each.statistic))
+            statistics.check(each)
         self.written = standing(number, self.plan)  # a commit made while it runs is too late
         self.judged: dict[tuple[str, str], Judged] = {}
         self.values: dict[str, list[dict[str, Any]]] = {}

@@ -8,6 +8,7 @@ the lowest where much is hoped for, and the highest elsewhere.
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lab.evidence.comparison import Threshold
 from lab.evidence.judged import Reading, of_interval
+from lab.evidence.planned import Planned
 from lab.statistics import Interval, mean_interval, share_interval
 
 Values = Tensor | Sequence[float] | float
@@ -80,9 +82,15 @@ def reduction(statistic: str) -> Reduce:
     raise ValueError(f"there is no statistic {statistic!r}; there are {known} and solved(level)")
 
 
-def bounds(statistic: str) -> tuple[float, float] | None:
-    """What the number of a statistic lies between whatever the values are; None if anything."""
-    return (0.0, 1.0) if _SHARE_PATTERN.fullmatch(statistic) else None
+def check(planned: Planned) -> None:
+    """Stop at a criterion whose statistic there is not, or whose share cannot miss its limit.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    reduction(planned.statistic)
+    if planned.bounds is None and _SHARE_PATTERN.fullmatch(planned.statistic):
+        replace(planned, bounds=(0.0, 1.0))  # refuses what cannot be missed
 
 
 def seeds_to_decide(spread: float, distance: float) -> int | None:
