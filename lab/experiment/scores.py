@@ -16,6 +16,8 @@ from lab.statistics import mean_interval
 
 Score = Callable[..., Tensor | float]
 
+_AXIS_TITLE = 14  # px, as plotly writes the title of an axis
+
 
 class Scores(Mapping[str, Tensor]):
     """Scores by arm, Float["seeds T"], or Float["seeds"] where a model has one number.
@@ -90,7 +92,7 @@ class Scores(Mapping[str, Tensor]):
         steps = None if at is None else torch.tensor(at) - 1
         shown = {name: each if steps is None else each[:, steps] for name, each in self.items()}
         mixed = sentence(self.budgets)
-        below = wrapped(mixed, WIDTH - 100) if mixed else ""
+        below = wrapped(mixed, WIDTH - 140, _AXIS_TITLE) if mixed else ""
         named = f"{x_title}<br>{below}" if below else x_title
         return figures.accuracy(shown, x=at, x_title=named, levels=levels, title=title)
 
