@@ -1,4 +1,4 @@
-"""What arms that stand side by side had to learn with; said where it was not the same for all."""
+"""Updates and parameters of arms that are compared; figures state them if they differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from torch import nn
 
 from lab.train import History
 
-_ALIKE = 1.1  # parameter counts within this ratio are called the same
+_ALIKE = 1.1  # numbers of parameters within this ratio count as equal
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one arm had.
+    """Updates and parameters of one arm.
 
     Attributes:
-        updates: that every model was given.
-        parameters: of one model.
+        updates: number of updates per model.
+        parameters: number of parameters of one model.
     """
 
     updates: int
@@ -24,10 +24,10 @@ class Budget:
 
 
 def budget(models: Sequence[nn.Module], histories: Sequence[History]) -> Budget | None:
-    """That of an arm; None of one without models.
+    """The budget of an arm; None for an arm without trained models.
 
     Args:
-        models, histories: one a seed, all alike.
+        models, histories: one per seed; all have the same size.
     """
     if not models or not histories:
         return None
@@ -35,9 +35,9 @@ def budget(models: Sequence[nn.Module], histories: Sequence[History]) -> Budget 
 
 
 def mixed(budgets: Mapping[str, Budget]) -> dict[str, dict[str, int]]:
-    """What is not the same for all arms: "updates" or "parameters", with the number of each arm.
+    """What differs between arms, "updates" or "parameters", with the number of each arm.
 
-    Counts of parameters are the same where the largest is at most a tenth above the smallest.
+    Numbers of parameters count as equal if the largest is at most 10 % above the smallest.
     """
     updates = {name: each.updates for name, each in budgets.items()}
     parameters = {name: each.parameters for name, each in budgets.items()}
@@ -48,7 +48,7 @@ def mixed(budgets: Mapping[str, Budget]) -> dict[str, dict[str, int]]:
 
 
 def sentence(budgets: Mapping[str, Budget]) -> str:
-    """What is mixed, for the foot of a figure: "updates: 400 real, polar; 20 short"; or nothing."""
+    """What differs, as a figure states it: "updates: 400 real, polar; 20 short"; may be empty."""
     return ". ".join(_listed(what, numbers) for what, numbers in mixed(budgets).items())
 
 

@@ -1,9 +1,9 @@
-"""Jobs on the machines of a Ray cluster, where the environment variable LAB_CLUSTER names one.
+"""Jobs on a Ray cluster, if the environment variable LAB_CLUSTER names one.
 
-They are Ray's own tasks. Ray's backend of joblib keeps a single job on this machine, deals jobs to
-workers before it knows who will be free, waits for ever where GPUs are fewer than workers, and
-fails with a worker that is killed unless it is told of `max_restarts` and `max_task_retries`.
-Inside `joblib.parallel_config(backend="ray")` jobs run on it all the same.
+Jobs run as Ray tasks, not on Ray's backend for joblib. That backend runs a single job on this
+machine, assigns jobs to workers before it knows which will be free, waits for ever if there are
+fewer GPUs than workers, and fails if a worker is killed, unless it is given `max_restarts` and
+`max_task_retries`. It is still used inside `joblib.parallel_config(backend="ray")`.
 """
 
 import logging
@@ -17,41 +17,41 @@ import cloudpickle
 T = TypeVar("T")
 Call = tuple[Callable[..., T], tuple[Any, ...]]  # a function of lab, and its arguments
 
-RETRIES = 3  # times that a job begins again after its worker or machine was lost
+RETRIES = 3  # how often a job is restarted after its worker or machine was lost
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot do the work; the message is one sentence."""
+    """The cluster cannot run the jobs; the message is one sentence."""
 
 
 class RemoteError(Exception):
-    """The traceback of a worker, as text: the cause of the exception that it belongs to."""
+    """The traceback of an exception on a worker, as text; it is the cause of that exception."""
 
 
 def address() -> str | None:
-    """Where the head of the cluster is, "auto" for one on this machine; None if none is asked for.
+    """Address of the head of the cluster, "auto" for this machine; None without a cluster.
 
-    The environment variable LAB_CLUSTER says so.
+    It is the value of the environment variable LAB_CLUSTER.
     """
     return os.environ.get("LAB_CLUSTER") or None
 
 
 def run(calls: Sequence[Call[T]], *, names: Sequence[str]) -> Iterator[tuple[str, T]]:
-    """Do all calls on the cluster, and give name and result of each as soon as it is done.
+    """Run all calls on the cluster, and yield the name and result of each as soon as it is done.
 
-    Each has a processor of its own, and as many GPUs as LAB_CLUSTER_GPUS says, 0 if unset. A call
-    whose worker was killed, or whose machine was lost, is made again, at most `RETRIES` times;
-    where its training has a checkpoint that all machines see, it goes on from there.
+    Each call has one processor, and as many GPUs as LAB_CLUSTER_GPUS says (0 if unset). If its
+    worker is killed or its machine is lost, it is run again, at most `RETRIES` times. If its
+    training has a checkpoint in a folder that all machines share, it continues from there.
 
     Args:
-        calls: the first begin first.
-        names: of the calls, for messages.
+        calls: the calls, started in this order.
+        names: names of the calls, for messages.
 
     Raises:
-        ClusterError: Ray is not installed, there is no cluster, it has not what a call needs, or
-            workers were lost again and again.
-        ValueError: LAB_CLUSTER_GPUS is no number of at least 0.
-        Exception: what the first call to fail raised.
+        ClusterError: Ray is not installed, there is no cluster, it lacks the GPUs that a call
+            needs, or the workers of a call were lost too often.
+        ValueError: LAB_CLUSTER_GPUS is not a number of at least 0.
+        Exception: the exception of the first call that fails.
     """
     ray, gpus = _connected(), _gpus()
     _require_gpus(ray, gpus)
@@ -102,7 +102,7 @@ def _gpus() -> float:
 
 
 def _require_gpus(ray: Any, gpus: float) -> None:
-    """Stop where a job would wait for ever."""
+    """Stop if a job would wait for ever."""
     if gpus and max(n["Resources"].get("GPU", 0) for n in ray.nodes() if n["Alive"]) < gpus:
         raise ClusterError(
             f"LAB_CLUSTER_GPUS is {gpus:g}, and no machine of the cluster has as many: start its "
@@ -111,9 +111,9 @@ def _require_gpus(ray: Any, gpus: float) -> None:
 
 
 def _done(packed: bytes) -> bytes:
-    """On a worker: whether a call was done, and its result, or what it raised.
+    """On a worker: run a call, and return whether it succeeded, with its result or exception.
 
-    As bytes, so that nothing of it is shared with other processes and read-only.
+    The result is serialised, because Ray would otherwise return read-only shared memory.
     """
     try:
         function, arguments = cloudpickle.loads(packed)
@@ -123,11 +123,11 @@ def _done(packed: bytes) -> bytes:
 
 
 def _result(ray: Any, ready: Any, name: str) -> Any:
-    """What a call returned.
+    """The result of a call.
 
     Raises:
-        ClusterError: its workers were lost.
-        Exception: what it raised.
+        ClusterError: its workers were lost too often.
+        Exception: the exception of the call.
     """
     try:
         is_done, found = cloudpickle.loads(ray.get(ready))

@@ -1,7 +1,7 @@
-"""What an executed notebook was made of, beside its parameters: code, versions, other results.
+"""What an executed notebook depends on besides its parameters: code, versions, other results.
 
-papermill's reader of .py writes it into the metadata of every notebook that it runs, and
-`lab.records.programme` compares it with the files of now.
+The papermill handler for .py files writes this into the metadata of every notebook that it runs,
+and `lab.records.programme` compares it with the current files.
 """
 
 import hashlib
@@ -16,23 +16,23 @@ from lab.files import PROJECT
 from lab.records import executed, stale
 
 KEY = "made_of"  # in the metadata of an executed notebook
-_PACKAGES = ("torch", "numpy", "numba", "scipy")  # those that compute
+_PACKAGES = ("torch", "numpy", "numba", "scipy")  # numerical packages
 _READER = PROJECT / "lab" / "records" / "executed.py"
-_UNSTEADY = ("runtime_s", "environment", "written")  # of a record, where no number changes
+_UNSTEADY = ("runtime_s", "environment", "written")  # may differ when all results are equal
 
 
 def made_of(notebook: Path, root: Path = PROJECT) -> dict[str, dict[str, str]]:
-    """What a notebook would be made of now.
+    """What a notebook depends on now.
 
     Args:
-        notebook: a .py.
-        root: the top of the checkout with the library.
+        notebook: a .py file.
+        root: the top folder of the checkout with the library.
 
     Returns:
-        "code": a digest of the notebook and of every module of lab that it takes something from, by
-        path. "versions": of Python and of the packages that compute. "results": where the notebook
-        itself reads executed ones, a digest of the record of every other one in `executed` of its
-        checkout, by name; else empty.
+        "code": digests of the notebook and of every module of lab that it uses, by path.
+        "versions": the versions of Python and of the numerical packages. "results": if the notebook
+        itself reads executed notebooks, digests of the records of all others in `executed` of its
+        checkout, by file name; otherwise empty.
     """
     stale.forget()
     files = sorted(stale.dependencies(notebook, root))
@@ -44,12 +44,12 @@ def made_of(notebook: Path, root: Path = PROJECT) -> dict[str, dict[str, str]]:
 
 
 def reads_results(notebook: Path) -> bool:
-    """Whether a notebook itself reads executed ones, so that it has to run after them."""
+    """Whether a notebook itself reads executed notebooks, and so must run after them."""
     return _READER in stale.imported(notebook)
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of the packages that compute, as they are installed."""
+    """Installed versions of Python and of the numerical packages."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 
 
 def changes(then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> str:
-    """What differs between two, in words; empty if nothing does."""
+    """What differs between two such mappings, in words; empty if nothing does."""
     return "; ".join(_changes(then, now))
 
 

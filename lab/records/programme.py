@@ -1,12 +1,12 @@
-"""Runs the programme: every notebook with its parameters, or one over a grid of them.
+"""Run every notebook whose result is out of date, or one notebook over a grid of parameters.
 
-    python -m lab.records.programme                    every notebook that has a file of parameters
-    python -m lab.records.programme 004 013            these two
+    python -m lab.records.programme                    every notebook with a parameters file
+    python -m lab.records.programme 004 013            only these two
     python -m lab.records.programme 013 --over steps 100 200 --over lr 0.01 0.03
-    python -m lab.records.programme --list             says what would run, and why
+    python -m lab.records.programme --list             print what would run, and why
 
-A result stays where the code of its notebook, its parameters and the versions are those of now. A
-notebook that fails leaves what it got to, and the others run. The exit status is 1 if one failed.
+A result is up to date if the code, the parameters and the package versions have not changed since. A
+notebook that fails is kept as far as it got, and the others still run. The exit status is then 1.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _INJECTED = "PAPERMILL_"  # how the parameters begin that papermill adds by itse
 
 
 class ProgrammeError(ValueError):
-    """There is no such programme; the message is one sentence."""
+    """The arguments make no sense; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Run:
     """One notebook with its parameters.
 
     Attributes:
-        name: what it is called in messages: its number, and the values of a grid.
-        notebook: the .py.
-        file: of its parameters.
-        given: values in place of those of the file.
-        result: where the executed notebook goes.
+        name: name in messages: its number, and the values of a grid.
+        notebook: the .py file.
+        file: the parameters file.
+        result: path of the executed notebook.
+        given: values that replace those in the file.
     """
 
     name: str
@@ -56,25 +56,25 @@ class Run:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those that are injected.
+        """The parameters that are injected.
 
         Raises:
             OSError: the file cannot be read.
-            PlainError: it is no plain YAML.
+            PlainError: it is not plain YAML.
         """
         text = self.file.read_text(encoding="utf-8")
         return {**plain_yaml.load_map(text, str(self.file)), **self.given}
 
 
 def runs(root: Path, numbers: Sequence[str] = ()) -> list[Run]:
-    """The notebooks of a checkout that have a file of parameters, those that read results last.
+    """The notebooks of a checkout with a parameters file; those that read results come last.
 
     Args:
-        root: the top of the checkout.
-        numbers: of the notebooks; all if there are none.
+        root: the top folder of the checkout.
+        numbers: numbers of the notebooks; all if empty.
 
     Raises:
-        ProgrammeError: a number has no notebook, several, or no file of parameters.
+        ProgrammeError: a number has no notebook, several notebooks, or no parameters file.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted((root / "notebooks").glob("*.py")):
@@ -97,16 +97,16 @@ def runs(root: Path, numbers: Sequence[str] = ()) -> list[Run]:
 
 
 def over(run: Run, grid: Mapping[str, Sequence[str]], folder: Path) -> list[Run]:
-    """One notebook at all combinations of some values.
+    """One run per combination of the values of a grid.
 
     Args:
-        run: the notebook with the parameters that stay.
-        grid: values as text, in YAML, by the name of the parameter.
-        folder: where the results go, named after number and values.
+        run: the notebook, with the parameters that do not vary.
+        grid: values as YAML text, by the name of the parameter.
+        folder: folder of the results, which are named after number and values.
 
     Raises:
-        PlainError: a value is no plain YAML.
-        ProgrammeError: a value comes twice.
+        PlainError: a value is not plain YAML.
+        ProgrammeError: a value occurs twice.
     """
     for name, texts in grid.items():
         if len(set(texts)) < len(texts):
@@ -123,14 +123,14 @@ def over(run: Run, grid: Mapping[str, Sequence[str]], folder: Path) -> list[Run]
 
 
 def reason(run: Run, root: Path = PROJECT) -> str:
-    """Why a run is due, in words; empty if its result is there and made of what there is now.
+    """Why a run is due, in words; empty if its result is up to date.
 
-    A result of a time when nobody wrote down what it was made of is compared by the commit that its
+    An older result, which does not state what it depended on, is compared with the commit that its
     record names.
 
     Args:
         run: one notebook with its parameters.
-        root: the top of the checkout with the library.
+        root: the top folder of the checkout with the library.
 
     Raises:
         OSError, PlainError: as for `Run.parameters`.
@@ -153,11 +153,11 @@ def reason(run: Run, root: Path = PROJECT) -> str:
 
 
 def execute(run: Run, workers: int) -> str:
-    """Run a notebook; says in words what went wrong, empty if nothing did.
+    """Run a notebook; returns what went wrong in words, or an empty text.
 
     Args:
         run: one notebook with its parameters.
-        workers: how many notebooks run at a time, which share the processors.
+        workers: number of notebooks that run at a time and share the processors.
     """
     run.result.parent.mkdir(parents=True, exist_ok=True)
     began = time.time()
@@ -183,13 +183,13 @@ def execute(run: Run, workers: int) -> str:
 
 
 def run_all(due: Sequence[Run], *, workers: int = 1) -> dict[str, str]:
-    """Run notebooks, saying how each went; what went wrong, by name.
+    """Run notebooks and print the outcome of each; returns the failures, by name.
 
-    Those that read the results of others wait for all that do not.
+    Notebooks that read the results of others run after all others.
 
     Args:
         due: the runs.
-        workers: how many at a time.
+        workers: number of notebooks at a time.
     """
     failed: dict[str, str] = {}
     count = itertools.count(1)
@@ -272,7 +272,7 @@ def _grid(given: Sequence[Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _why(run: Run) -> str:
-    """`reason`, where a file of parameters that cannot be read is left to papermill to name."""
+    """`reason`; if the parameters file is malformed, what is wrong with it."""
     try:
         return reason(run)
     except plain_yaml.PlainError as error:
