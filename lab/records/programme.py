@@ -5,9 +5,8 @@
     python -m lab.records.programme 013 --over steps 100 200 --over lr 0.01 0.03
     python -m lab.records.programme --list             print what would run, and why
 
-A result is up to date if neither the code, nor the parameters, nor the package versions have changed
-since. A notebook that fails is kept as far as it got, and the others still run. The exit status is
-then 1.
+A result is up to date if the code, the parameters and the package versions are unchanged since then.
+A notebook that fails is kept as far as it got, and the others still run. The exit status is then 1.
 """
 
 import argparse
