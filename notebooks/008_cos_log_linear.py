@@ -83,7 +83,7 @@ from lab.statistics import contrast, contrasts, mean_interval
 from lab.tasks import Recall
 from lab.tasks.by_length import ByLength
 from lab.tasks.retrieval import COMMONEST
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 D, H, WIDTH, LEVELS, M = 32, 2, 16, 9, 128
@@ -375,8 +375,8 @@ further = {
 # %%
 def scores(models, task, length):
     """Float["seeds"]: share of right answers."""
-    scored = partial(scored_accuracy, task=task, length=length, samples=p.samples)
-    return torch.tensor([scored(m, seed=s) for m, s in zip(models, p.seeds, strict=True)])
+    scored = partial(score, task=task, length=length, samples=p.samples)
+    return torch.tensor([scored(m, seed=s).accuracy for m, s in zip(models, p.seeds, strict=True)])
 
 
 trained = {name_of(f): arm for f, arm in arms.items()} | further

@@ -26,7 +26,7 @@ from lab.tasks import (
 from lab.tasks.by_length import ByLength
 from lab.tasks.groups import symmetric
 from lab.tasks.word_problem import MixedLengths
-from lab.train import accuracy, evaluate, fit, fit_together, scored_accuracy
+from lab.train import fit, fit_together, score
 
 LENGTH = 20
 
@@ -214,9 +214,8 @@ def test_models_that_cannot_be_trained_are_named():
 
 
 SCORED = {
-    "evaluate": lambda **changes: evaluate(layer(), known(), **changes),
-    "accuracy": lambda **changes: accuracy(guess, TASKS["recall"], **changes),
-    "scored_accuracy": lambda **changes: scored_accuracy(guess, TASKS["recall"], **changes),
+    "numbers": lambda **changes: score(layer(), known(), **changes),
+    "classes": lambda **changes: score(guess, TASKS["recall"], **changes),
 }
 
 
@@ -224,7 +223,7 @@ def guess(tokens):
     return torch.zeros(*tokens.shape, 20)
 
 
-@pytest.mark.parametrize("score", SCORED)
+@pytest.mark.parametrize("kind", SCORED)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -237,23 +236,23 @@ def guess(tokens):
         ("seed", None),
     ],
 )
-def test_scores_name_the_argument_that_they_cannot_use(score, name, value):
+def test_scores_name_the_argument_that_they_cannot_use(kind, name, value):
     settings = {"length": 8, "samples": 3, "seed": 0}
-    SCORED[score](**settings)
+    SCORED[kind](**settings)
     with pytest.raises(ValueError, match=f"{name} is {value}; it must be") as error:
-        SCORED[score](**{**settings, name: value})
+        SCORED[kind](**{**settings, name: value})
     one_sentence(error)
 
 
 @pytest.mark.parametrize("chunk", [0, -1, 1.5])
 def test_chunks_of_a_score_are_checked(chunk):
-    with pytest.raises(ValueError, match=f"accuracy: chunk is {chunk}; it must be"):
-        accuracy(guess, TASKS["recall"], length=8, samples=3, seed=0, chunk=chunk)
+    with pytest.raises(ValueError, match=f"score: chunk is {chunk}; it must be"):
+        score(guess, TASKS["recall"], length=8, samples=3, seed=0, chunk=chunk)
 
 
 def test_a_score_of_a_model_without_parameters_is_a_sentence():
-    with pytest.raises(ValueError, match="evaluate: the model is 'Parameterless'"):
-        evaluate(Parameterless(), known(), length=8, samples=2, seed=0)
+    with pytest.raises(ValueError, match="score: the model is 'Parameterless'"):
+        score(Parameterless(), known(), length=8, samples=2, seed=0)
 
 
 @pytest.mark.parametrize(

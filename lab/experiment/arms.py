@@ -5,20 +5,22 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
+from lab.arguments import one_of
 from lab.experiment.jobs import Job, run
-from lab.experiment.scores import Score, Scores
+from lab.experiment.scores import Scorer, Scores
 from lab.plots import figures
 from lab.tasks import Task
-from lab.train import History, accuracy, fit_together
+from lab.train import History, fit_together, score
 
 Build = Callable[[Any, int], nn.Module]
 Tasks = Task | Sequence[Task]  # one for all seeds, or one a seed
+Measure = Literal["by_step", "accuracy", "loss"]  # of a score
 
 
 class Arm:
@@ -105,19 +107,31 @@ class Arms(Mapping[str, Trained]):
         }
 
     def scores(
-        self, *, length: int, samples: int, score: Score = accuracy, workers: int | None = None
+        self,
+        *,
+        length: int,
+        samples: int,
+        score: Measure | Scorer = "by_step",
+        workers: int | None = None,
     ) -> Scores:
         """Every model on fresh examples of its task, drawn from its own seed.
 
         Args:
             length: time steps of an example.
             samples: how many examples.
-            score: such as `accuracy`, the share of right answers at every step, or
-                `scored_accuracy`, one number.
+            score: what to take of `lab.train.score`: "by_step", the share of right answers at every
+                step; "accuracy", that of all scored steps together; or "loss". Or another function,
+                called with a model, its task, length, samples and seed.
             workers: as for `Experiment.train`; the arms are scored beside one another.
+
+        Raises:
+            ValueError: a score has no such number.
         """
+        if not callable(score):
+            one_of("scores", "score", score, get_args(Measure))
+            score = partial(_taken, score)
         how = partial(score, length=length, samples=samples)
-        jobs = {name: Job(partial(_score, each, how)) for name, each in self.items()}
+        jobs = {name: Job(partial(_score_each, each, how)) for name, each in self.items()}
         seeds = next(iter(self.values())).seeds if self else []
         return Scores(run(jobs, label="scoring", workers=workers), seeds)
 
@@ -201,6 +215,11 @@ def _models(arm: Arm, tasks: Sequence[Task], seeds: Sequence[int]) -> list[nn.Mo
     return [arm.build(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
 
 
-def _score(arm: Trained, score: Score) -> Tensor:
+def _score_each(arm: Trained, score: Scorer) -> Tensor:
     runs = zip(arm.models, arm.tasks, arm.seeds, strict=True)
     return torch.stack([torch.as_tensor(score(m, task, seed=seed)) for m, task, seed in runs])
+
+
+def _taken(measure: Measure, model: nn.Module, task: Task, **how: int) -> Tensor | float:
+    found: Tensor | float = getattr(score(model, task, **how), measure)
+    return found

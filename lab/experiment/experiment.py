@@ -14,7 +14,7 @@ from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
 
@@ -127,7 +127,7 @@ class Experiment:
         recipe: Mapping[str, Any],
         *,
         seeds: Sequence[int],
-        score: Score,
+        score: Scorer,
         high_is_good: bool = True,
         workers: int | None = None,
         **grid: Sequence[Any],

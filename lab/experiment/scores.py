@@ -11,7 +11,7 @@ from torch import Tensor
 from lab.plots import figures
 from lab.statistics import mean_interval
 
-Score = Callable[..., Tensor | float]
+Scorer = Callable[..., Tensor | float]
 
 
 class Scores(Mapping[str, Tensor]):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lab.experiment.arms import Arm, Build, Tasks, Trained, training
 from lab.experiment.jobs import Job, run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def tune(
     setting: str,
     values: Sequence[Any],
     seeds: Sequence[int],
-    score: Score,
+    score: Scorer,
     high_is_good: bool,
     workers: int | None = None,
 ) -> Tuned:
@@ -142,7 +142,7 @@ class _Trial:
     """Trains, scores, and keeps the scores alone; nan for all where the loss is not finite."""
 
     train: Callable[[], Trained]
-    score: Score
+    score: Scorer
     seeds: int
 
     def __call__(self) -> Tensor:
