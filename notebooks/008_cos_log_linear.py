@@ -106,7 +106,7 @@ recall = Recall(pairs=8, queries=8, symbols=62)
 T = recall.length
 report = audit.task(recall, length=T)
 print("tokens:", T, "· vocabulary:", recall.vocabulary)
-print(f"chance {recall.chance_accuracy:.1%};", "; ".join(
+print(f"chance {recall.chance_accuracy(T)[-1]:.1%};", "; ".join(
     f"{name} {level:.1%}" for name, level in recall.ceilings.items()))
 
 # %% tags=["nbval-ignore-output"]
@@ -404,7 +404,7 @@ def updates_to(level, histories):
 shown = table(correct)
 shown["updates to 50 %"] = [updates_to(0.5, histories) for _, histories in trained.values()]
 display(shown)
-plateau = {"chance": recall.chance_accuracy, "commonest value": recall.ceilings[COMMONEST]}
+plateau = {"chance": 1 / recall.answers, "commonest value": recall.ceilings[COMMONEST]}
 figures.strips(correct, log=False, limits=plateau, y_title="accuracy", solved=0.95,
                title="8 pairs: every arm, every seed")
 

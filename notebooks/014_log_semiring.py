@@ -415,7 +415,7 @@ proposed = train(AS_PROPOSED, copying, p.steps // 2, data=stored)
 proposed_score = scores(proposed[0], copying)
 
 # %% tags=["nbval-ignore-output"]
-display({"accuracy by seed": proposed_score.tolist(), "chance": copying.chance_accuracy})
+display({"accuracy by seed": proposed_score.tolist(), "chance": 1 / copying.answers})
 
 # %% [markdown]
 # ## Corrected: decays that reach back, slots, and every baseline
@@ -641,7 +641,7 @@ evidence.table(recall_curve.TABLE, rows)
 
 # %% tags=["nbval-ignore-output"]
 figures.recall(
-    recall_curve.by_state(rows), levels={"chance": recall_curve.TASK.chance_accuracy},
+    recall_curve.by_state(rows), levels={"chance": 1 / recall_curve.TASK.answers},
     needed=recall_curve.TASK.bits(recall_curve.TASK.length) / 8, title="Recall of eight pairs",
 )
 

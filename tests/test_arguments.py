@@ -20,8 +20,10 @@ from lab.tasks import (
     Recall,
     SelectiveCopying,
     Stored,
+    TokenTask,
     WordProblem,
     ZoologyRecall,
+    of_tokens,
 )
 from lab.tasks.by_length import ByLength
 from lab.tasks.groups import symmetric
@@ -50,7 +52,7 @@ TASKS = {
     "words": WORDS,
     "words of mixed lengths": MixedLengths(WORDS, 2),
     "stored": Stored(known(), 5, LENGTH, draw()),
-    "by length": ByLength({LENGTH: known()}),
+    "by length": ByLength({LENGTH: WORDS}),
 }
 NO_LENGTH = [0, -1, 8.0, 2.5, math.nan, True, None, "8", [8], torch.tensor([8])]
 NO_BATCH = [-1, 2.0, True, None, "2", [2]]
@@ -96,6 +98,15 @@ def test_numbers_of_numpy_and_torch_and_empty_batches_are_as_good_as_ints(task):
     assert TASKS[task].sample(0, LENGTH, draw()).mask.shape == (0, LENGTH)
 
 
+def test_the_tasks_of_tokens_say_that_they_are():
+    numbers = {"anonymous", "known", "stored"}
+    assert {name for name, task in TASKS.items() if isinstance(task, TokenTask)} == (
+        TASKS.keys() - numbers
+    )
+    assert of_tokens(Stored(WORDS, 5, LENGTH, draw())) is WORDS
+    assert of_tokens(TASKS["stored"]) is None
+
+
 @pytest.mark.parametrize("length", [0, -3, 2.5], ids=repr)
 @pytest.mark.parametrize("task", TASKS)
 def test_limits_of_no_length_are_refused_where_they_depend_on_it(task, length):
@@ -119,7 +130,7 @@ CONSTRUCTED = [
     (lambda: ZoologyRecall(16.0, 2), "vocabulary is 16.0; it must be a whole number"),
     (lambda: MixedLengths(WORDS, 2.0), "shortest is 2.0; it must be a whole number"),
     (lambda: Stored(known(), 0, 8, draw()), "size is 0; it must be at least 1"),
-    (lambda: ByLength({8.0: known()}), "a length is 8.0; it must be a whole number"),
+    (lambda: ByLength({8.0: WORDS}), "a length is 8.0; it must be a whole number"),
     (lambda: symmetric(2.5), "n is 2.5; it must be a whole number"),
     (lambda: stream(1.5, "data"), "seed is 1.5; it must be a whole number"),
     (lambda: stream(True, "data"), "seed is True; it must be a whole number"),

@@ -1,7 +1,7 @@
 """What every task offers, and a fixed data set made from one."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +42,29 @@ class Task(Protocol):
         """How many different inputs there are, or inf."""
 
 
+@runtime_checkable
+class TokenTask(Task, Protocol):
+    """A task whose inputs are tokens ["B T"], and whose targets are classes ["B T"]."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+
+    @property
+    def ceilings(self) -> Mapping[str, float]:
+        """Best accuracies, at any length, of models that know only a part of the input, by name."""
+
+    def chance_accuracy(self, length: int) -> Tensor:
+        """Float64["T"]: how often the best guess that knows the step and no token is right."""
+
+    def bits(self, length: int) -> float:
+        """What the state of a model that is always right must hold at some step, in bits."""
+
+
 def check_request(task: object, batch: int, length: int, generator: torch.Generator) -> None:
     """Check the arguments of a task's `sample`.
 
@@ -72,6 +95,12 @@ def masked_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     )
     # A product, not an index: torch.vmap cannot follow a choice that depends on the data.
     return (losses * batch.mask.flatten()).sum() / batch.mask.sum()
+
+
+def of_tokens(task: Task) -> TokenTask | None:
+    """The task of tokens that this is, or is a fixed set of; None if there is none."""
+    source = task.task if isinstance(task, Stored) else task
+    return source if isinstance(source, TokenTask) else None
 
 
 class Stored:

@@ -6,28 +6,28 @@ import torch
 from torch import Tensor
 
 from lab.arguments import whole
-from lab.tasks.base import Batch, Task, check_request
+from lab.tasks.base import Batch, TokenTask, check_request
 
 
 class ByLength:
     """Recall of 4 pairs in 13 steps, of 8 in 25, and so on: one model learns all of them.
 
     Args:
-        tasks: what the task is at each length. They share one loss; of tasks of tokens, the widest
-            vocabulary is that of all.
+        tasks: what the task is at each length. They share one loss; the widest vocabulary is that
+            of all.
 
     Raises:
         ValueError: there are none, or a length is no whole number of at least 1.
     """
 
-    def __init__(self, tasks: Mapping[int, Task]) -> None:
+    def __init__(self, tasks: Mapping[int, TokenTask]) -> None:
         if not tasks:
             raise ValueError("there are no tasks: give at least one length")
         self.tasks = {whole("ByLength", "a length", n, least=1): t for n, t in tasks.items()}
-        self.vocabulary = max(getattr(task, "vocabulary", 0) for task in self.tasks.values())
-        self.classes = max(getattr(task, "classes", 0) for task in self.tasks.values())
+        self.vocabulary = max(task.vocabulary for task in self.tasks.values())
+        self.classes = max(task.classes for task in self.tasks.values())
 
-    def at(self, length: int) -> Task:
+    def at(self, length: int) -> TokenTask:
         """The task of that length.
 
         Raises:
@@ -54,6 +54,19 @@ class ByLength:
     def floor(self, length: int) -> float:
         """The floor of the task of that length."""
         return self.at(length).floor(length)
+
+    def chance_accuracy(self, length: int) -> Tensor:
+        """Float64["T"]: that of the task of that length."""
+        return self.at(length).chance_accuracy(length)
+
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """None that hold at every length: `at(length)` has those of one."""
+        return {}
+
+    def bits(self, length: int) -> float:
+        """Those of the task of that length."""
+        return self.at(length).bits(length)
 
     def distinct_inputs(self, length: int) -> float:
         """How many inputs the task of that length has."""

@@ -49,10 +49,10 @@ class Retrieval(ABC):
         """Zero: the input determines the target."""
         return 0.0
 
-    @property
-    def chance_accuracy(self) -> float:
-        """1/V, how often a guessed value is right."""
-        return 1 / self.answers
+    def chance_accuracy(self, length: int) -> Tensor:
+        """Float64["T"]: 1/V at every step, how often a guessed value is right."""
+        self._check_length(length)
+        return torch.full((length,), 1 / self.answers, dtype=torch.float64)
 
     @property
     def ceilings(self) -> dict[str, float]:

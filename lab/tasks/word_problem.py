@@ -171,6 +171,19 @@ class WordProblem:
         """Float64["T"]: how often the most frequent element of each step is right."""
         return self.distribution(length).amax(1)
 
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """None that hold at every length: see `abelian_ceiling` and `commuting_ceiling`."""
+        return {}
+
+    def bits(self, length: int) -> float:
+        """Entropy of the element before the last token, which a state must hold to be right.
+
+        It is at no earlier step larger: a further factor of its own never lowers the entropy.
+        """
+        check_length(self, length)
+        return self.entropy(length - 1)[-1].item() / math.log(2) if length > 1 else 0.0
+
     def abelian_ceiling(self, length: int) -> Tensor:
         """Float64["T"]: the best accuracy of a model that knows the step and g_t modulo [G, G].
 
@@ -297,6 +310,21 @@ class MixedLengths:
     def floor(self, length: int) -> float:
         """Zero: the input determines the target."""
         return 0.0
+
+    def chance_accuracy(self, length: int) -> Tensor:
+        """Float64["T"]: that of the task, as the element at a step knows nothing of the end."""
+        self._check(length)
+        return self.task.chance_accuracy(length)
+
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """Those of the task."""
+        return self.task.ceilings
+
+    def bits(self, length: int) -> float:
+        """Those of the longest words."""
+        self._check(length)
+        return self.task.bits(length)
 
     def distinct_inputs(self, length: int) -> float:
         """The number of longest words, because shorter words are filled up with token 0."""

@@ -59,8 +59,9 @@ def score(
     whole("score", "length", length, least=1)
     whole("score", "samples", samples, least=1)
     whole("score", "chunk", chunk, least=1)
-    is_module = isinstance(model, nn.Module)
-    device = device_of(model, "score") if is_module else torch.device("cpu")
+    device = torch.device("cpu")
+    if isinstance(model, nn.Module):
+        device = device_of(model, "score")
     generator, steps, loss = stream(seed, "scoring"), 0, 0.0
     right, counted = torch.zeros(()), torch.zeros(())
     for begin in range(0, samples, chunk):

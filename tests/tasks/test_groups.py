@@ -556,6 +556,15 @@ def test_transpositions_leave_half_of_s5():
     torch.testing.assert_close(task.abelian_ceiling(20), task.chance_accuracy(20))
 
 
+@pytest.mark.parametrize("start_token", [False, True])
+def test_a_state_holds_the_entropy_of_all_but_the_last_token(start_token):
+    task = WordProblem(D4, [R, S], start_token=start_token)
+    # After one token one of two elements, and then always one of four.
+    assert [task.bits(length) for length in (1, 2, 3, 20)] == pytest.approx([0, 1, 2, 2])
+    assert WordProblem(D4, range(8)).bits(2) == pytest.approx(3)
+    assert MixedLengths(task, 1).bits(3) == task.bits(3)
+
+
 def test_too_many_count_vectors_are_named():
     with pytest.raises(ValueError, match="10 tokens over 20 steps have 10,015,005 count vectors"):
         ten_swaps().commuting_ceiling(20)
