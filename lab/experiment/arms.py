@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import plotly.graph_objects as go
 import torch
@@ -16,7 +16,8 @@ from lab.experiment.jobs import Job, run
 from lab.experiment.scores import Scorer, Scores
 from lab.plots import figures
 from lab.tasks import Task
-from lab.train import History, fit_together, score
+from lab.train import History, Settings, fit_together, score
+from lab.train.settings import check_settings
 
 Build = Callable[[Any, int], nn.Module]
 Tasks = Task | Sequence[Task]  # one for all seeds, or one a seed
@@ -47,7 +48,7 @@ class Arm:
         data: Tasks | None = None,
         start: Sequence[nn.Module] | None = None,
         before_update: Callable[[Sequence[nn.Module], int], None] | None = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         if (build is None) == (start is None):
             raise ValueError("an arm is built or starts from trained models: give one of the two")
@@ -151,7 +152,7 @@ class Arms(Mapping[str, Trained]):
 def training(
     given: Arm | Build,
     task: Tasks,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     seeds: Sequence[int],
     *,
     checkpoint: Path | None = None,
@@ -164,9 +165,13 @@ def training(
         recipe: settings of `fit_together`.
         seeds: of the models, which train side by side.
         checkpoint: the file that lets a killed run go on; none if None.
+
+    Raises:
+        ValueError: a setting is misspelt or missing.
     """
     arm = given if isinstance(given, Arm) else Arm(given)
-    settings = {**recipe, **arm.settings}
+    settings: Settings = {**recipe, **arm.settings}
+    check_settings(settings, "train")
     call = partial(_train, arm, arm.task or task, settings, list(seeds), checkpoint)
     return Job(call, settings["steps"], len(seeds))
 
@@ -182,7 +187,7 @@ def joined(parts: Sequence[Trained]) -> Trained:
 def _train(
     arm: Arm,
     task: Tasks,
-    settings: Mapping[str, Any],
+    settings: Settings,
     seeds: list[int],
     checkpoint: Path | None,
 ) -> Trained:

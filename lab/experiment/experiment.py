@@ -17,6 +17,7 @@ from lab.experiment.jobs import run
 from lab.experiment.scores import Scorer
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
+from lab.train import Settings
 
 BY_SEED = "criteria by seed"  # the table of a record with what every criterion was judged on
 
@@ -74,7 +75,7 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int] | None = None,
         tuned: Tuned | None = None,
@@ -101,7 +102,8 @@ class Experiment:
             workers: processes; see `lab.experiment.jobs.run`.
 
         Raises:
-            ValueError: a setting is out of its range, or there are more parts than seeds.
+            ValueError: a setting is misspelt, missing or out of its range, or there are more parts
+                than seeds.
         """
         chosen = self.seeds if seeds is None else list(seeds)
         if not 1 <= split <= max(len(chosen), 1):
@@ -124,7 +126,7 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int],
         score: Scorer,

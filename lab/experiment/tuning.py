@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from lab.experiment.arms import Arm, Build, Tasks, Trained, training
 from lab.experiment.jobs import Job, run
 from lab.experiment.scores import Scorer
+from lab.train import Settings
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Tuned(Mapping[str, Any]):
 def tune(
     arms: Mapping[str, Arm | Build],
     task: Tasks,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     *,
     setting: str,
     values: Sequence[Any],
@@ -133,7 +134,7 @@ def tune(
 def with_setting(given: Arm | Build, setting: str, value: Any) -> Arm:
     """The same arm with one setting of its own."""
     arm = copy(given) if isinstance(given, Arm) else Arm(given)
-    arm.settings = {**arm.settings, setting: value}
+    arm.settings = cast(Settings, {**arm.settings, setting: value})
     return arm
 
 
