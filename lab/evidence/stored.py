@@ -72,7 +72,7 @@ def summary_of(record: Mapping[str, Any]) -> summary.Summary | None:
     """The summary that a record carries; None if it is older than summaries.
 
     Raises:
-        ValueError: it is not as `lab.evidence.summary.summary` wants it.
+        ValueError: it is not as `lab.evidence.Summary` wants it.
     """
     return summary.read(record["summary"]) if "summary" in record else None
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
-from lab.evidence.summary import Summary, summary
+from lab.evidence.summary import Summary
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
@@ -244,7 +244,7 @@ class Experiment:
         Args:
             finding: one sentence with its number, formatted from what this run measured; without
                 one the research log has none of this run either.
-            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`.
+            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.Summary`.
 
         Raises:
             ValueError: a criterion was not judged (a run that cannot judge it says so with
@@ -255,7 +255,7 @@ class Experiment:
         if missing:
             raise ValueError(f"criteria {sorted(missing)} were never judged; see `not_run`")
         if finding:
-            self.summary = summary(
+            self.summary = Summary(
                 question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,
                 cost_h=cost_h, blocked_by=blocked_by, figure=figure,
             )  # fmt: skip
