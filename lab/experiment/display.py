@@ -1,4 +1,4 @@
-"""The first output of a notebook: question, criteria, and what came of them, in one table."""
+"""The first output of a notebook: question and criteria with their results, in one table."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ from lab.experiment.tuning import Tuned
 COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
 NOT_YET = "not yet run"
 
-# Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
+# Medium colours are legible on white and on black; the words alone already carry the meaning.
 _COLOURS = {True: "#2e9d4d", False: "#d64545"}
 _OPEN = "#c98a00"
 
 
 class Shown(Protocol):
-    """What a sheet shows of an experiment; see `lab.experiment.Experiment`."""
+    """The attributes of an experiment that a sheet shows; see `lab.experiment.Experiment`."""
 
     number: str
     title: str
@@ -45,27 +45,27 @@ class Shown(Protocol):
 
 
 class Sheet:
-    """Shows an experiment once, and changes that one output as its criteria are judged."""
+    """Displays an experiment once, and updates that output when criteria are judged."""
 
     def __init__(self, of: Shown) -> None:
         self.of = of
         self.handle: Any = None
 
     def show(self) -> None:
-        """Display question and criteria here; later values appear in the same place."""
+        """Display question and criteria here; later values appear in the same output."""
         self.handle = display(self.bundle(), raw=True, display_id=True)
 
     def refresh(self) -> None:
-        """Fill in what has been judged since."""
+        """Update the output with the criteria judged so far."""
         if self.handle is not None:
             self.handle.update(self.bundle(), raw=True)
 
     def conclude(self) -> None:
-        """Put the verdict and the record into the output; show it here if it was not before."""
+        """Put the verdict and the record into the output, which is displayed here if necessary."""
         if self.handle is None:
             self.show()
         record = self.record()
-        if self.handle is not None:  # there is none outside IPython
+        if self.handle is not None:  # it is None outside IPython
             self.handle.update({MIME: record, **self.bundle()}, raw=True)
 
     def record(self) -> dict[str, Any]:
@@ -92,14 +92,14 @@ class Sheet:
         return [*rows, *self.of.notes.values()]
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Planned]]:
-        """Id and part of every row, and the criterion it belongs to."""
+        """Id and part of every row, and the criterion to which it belongs."""
         for planned in self.of.plan.values():
             yield from (((planned.id, part), planned) for part in planned.rows)
 
     def statuses(self) -> str:
-        """A line for every criterion whose status is the same on every machine; for nbval.
+        """A line for every criterion whose status is the same on every machine, for nbval.
 
-        The verdict is among them if it hangs on no other status.
+        The verdict is included if it depends on no other status.
         """
         rows = [(self.of.judged[key], planned) for key, planned in self.rows()]
         lines = [f"{row.name}: {row.kind}, {row.status}" for row, p in rows if not p.varies]
@@ -108,7 +108,7 @@ class Sheet:
         return "\n".join(lines)
 
     def verdict(self) -> str:
-        """The verdict with its reason, once every row is judged; before, how many are."""
+        """The verdict with its reason, or the number of judged rows if some are not judged yet."""
         rows = [key for key, _ in self.rows()]
         if missing := [key for key in rows if key not in self.of.judged]:
             return f"{len(rows) - len(missing)} of {len(rows)} criteria judged so far."
@@ -116,7 +116,7 @@ class Sheet:
         return f"{ruling}: {MEANING[ruling]}. {reason[0].upper()}{reason[1:]}"
 
     def closing(self) -> list[str]:
-        """What stands below the table."""
+        """The lines below the table."""
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
         if self.of.summary is not None:
@@ -132,7 +132,7 @@ class Sheet:
         return lines
 
     def bundle(self) -> dict[str, Any]:
-        """What a notebook shows: HTML, and text for terminals and diffs."""
+        """The output of a notebook: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
         texts = [self._texts(key, planned) for key, planned in self.rows()]
         plain = [heading, self.of.question, "", self.verdict(), "", aligned([COLUMNS, *texts])]
@@ -149,7 +149,7 @@ class Sheet:
         return {"text/html": page, "text/plain": "\n".join([*plain, *closing])}
 
     def _texts(self, key: tuple[str, str], planned: Planned) -> tuple[str, ...]:
-        """One row of the table."""
+        """The cells of one row of the table."""
         found = self.of.judged.get(key)
         arm = "" if planned.arm == "corrected" else f"{planned.arm}: "
         kind = planned.kind + (" *" if planned.varies else "") + (" †" if planned.added else "")
