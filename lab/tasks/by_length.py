@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lab.arguments import whole
@@ -43,8 +44,8 @@ class ByLength:
         check_request(self, batch, length, generator)
         return self.at(length).sample(batch, length, generator)
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: the loss that all tasks share."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """The loss that all tasks share."""
         return self.at(batch.targets.shape[1]).loss(model, batch)
 
     def chance(self, length: int) -> float:
@@ -55,8 +56,8 @@ class ByLength:
         """The floor of the task of that length."""
         return self.at(length).floor(length)
 
-    def chance_accuracy(self, length: int) -> Tensor:
-        """Float64["T"]: that of the task of that length."""
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """That of the task of that length."""
         return self.at(length).chance_accuracy(length)
 
     @property
