@@ -67,7 +67,7 @@ from lab.scan import matrix_scan_sequential
 from lab.seeding import stream
 from lab.statistics import mean_interval
 from lab.tasks import WordProblem, groups
-from lab.train import accuracy, fit_together
+from lab.train import fit_together, score
 from lab.transitions import BlockCirculant, Circulant, PolarDiagonal, RealDiagonal
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
@@ -239,7 +239,7 @@ def by_position(models, task, length=TESTS[-1]):
     """Float["seeds length"]: share of right answers at every step."""
     pairs = zip(models, p.seeds, strict=True)
     return torch.stack(
-        [accuracy(m, task, length=length, samples=p.samples, seed=s) for m, s in pairs]
+        [score(m, task, length=length, samples=p.samples, seed=s).by_step for m, s in pairs]
     )
 
 

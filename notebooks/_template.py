@@ -46,7 +46,7 @@ from lab.mixers import OscDPLR
 from lab.plots import figures, panels
 from lab.seeding import stream
 from lab.tasks import KnownOscillators
-from lab.train import evaluate, fit_together
+from lab.train import fit_together, score
 
 evidence = Evidence(
     "NNN", title="The question in a few words", reported={}, parameters=asdict(p), seeds=p.seeds
@@ -103,7 +103,9 @@ histories = fit_together(
     schedule="one-cycle", device="cpu",
 )
 rows = [
-    {"seed": seed, **evaluate(model, task, length=4 * p.length, samples=p.samples, seed=seed)}
+    {"seed": seed,
+     "loss": score(model, task, length=4 * p.length, samples=p.samples, seed=seed).loss,
+     "floor": task.floor(4 * p.length), "chance": task.chance(4 * p.length)}
     for model, task, seed in zip(models, tasks, p.seeds, strict=True)
 ]
 runs = pd.DataFrame(rows)

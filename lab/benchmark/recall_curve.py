@@ -15,7 +15,7 @@ from lab.audit.state_size import state_bytes
 from lab.model import SequenceModel, SwiGLU
 from lab.seeding import stream
 from lab.tasks import ZoologyRecall
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 
 TABLE = "recall by state size"
 TASK = ZoologyRecall(vocabulary=64, pairs=8, random_filler=False)
@@ -161,8 +161,8 @@ def _train(
         "state_bytes": state_bytes(models[0].eval(), example),
         "d_model": D_MODEL, "layers": LAYERS, "samples": samples,
     }  # fmt: skip
-    score = partial(scored_accuracy, task=TASK, length=TASK.length, samples=samples)
+    scored = partial(score, task=TASK, length=TASK.length, samples=samples)
     return [
-        {**shared, "seed": seed, "accuracy": score(model.eval(), seed=seed)}
+        {**shared, "seed": seed, "accuracy": scored(model.eval(), seed=seed).accuracy}
         for model, seed in zip(models, seeds, strict=True)
     ]

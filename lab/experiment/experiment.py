@@ -8,16 +8,17 @@ from torch import Tensor
 
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
-from lab.evidence.summary import Summary, summary
+from lab.evidence.summary import Summary
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
 from lab.experiment.standing import standing
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
+from lab.train import Settings
 
 BY_SEED = "criteria by seed"  # the table of a record with the values behind every criterion
 
@@ -76,7 +77,7 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int] | None = None,
         tuned: Tuned | None = None,
@@ -104,7 +105,8 @@ class Experiment:
             workers: number of processes; see `lab.experiment.jobs.run`.
 
         Raises:
-            ValueError: a setting is out of its range, or there are more parts than seeds.
+            ValueError: a setting is misspelt, missing or out of its range, or there are more parts
+                than seeds.
         """
         chosen = self.seeds if seeds is None else list(seeds)
         if not 1 <= split <= max(len(chosen), 1):
@@ -127,10 +129,10 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int],
-        score: Score,
+        score: Scorer,
         high_is_good: bool = True,
         workers: int | None = None,
         **grid: Sequence[Any],
@@ -246,7 +248,7 @@ class Experiment:
         Args:
             finding: one sentence with a number, formatted from what this run measured; without it,
                 the research log shows no finding for this run.
-            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`.
+            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.Summary`.
 
         Raises:
             ValueError: a criterion was not judged (use `not_run` if the run cannot measure it, and
@@ -257,7 +259,7 @@ class Experiment:
         if missing:
             raise ValueError(f"criteria {sorted(missing)} were never judged; see `not_run`")
         if finding:
-            self.summary = summary(
+            self.summary = Summary(
                 question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,
                 cost_h=cost_h, blocked_by=blocked_by, figure=figure,
             )  # fmt: skip

@@ -14,7 +14,7 @@ from lab.plots import figures
 from lab.plots.theme import WIDTH, wrapped
 from lab.statistics import mean_interval
 
-Score = Callable[..., Tensor | float]
+Scorer = Callable[..., Tensor | float]
 
 _AXIS_TITLE = 14  # px, as plotly writes the title of an axis
 

@@ -1,6 +1,7 @@
 """Sums of log-decays between steps, and decay-weighted products over earlier steps, in chunks."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -11,7 +12,7 @@ CHUNK = 32  # measured on CPUs, where 64 and 128 take longer at any length
 
 
 @widened
-def segment_sums(a: Tensor) -> Tensor:
+def segment_sums(a: Float[Tensor, "... T"]) -> Float[Tensor, "... T T"]:
     """["... T T"], axes (t, s), of a ["... T"]: a[s+1] + ... + a[t], and -inf for s > t.
 
     Each entry is summed separately. A difference of two cumulative sums would have the rounding
@@ -25,8 +26,13 @@ def segment_sums(a: Tensor) -> Tensor:
 
 @widened
 def decayed_product(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, *, chunk: int = CHUNK
-) -> Tensor:
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    log_decay: Float[Tensor, "... T"] | None = None,
+    *,
+    chunk: int = CHUNK,
+) -> Float[Tensor, "... T M"]:
     """o[t] = sum over s <= t of exp(a[s+1] + ... + a[t]) (q[t] . k[s]) v[s], in chunks.
 
     Pairs of steps within a chunk are weighted individually. The contribution of earlier chunks is
@@ -34,8 +40,8 @@ def decayed_product(
 
     Args:
         q, k: Float["... T F"].
-        v: Float["... T M"], in units of the output.
-        log_decay: Float["... T"], a; all zero if None.
+        v: in units of the output.
+        log_decay: a; all zero if None.
         chunk: number of steps in a chunk, at least 1.
 
     Returns:

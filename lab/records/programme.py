@@ -5,7 +5,7 @@
     python -m lab.records.programme 013 --over steps 100 200 --over lr 0.01 0.03
     python -m lab.records.programme --list             print what would run, and why
 
-A result is up to date if the code, the parameters and the package versions are unchanged since then.
+A result is up to date if the code, the parameters and the package versions are unchanged since.
 A notebook that fails is kept as far as it got, and the others still run. The exit status is then 1.
 """
 

@@ -21,7 +21,7 @@ from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.records.executed import read_notebook
 from lab.tasks import WordProblem, groups
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 from lab.transitions import PolarDiagonal, RealDiagonal
 
 # Workers know what a notebook has defined, and no modules of tests.
@@ -256,9 +256,14 @@ def test_arms_have_the_numbers_that_they_have_alone(alone, workers):
     arms = exp.train(ARMS, Z3, RECIPE, workers=workers, checkpoint=False)
     assert list(arms) == ["real", "polar"]
     assert losses(arms) == alone
-    scores = arms.scores(length=6, samples=50, score=scored_accuracy, workers=1)
-    expected = scored_accuracy(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
-    assert scores["polar"][1].item() == pytest.approx(expected)
+    expected = score(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
+    for measure in ("accuracy", "loss"):
+        scores = arms.scores(length=6, samples=50, score=measure, workers=1)
+        assert scores["polar"][1].item() == pytest.approx(getattr(expected, measure))
+    scores = arms.scores(length=6, samples=50, workers=1)
+    assert torch.equal(scores["polar"][1], expected.by_step)
+    with pytest.raises(ValueError, match="scores: score is 'mean'; it must be one of"):
+        arms.scores(length=6, samples=50, score="mean")
 
 
 def test_seeds_that_were_dealt_out_come_back_in_order(alone):
