@@ -59,7 +59,9 @@ def names(source, context):
     bound = {n.id for n in found if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
     if context is ast.Store:
         tree = ast.walk(ast.parse(source))
-        bound |= {n.name for n in tree if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        nodes = list(tree)
+        bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
     return bound
 
 
