@@ -75,7 +75,7 @@ def evaluate(
 
 
 def mean_loss(model: nn.Module, task: Task, *, length: int, samples: int, seed: int) -> float:
-    """The loss that `evaluate` finds, alone: a score for arms of an experiment."""
+    """The loss of `evaluate` alone, as arms of an experiment are scored by it."""
     return evaluate(model, task, length=length, samples=samples, seed=seed)["loss"]
 
 
