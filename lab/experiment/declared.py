@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lab.evidence.comparison import OPS
 from lab.evidence.planned import Planned
 from lab.experiment import statistics
 
@@ -118,7 +119,7 @@ def _form(call: ast.Call, names: Mapping[str, Any]) -> Form | None:
     called = ast.unparse(call.func).split(".")[-1]
     if called == "Planned":
         order, defaults = tuple(_FIELDS), _FIELDS
-    elif called == "check" and isinstance(call.func, ast.Attribute) and len(call.args) == 4:
+    elif called == "check" and _is_comparison(call.args):
         order, defaults = _CHECK, {}
     else:
         return None
@@ -130,6 +131,12 @@ def _form(call: ast.Call, names: Mapping[str, Any]) -> Form | None:
     form = {name: left_out or value for name, value in defaults.items()}
     form |= {name: _read(node, names) for name, node in given.items() if name != "value"}
     return form if "id" in form else None
+
+
+def _is_comparison(arguments: list[ast.expr]) -> bool:
+    """Whether arguments are an id, a value, an operator and a threshold."""
+    op = arguments[2] if len(arguments) == len(_CHECK) else None
+    return isinstance(op, ast.Constant) and op.value in OPS
 
 
 def _read(node: ast.expr, names: Mapping[str, Any]) -> Any:

@@ -28,6 +28,7 @@ def one(source):
          {"parts": ("S3", "A5")}),
         ('N = 5\nPlanned("C1", f"{N} seeds", ">", 0)', {"measured": "5 seeds"}),
         ('evidence.check("C1", found.min(), ">", 0.9, metric="m")', {"op": ">", "threshold": 0.9}),
+        ('check("C1", found.min(), "<=", 1, kind="failure")', {"op": "<=", "threshold": 1}),
         # What only a run could tell is kept as text.
         ('Planned("C1", "x", ">", chance(p))', {"threshold": Unread("chance(p)")}),
         ('x = 1\nx = 2\nPlanned("C1", "x", ">", x)', {"threshold": Unread("x")}),
