@@ -15,7 +15,7 @@ from torch import nn
 
 from lab import research_log
 from lab.evidence import MIME, validate
-from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned
+from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display
 from lab.experiment.display import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
@@ -224,6 +224,24 @@ def test_before_the_run_every_criterion_is_there_and_none_is_judged():
     shown = exp.sheet.bundle()["text/plain"]
     assert "No verdict yet: 0 of 1 criteria judged." in shown
     assert re.search(r"C1 +success +accuracy +worst seed +> 0\.5 +not yet run", shown)
+
+
+def test_verdict_and_doubts_stand_in_one_box_above_the_table(monkeypatch):
+    monkeypatch.setattr(display, "sentences", lambda number: ["In doubt: <one>.", "In doubt: two."])
+    exp = experiment()
+    assert "doubts" not in exp.sheet.bundle()["text/html"]  # there is no finding to doubt
+    exp.judge("C1", [0.9, 0.9])
+    exp.conclude(finding="Both of 2 seeds.", settles="Five seeds.", tags=["a"])
+    page = exp.sheet.bundle()["text/html"]
+    box = page[page.index("<div") : page.index("</div>")]
+    for words in ("<b>PROCEED</b>", "Finding: Both of 2 seeds.", "2 doubts", "&lt;one&gt;"):
+        assert words in box
+    assert page.index("</div>") < page.index("<table")
+
+
+def test_scores_are_shown_with_three_digits_however_small_they_are():
+    frame = Scores({"a": torch.tensor([1.23456e-6])}, [100]).frame()
+    assert frame.loc[("a", "seed 100"), "score"] == 1.23e-6
 
 
 def test_at_the_defaults_the_committed_full_run_stands_beside(monkeypatch):
