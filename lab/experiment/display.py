@@ -178,9 +178,8 @@ class Sheet:
     def bundle(self) -> dict[str, Any]:
         """What a notebook shows: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
-        columns, full = COLUMNS, self._of_full_run()
-        if self.full is not None:
-            columns = (*COLUMNS, FULL)
+        columns: tuple[str, ...] = COLUMNS if self.full is None else (*COLUMNS, FULL)
+        full = self._of_full_run()
         texts = [self._texts(key, planned, full) for key, planned in self.rows()]
         word, reason = self.verdict()
         plain = [heading, self.of.question, "", f"{word}: {reason}", *self.found(), ""]
