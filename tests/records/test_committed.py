@@ -169,8 +169,8 @@ def test_every_figure_that_a_notebook_asks_for_is_in_the_committed_run(path, nam
     assert committed.stored_figure(ROOT / "executed" / f"{experiment}.ipynb", title) is not None
 
 
-# 201 trains nothing: what it shows is the committed records. An `Experiment` shows the committed run
-# in its own table.
+# 201 trains nothing: what it shows is the committed records. An `Experiment` shows the committed
+# run in its own table.
 ON_EVIDENCE = [
     path for path in NUMBERED
     if path.stem[:3] != "201" and "from lab.experiment import" not in path.read_text()
