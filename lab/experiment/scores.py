@@ -1,4 +1,4 @@
-"""Scores of trained arms: numbers by arm and seed, as figures, tables and rows of a record."""
+"""Scores of trained arms, by arm and seed, as figures, tables and rows of a record."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Score = Callable[..., Tensor | float]
 
 
 class Scores(Mapping[str, Tensor]):
-    """Scores by arm, Float["seeds T"], or Float["seeds"] where a model has one number."""
+    """Scores by arm, Float["seeds T"], or Float["seeds"] if a model has a single score."""
 
     def __init__(self, values: Mapping[str, Tensor], seeds: Sequence[int]) -> None:
         self._values, self.seeds = dict(values), list(seeds)
@@ -29,14 +29,14 @@ class Scores(Mapping[str, Tensor]):
         return iter(self._values)
 
     def __len__(self) -> int:
-        """How many arms there are."""
+        """Number of arms."""
         return len(self._values)
 
     def __or__(self, other: "Scores") -> "Scores":
-        """Both together, for a figure or a table.
+        """The scores of both, for a figure or a table.
 
         Raises:
-            ValueError: they are of other seeds, so that one figure would mix them unsaid.
+            ValueError: they have different seeds, which a figure would mix without saying so.
         """
         if self.seeds != other.seeds:
             raise ValueError(
@@ -46,11 +46,11 @@ class Scores(Mapping[str, Tensor]):
         return Scores({**self, **other}, self.seeds)
 
     def select(self, names: Sequence[str]) -> "Scores":
-        """Those of some of the arms."""
+        """The scores of some of the arms."""
         return Scores({name: self[name] for name in names}, self.seeds)
 
     def renamed(self, pattern: str) -> "Scores":
-        """The same under other names: "{}, as trained" has the old name for {}."""
+        """The same scores under new names; {} in the pattern stands for the old name."""
         return Scores({pattern.format(name): each for name, each in self.items()}, self.seeds)
 
     def mean(self) -> "Scores":
@@ -69,13 +69,13 @@ class Scores(Mapping[str, Tensor]):
         x_title: str = "tokens",
         levels: Mapping[str, float] | None = None,
     ) -> go.Figure:
-        """Score against step, or at some steps only; every seed is drawn."""
+        """A figure of score against step, or at some steps only; every seed is drawn."""
         steps = None if at is None else torch.tensor(at) - 1
         shown = {name: each if steps is None else each[:, steps] for name, each in self.items()}
         return figures.accuracy(shown, x=at, x_title=x_title, levels=levels, title=title)
 
     def rows(self, at: Sequence[int]) -> list[dict[str, Any]]:
-        """What `Experiment.table` keeps: arm, seed, step and score."""
+        """Rows for `Experiment.table`: arm, seed, step and score."""
         return [
             {"arm": name, "seed": seed, "step": n, "score": each[i, n - 1].item()}
             for name, each in self.items()
@@ -84,7 +84,7 @@ class Scores(Mapping[str, Tensor]):
         ]
 
     def frame(self, at: Sequence[int] = ()) -> pd.DataFrame:
-        """A row for every arm and seed; a column for each of some steps, or the one number."""
+        """A row per arm and seed, with a column for each step in `at`, or for the single score."""
         rows = {
             (name, f"seed {seed}"): {f"{n} tokens": _rounded(each[i, n - 1]) for n in at}
             or {"score": _rounded(each[i])}
@@ -94,10 +94,10 @@ class Scores(Mapping[str, Tensor]):
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def paired(self, one: str, other: str) -> pd.Series:
-        """one - other of every seed, which share start and data; their mean and t interval.
+        """one - other for every seed, whose init and data both share, with mean and t interval.
 
         Raises:
-            ValueError: a model has more than one score; take one with `at`.
+            ValueError: a model has more than one score; choose one with `at`.
         """
         difference = self[one] - self[other]
         if difference.ndim != 1:

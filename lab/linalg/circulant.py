@@ -2,7 +2,7 @@
 
 A real circulant matrix of size n has a conjugate-symmetric spectrum. Half of it determines the
 rest: n // 2 + 1 complex numbers, of which the first (the mean) and, for even n, the last (the
-alternating sum) are real. These are n real numbers, and `to_modes` returns them as such.
+alternating sum) are real. Together these are n real numbers, which `to_modes` returns.
 """
 
 import math
@@ -16,7 +16,7 @@ from lab.linalg.precision import wide, widened
 def circulant(column: Tensor) -> Tensor:
     """["... n n"] from its first column ["... n"]: entry (i, j) is column[(i - j) mod n].
 
-    The definition, which `circulant_product` must agree with.
+    This is the definition, with which `circulant_product` must agree.
     """
     n = column.shape[-1]
     index = torch.arange(n, device=column.device)
@@ -27,7 +27,7 @@ def circulant_product(column: Tensor, h: Tensor) -> Tensor:
     """`circulant(column) @ h` for Float["... n"] both, in O(n log n): a cyclic convolution.
 
     Raises:
-        ValueError: the two have not the same n.
+        ValueError: the two differ in n.
     """
     n = h.shape[-1]
     if column.shape[-1] != n:
@@ -38,8 +38,8 @@ def circulant_product(column: Tensor, h: Tensor) -> Tensor:
 def frequencies(column: Tensor) -> Tensor:
     """Complex["... n//2+1"]: eigenvalues of the circulant of Float["... n"], the independent half.
 
-    The others are the conjugates, last to first, of those between the two ends. The largest modulus
-    is the 2-norm of the matrix, as circulants are normal.
+    The other eigenvalues are the conjugates, in reverse order, of those between the two ends. The
+    largest modulus is the 2-norm of the matrix, because circulant matrices are normal.
     """
     return _rfft(column)
 
@@ -47,17 +47,17 @@ def frequencies(column: Tensor) -> Tensor:
 def from_frequencies(spectrum: Tensor, n: int) -> Tensor:
     """Float["... n"]: the first column of the real circulant with these Complex["... n//2+1"].
 
-    Imaginary parts at the real frequencies are ignored, as no real matrix has them.
+    Imaginary parts at the real frequencies are ignored, because no real matrix has them.
 
     Raises:
-        ValueError: the spectrum is not half of one of n.
+        ValueError: the spectrum does not have n // 2 + 1 entries.
     """
     _check_half(spectrum.shape[-1], n, "spectrum")
     return _irfft(spectrum, n)
 
 
 def is_complex_frequency(n: int) -> Tensor:
-    """Bool["n//2+1"]: False at the frequencies of a real signal of n that are real themselves."""
+    """Bool["n//2+1"]: False at the frequencies at which a real signal has a real coefficient."""
     index = torch.arange(n // 2 + 1)
     return (index > 0) & (2 * index < n)
 
@@ -65,7 +65,7 @@ def is_complex_frequency(n: int) -> Tensor:
 def block_circulant(blocks: Tensor) -> Tensor:
     """["... k*p k*p"] from its first column of blocks ["... k p p"], entries (out, in).
 
-    Block (i, j) is blocks[(i - j) mod k]. The definition of `block_circulant_product`.
+    Block (i, j) is blocks[(i - j) mod k]. This is the definition of `block_circulant_product`.
     """
     k, p = blocks.shape[-3], blocks.shape[-1]
     index = torch.arange(k, device=blocks.device)
@@ -78,7 +78,7 @@ def block_circulant_product(blocks: Tensor, h: Tensor) -> Tensor:
     """`block_circulant(blocks) @ h`: one p x p product per frequency, h Float["... k*p"].
 
     Raises:
-        ValueError: h is not k blocks of p.
+        ValueError: the last axis of h does not have k p entries.
     """
     k, p = blocks.shape[-3], blocks.shape[-1]
     if h.shape[-1] != k * p:
@@ -90,8 +90,8 @@ def block_circulant_product(blocks: Tensor, h: Tensor) -> Tensor:
 def block_frequencies(blocks: Tensor) -> Tensor:
     """Complex["... k//2+1 p p"]: the matrices of Float["... k p p"], one per frequency.
 
-    A block-circulant matrix is block-diagonal in the Fourier basis over its k blocks; these blocks
-    need not commute. The largest of their 2-norms is the 2-norm of the whole.
+    A block-circulant matrix is block-diagonal in the Fourier basis over its k blocks, with diagonal
+    blocks that need not commute. The largest of their 2-norms is the 2-norm of the whole matrix.
     """
     return _rfft(blocks, -3)
 
@@ -100,14 +100,14 @@ def from_block_frequencies(spectrum: Tensor, k: int) -> Tensor:
     """Float["... k p p"]: the first column of blocks with these Complex["... k//2+1 p p"].
 
     Raises:
-        ValueError: the spectrum is not half of one of k.
+        ValueError: the spectrum does not have k // 2 + 1 entries.
     """
     _check_half(spectrum.shape[-3], k, "spectrum")
     return _irfft(spectrum, k, -3)
 
 
 def fourier(h: Tensor) -> Tensor:
-    """Complex["... n//2+1"]: the independent half of the unitary transform of Float["... n"]."""
+    """Complex["... n//2+1"]: half of the unitary Fourier transform of Float["... n"]."""
     return _rfft(h, norm="ortho")
 
 
@@ -117,7 +117,7 @@ def space(spectrum: Tensor, n: int) -> Tensor:
 
 
 def block_fourier(h: Tensor, p: int) -> Tensor:
-    """Complex["... k//2+1 p"]: the unitary transform over the k blocks of Float["... k*p"]."""
+    """Complex["... k//2+1 p"]: unitary Fourier transform over the k blocks of Float["... k*p"]."""
     return _rfft(h.unflatten(-1, (h.shape[-1] // p, p)), -2, "ortho")
 
 
@@ -129,8 +129,9 @@ def block_space(spectrum: Tensor, k: int) -> Tensor:
 def to_modes(spectrum: Tensor, n: int) -> Tensor:
     """Float["... n"]: the real coordinates of a half spectrum, real ends once and pairs (Re, Im).
 
-    Pairs carry the square root of 2, for the conjugate that is not listed, so that
-    `to_modes(fourier(h), n)` has the norm of h: an orthogonal map, the real Fourier transform.
+    Pairs are multiplied by the square root of 2, because the conjugate is not listed. Therefore
+    `to_modes(fourier(h), n)` has the norm of h: it is the real Fourier transform, an orthogonal
+    map.
     """
     _check_half(spectrum.shape[-1], n, "spectrum")
     pairs = torch.view_as_real(spectrum[..., 1 : (n + 1) // 2]).flatten(-2) * math.sqrt(2)
@@ -154,14 +155,14 @@ def from_modes(modes: Tensor) -> Tensor:
 def real_fourier(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Float["modes n"]: the orthogonal matrix of h -> to_modes(fourier(h)).
 
-    For a circulant A, real_fourier(n) @ A @ real_fourier(n).mT has the two real eigenvalues and
-    2 x 2 rotations with scaling on its diagonal, and nothing else.
+    For a circulant A, real_fourier(n) @ A @ real_fourier(n).mT is block-diagonal, with the real
+    eigenvalues and 2 x 2 blocks of scaled rotations.
     """
     return to_modes(fourier(torch.eye(n, dtype=dtype)), n).mT
 
 
-# torch's transforms refuse an empty batch; any empty array that hangs on the input will do there.
-# Of half precision it knows powers of two only, and none on a CPU.
+# torch's Fourier transforms refuse an empty batch, for which an empty array that depends on the
+# input is returned. In half precision they support only powers of two, and nothing on a CPU.
 def _rfft(x: Tensor, dim: int = -1, norm: str = "backward") -> Tensor:
     x = wide(x)
     if x.numel():

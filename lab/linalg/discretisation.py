@@ -1,4 +1,4 @@
-"""From h' = A h + B u in continuous time to h[t] = A_d h[t-1] + B_d u[t]."""
+"""Discretisation of h' = A h + B u in continuous time to h[t] = A_d h[t-1] + B_d u[t]."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from lab.linalg.precision import widened
 def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     """A_d = (I - dt A / 2)^-1 (I + dt A / 2) and B_d = (I - dt A / 2)^-1 dt B.
 
-    The left half plane maps into the unit disc, and an undamped frequency w to 2 atan(dt w / 2) per
-    step. One dense solve: A_d is dense, so every later step costs as much.
+    The left half plane is mapped into the unit disc, and an undamped frequency w to the angle
+    2 atan(dt w / 2) per step. The cost is one dense solve; A_d is dense, so every later step costs
+    N^2.
 
     Args:
         A: N x N, in 1/s.
@@ -41,7 +42,8 @@ def zero_order_hold(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     dense = A.to_dense()
     top = torch.cat([dense, B], dim=1)
     block = torch.nn.functional.pad(top, (0, 0, 0, B.shape[1]))
-    # For one small matrix torch 2.13 errs by up to 1e-10 in double and 1e-5 in single precision (a
-    # coefficient of its degree 8 polynomial is wrong: PyTorch 196592); for two at once it does not.
+    # For a single small matrix, torch 2.13 has errors of up to 1e-10 in double and 1e-5 in single
+    # precision, because a coefficient of its polynomial of degree 8 is wrong (PyTorch 196592). For
+    # two matrices at once it has not.
     exponential = torch.linalg.matrix_exp((dt * block).expand(2, -1, -1))[0, : dense.shape[0]]
     return exponential[:, : dense.shape[0]], exponential[:, dense.shape[0] :]

@@ -8,15 +8,15 @@ from lab.linalg.precision import widened
 
 @widened
 def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
-    """Poles -zeta omega + i omega sqrt(1 - zeta^2), the one of each pair above the real axis.
+    """Poles -zeta omega + i omega sqrt(1 - zeta^2): the upper one of each conjugate pair.
 
     Args:
         omega: Float["..."], undamped angular frequency in rad/s, positive.
         zeta: Float["..."], damping ratio, dimensionless, in [0, 1]. A sigmoid can round to 1, where
-            the slope of the root is infinite: it is taken as 0 there.
+            the gradient of the root is infinite; it is set to 0 there.
 
     Returns:
-        Complex["..."], in 1/s, of size omega and with real part at most 0.
+        Complex["..."], in 1/s, of modulus omega and with real part at most 0.
     """
     smallest = torch.finfo(zeta.dtype).tiny
     ratio = torch.sqrt((1 - zeta.square()).clamp_min(smallest))
@@ -25,11 +25,11 @@ def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
 
 @widened
 def oscillator_parameters(transition: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-    """The omega and zeta of the oscillators that a discrete transition really implements.
+    """The omega and zeta of the oscillators that a discrete transition actually implements.
 
-    A discretisation warps frequencies (bilinear: 2 atan(dt Im(lambda) / 2) per step, undamped), and
-    a low-rank term moves every eigenvalue; the logarithm of the eigenvalues of A_d undoes both, so
-    long as no frequency is above pi/dt.
+    A discretisation warps frequencies (bilinear: 2 atan(dt Im(lambda) / 2) per step, if undamped),
+    and a low-rank term moves every eigenvalue. The logarithm of the eigenvalues of A_d accounts for
+    both, as long as no frequency is above pi/dt.
 
     Args:
         transition: Float or Complex["N N"], A_d of h[t] = A_d h[t-1] + B_d u[t].

@@ -1,8 +1,8 @@
 """The symmetric group as rotations: exact targets for input-dependent Monarch blocks.
 
-A transposition of m things reflects R^m along v = (e_i - e_j) / sqrt(2). With one more coordinate
-that every transposition negates it is a rotation by pi of R^(m+1), in the plane of v and that
-coordinate. Its image in the spin group is a product of two gamma matrices, determined up to sign.
+A transposition of m things reflects R^m along v = (e_i - e_j) / sqrt(2). If one more coordinate is
+added, which every transposition negates, it becomes a rotation of R^(m+1) by pi in the plane of v
+and this coordinate. Its image in the spin group is a product of two gamma matrices, up to sign.
 """
 
 import math
@@ -16,7 +16,7 @@ _Z = torch.tensor([[1, 0], [0, -1]], dtype=torch.complex128)
 
 
 def gamma_matrices(n: int) -> Tensor:
-    """Complex128["n d d"], d = 2^(n/2): Hermitian, of square one, any two of them anticommute.
+    """Complex128["n d d"], d = 2^(n/2): Hermitian matrices of square I; any two anticommute.
 
     Raises:
         ValueError: n is not even and positive.
@@ -41,8 +41,8 @@ def half_spin(i: int, j: int, m: int = 5) -> Tensor:
         m: odd.
 
     Returns:
-        Complex128["d d"], d = 2^((m - 1) / 2): unitary, of square -1, so with eigenvalues i and -i.
-        The sign is a choice; products are those of the group up to sign.
+        Complex128["d d"], d = 2^((m - 1) / 2): unitary with square -I, so the eigenvalues are i and
+        -i. The sign is a choice; products agree with those of the group up to sign.
     """
     gamma = gamma_matrices(m + 1)
     along = (gamma[i] - gamma[j]) / math.sqrt(2)
@@ -52,7 +52,7 @@ def half_spin(i: int, j: int, m: int = 5) -> Tensor:
 
 
 def real_form(U: Tensor) -> Tensor:
-    """Float["2d 2d"]: the complex matrix ["d d"] on real parts above imaginary parts."""
+    """Float["2d 2d"]: the complex matrix ["d d"], acting on real parts above imaginary parts."""
     top = torch.cat([U.real, -U.imag], dim=-1)
     return torch.cat([top, torch.cat([U.imag, U.real], dim=-1)], dim=-2)
 
@@ -60,7 +60,7 @@ def real_form(U: Tensor) -> Tensor:
 def swap_factors(i: int, j: int, m: int = 5) -> tuple[Tensor, Tensor]:
     """Rotations L and R of side 2^((m + 1) / 2) such that H -> L H R^T represents (i j) exactly.
 
-    The two signs of the spin group cancel. Neither has an eigenvalue near -1, so that both are
+    The two signs of the spin group cancel. Neither L nor R has an eigenvalue near -1, so both are
     Cayley transforms of skew matrices with entries below 1.
 
     Returns:
@@ -84,7 +84,7 @@ def swap_generator(i: int, j: int, m: int, b: int) -> Tensor:
 
 
 def _chirality(gamma: Tensor) -> Tensor:
-    """The Hermitian product of all gamma matrices, of square one."""
+    """The Hermitian product of all gamma matrices, with square I."""
     product = gamma[0]
     for matrix in gamma[1:]:
         product = product @ matrix

@@ -1,4 +1,4 @@
-"""The delta rule: what is stored under a key is replaced, not added to."""
+"""The delta rule: a new value replaces what is stored under its key, instead of adding to it."""
 
 import torch
 from torch import Tensor
@@ -12,14 +12,14 @@ from lab.nn.linear import linear, precise
 class DeltaRule(Memory):
     """S[t] = S[t-1] + beta k (v - S[t-1]^T k)^T, o[t] = S[t]^T q[t], from an empty state.
 
-    k and q have length 1 and beta = sigmoid(W x + b) in (0, 1). K keys at right angles to
-    one another are stored without disturbing each other. `DeltaNet` is the relative for tracking,
-    with a learned first state, reflections and routings.
+    k and q have norm 1, and beta = sigmoid(W x + b) is in (0, 1). K orthogonal keys can be stored
+    without interference. `DeltaNet` is a related mixer for state tracking, with a learned initial
+    state, reflections and routings.
 
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Source: Schlag et al. 2021, Linear transformers are secretly fast weight programmers, equation
     24; Yang et al. 2024, Parallelizing linear transformers with the delta rule.
@@ -42,7 +42,7 @@ class DeltaRule(Memory):
         """["B H T M"], in chunks."""
         beta = precise(self.beta, x).sigmoid().mT
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
-        # The heads go to the batch.
+        # Heads become part of the batch.
         reads, _ = delta_rule(*(part.flatten(0, 1) for part in (q, k, v, beta)))
         return reads.unflatten(0, (-1, self.heads))
 
@@ -66,6 +66,6 @@ class DeltaRule(Memory):
         return torch.stack(found, dim=1)
 
     def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T H"]: 1 - beta, along the key; it is 1 in all other directions."""
+        """Complex["B T H"]: 1 - beta, for the direction of the key; all others are 1."""
         kept = 1 - precise(self.beta, x).sigmoid()
         return torch.complex(kept, torch.zeros_like(kept))

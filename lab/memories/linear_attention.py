@@ -1,4 +1,4 @@
-"""Linear attention: a matrix of fixed size in place of the cache, with or without decay."""
+"""Linear attention: a matrix of fixed size instead of a cache, with or without decay."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -22,13 +22,13 @@ FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class LinearMemory(Memory):
-    """S[t] = diag(a[t]) S[t-1] + f(k[t]) v[t]^T, o[t] = S[t]^T f(q[t]), also divided by weights.
+    """S[t] = diag(a[t]) S[t-1] + f(k[t]) v[t]^T, o[t] = S[t]^T f(q[t]), optionally normalised.
 
-    With `normalise` the values have a last entry 1, whose share of S sums up the weights: o is then
-    the average of the values with weights f(q[t])^T (a[s+1] * ... * a[t] * f(k[s])).
+    With `normalise`, values get a last entry 1, whose column of S sums the weights. Then o is the
+    average of the values with weights f(q[t])^T (a[s+1] * ... * a[t] * f(k[s])).
 
-    A subclass says what f is, and what a is. The state is a count of steps, for f that depend on
-    the step, and S.
+    A subclass defines f and a. The state consists of S and a count of steps, for features f that
+    depend on the step.
 
     Source: Katharopoulos et al. 2020, Transformers are RNNs, equations 10 and 18 to 20.
     """
@@ -36,15 +36,15 @@ class LinearMemory(Memory):
     normalise: bool = False
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
-        """["... F"] for queries or keys ["... K"] at steps t ["..."]; they themselves here."""
+        """["... F"] for queries or keys ["... K"] at steps t ["..."]; by default the identity."""
         return x
 
     def log_decay(self, x: Tensor) -> Tensor | None:
-        """log a for x ["... D"]: ["... H 1"], or ["... H F"]; None, as here, for a = 1."""
+        """log a for x ["... D"]: ["... H 1"] or ["... H F"]; None, the default, for a = 1."""
         return None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], in chunks where a head has one decay, else as a scan."""
+        """["B H T M"], in chunks if a head has a single decay, otherwise by a scan."""
         t = torch.arange(x.shape[1], device=x.device)
         q, k, decay = self.features(q, t), self.features(k, t), self.log_decay(x)
         if decay is not None and decay.shape[-1] > 1:
@@ -98,19 +98,20 @@ class LinearMemory(Memory):
 
 
 class LinearAttention(LinearMemory):
-    """Linear attention with f = elu + 1, ReLU or nothing, and a decay per head and step if wanted.
+    """Linear attention with f = elu + 1, ReLU or the identity, and an optional decay per head.
 
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
-        feature: f. ReLU can be zero for all keys of a sequence; o is 0 then.
+        feature: f. With ReLU, the features of all keys in a sequence can be zero; o is then 0.
         normalise: whether o is divided by the sum of the weights, which must not be negative.
-        decay: None for a = 1. A number switches on the decay a = exp(-softplus(W x + b)), one per
-            head, and is softplus(b) at the start, above 0: -log a where W x = 0.
-        generator, dtype: of the initial draw.
+        decay: None for a = 1. A number above 0 enables the decay a = exp(-softplus(W x + b)), one
+            per head, and is the initial softplus(b), which is -log a for W x = 0.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        ValueError: no such feature, weights that could be negative, or a decay not above 0.
+        ValueError: the feature is unknown, weights to be normalised could be negative, or the decay
+            is not above 0.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class LinearAttention(LinearMemory):
         )
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
-        """f(x), the same at all steps."""
+        """f(x), which does not depend on the step."""
         return FEATURES[self.feature](x)
 
     def log_decay(self, x: Tensor) -> Tensor | None:
@@ -154,7 +155,7 @@ def scalar_decay(
     generator: torch.Generator | None,
     dtype: torch.dtype,
 ) -> torch.nn.Linear:
-    """["... D"] to ["... H"], whose softplus is near `decay` at the start."""
+    """["... D"] to ["... H"], whose softplus is near `decay` at initialisation."""
     layer = linear(d_model, heads, generator=generator, dtype=dtype)
     with torch.no_grad():
         layer.bias.fill_(torch.tensor(decay, dtype=torch.float64).expm1().log().item())

@@ -21,20 +21,22 @@ Logits = Literal["summed", "separate"]
 
 
 class LogEMA(Memory):
-    """Every head keeps one softmax average of its values: a normalised moving average.
+    """Every head stores one softmax average of its values, a normalised moving average.
 
         l[t] = logsumexp(a[t] + l[t-1], b[t])        b[t] = q[t] . k[t] / sqrt(K)
         o[t] = (1 - z[t]) o[t-1] + z[t] v[t]         z[t] = exp(b[t] - l[t])
 
-    Unrolled, o[t] is the average of v[j] with weights exp(b[j] + a[j+1] + ... + a[t]). Query and
-    key meet when they are written: the odds of two past steps never change again, and a query can
-    only choose how much of the whole past it keeps. The state is M + 1 numbers a head.
+    Unrolled, o[t] is the average of v[j] with weights exp(b[j] + a[j+1] + ... + a[t]). A key is
+    only combined with the query of the same step. Therefore the ratio of the weights of two past
+    steps never changes later, and a query can only choose how much of the whole past is kept. The
+    state has M + 1 numbers per head.
 
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
-        decay: a = -softplus(W x + c) starts near minus this; below 1 / T, or the past is gone.
-        generator, dtype: of the initial draw.
+        decay: the initial a = -softplus(W x + c) is near -decay. It should be below 1 / T, because
+            otherwise the past is forgotten.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Source: Feng et al. 2024, Attention as an RNN (without decay, and with one learned query);
     Beck et al. 2024, xLSTM, equations 13 to 15 (the normaliser).
@@ -56,7 +58,7 @@ class LogEMA(Memory):
 
     @property
     def gates(self) -> int:
-        """How many decays x decides on: H here."""
+        """Number of input-dependent decays, here H."""
         return self.heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
@@ -102,36 +104,38 @@ class LogEMA(Memory):
         return torch.complex(keep, torch.zeros_like(keep))
 
     def _products(self, q: Tensor, k: Tensor) -> Tensor:
-        """["B T H K"]: products of query and key entries of one step."""
+        """["B T H K"]: products of query and key entries of the same step."""
         return (q * k).movedim(2, 1) / math.sqrt(self.d_key)
 
     def _values(self, v: Tensor) -> Tensor:
-        """["B T N V"], or with a 1 for N where all averages share their values."""
+        """["B T N V"], or ["B T 1 V"] if all averages share their values."""
         return v.movedim(2, 1)
 
     def _merged(self, averages: Tensor) -> Tensor:
-        """["B T H M"] of the averages."""
+        """The read-outs ["B T H M"] from the averages."""
         return averages
 
 
 class LogSSM(LogEMA):
-    """The recurrence as it was proposed: all heads and entries of keys average the same values.
+    """The recurrence as proposed: all heads and all entries of keys average the same values.
 
-    Every entry i of a head has a logit b_i = q_i k_i / sqrt(K) and a decay a_i = -softplus(W x +
-    c)_i of its own. What is read is the mean of all averages of the one value of H M numbers. Since
-    they share it, this is one average with the mean weights: heads and entries add nothing to what
-    can be stored. (As proposed it is the sum over entries, K times as much.)
+    Every entry i of a head has its own logit b_i = q_i k_i / sqrt(K) and its own decay
+    a_i = -softplus(W x + c)_i. The read-out is the mean of all averages, each of the same value of
+    H M numbers. Since they share the value, this is one average with the mean weights, so heads and
+    entries do not increase what can be stored. (As proposed, it is the sum over entries, K times as
+    much.)
 
     Args:
         d_model, heads, d_key, d_value: as for `LogEMA`; values have H M numbers.
-        logits: "summed", as in the code that came with the proposal, adds up the logits and decays
-            of a head, which then keeps one average; "separate" keeps K.
-        decay: what a step takes off an average's log-weights at the start. The code started at
-            K softplus(1), which is 21 for K = 16: exp(-21) of the past survives a step.
-        generator, dtype: of the initial draw.
+        logits: "summed", as in the code of the proposal, adds the logits and decays of a head,
+        which
+            then stores one average; with "separate" it stores K averages.
+        decay: initial decrease of log-weights per step. The code of the proposal started at
+            K softplus(1), which is 21 for K = 16: a share of exp(-21) of the past survives a step.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        ValueError: `logits` is neither.
+        ValueError: `logits` is neither of the two.
     """
 
     def __init__(
@@ -176,7 +180,7 @@ class LogSSM(LogEMA):
         return decay.unflatten(-1, (self.heads, -1)).sum(-1) if self.summed else decay
 
     def _values(self, v: Tensor) -> Tensor:
-        """["B T 1 HM"]: one for all averages."""
+        """["B T 1 HM"]: one value for all averages."""
         return v.movedim(2, 1).flatten(2)[:, :, None]
 
     def _merged(self, averages: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Softmax averages over the past, written out: as attention, with signs apart, and derived by hand.
+"""Reference forms of softmax averages over the past: attention, separate signs, derivatives.
 
-`lab.scan.softmax_scan` computes them in one pass; what is here says what they are.
+`lab.scan.softmax_scan` computes these averages in one pass; this module defines them.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from lab.scan import log_scan, softmax_scan
 
 @widened
 def shares(decay: Tensor, score: Tensor) -> Tensor:
-    """p(j|t), the share of step j in the average at step t.
+    """p(j|t), the weight of step j in the average at step t.
 
     Args:
         decay, score: ["... T"].
@@ -28,7 +28,7 @@ def shares(decay: Tensor, score: Tensor) -> Tensor:
 
 @widened
 def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """What `softmax_scan` returns, as a masked softmax over all pairs of steps.
+    """The result of `softmax_scan`, computed by a masked softmax over all pairs of steps.
 
     Args:
         decay, score: ["B T N"].
@@ -44,12 +44,12 @@ def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tens
 
 @widened
 def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
-    """The same averages from logarithms: the positive and the negative parts are added up apart.
+    """The same averages in logarithms, with positive and negative parts summed separately.
 
     n+ and n- are the log-semiring recurrences with score + log of the positive and of the negative
-    part of value; what is returned is exp(n+ - l) - exp(n- - l). Where the parts nearly cancel, so
-    do the digits. One accumulator with a sign, as was proposed, would have to subtract at every
-    step. A value of exactly zero has the logarithm -inf, and no gradient.
+    part of value; the result is exp(n+ - l) - exp(n- - l). It loses digits if the two parts nearly
+    cancel. A single accumulator with a sign, as proposed, would have to subtract at every step. A
+    value of exactly zero has the logarithm -inf and no gradient.
 
     Args:
         decay, score: ["B T N"].
@@ -69,7 +69,7 @@ def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
 
 @widened
 def shares_by_autograd(decay: Tensor, score: Tensor) -> Tensor:
-    """p(j|t) of the scan itself, as the derivative of log_norm[t] by score[j].
+    """p(j|t) of the scan, computed as the derivative of log_norm[t] by score[j].
 
     Args:
         decay, score: ["B T N"].
@@ -89,10 +89,10 @@ def shares_by_autograd(decay: Tensor, score: Tensor) -> Tensor:
 
 
 def odds_spread(p: Tensor) -> float:
-    """How far the odds of two steps move: the largest range over t of log p(j|t) - log p(j'|t).
+    """Largest range over t of log p(j|t) - log p(j'|t), the log-odds of two steps.
 
     Args:
-        p: ["... T T"], axes (t, j), above zero for j <= t. All pairs of steps up to t count.
+        p: ["... T T"], axes (t, j), above zero for j <= t. All pairs of steps up to t are used.
     """
     logs, T = p.log(), p.shape[-1]
     odds = logs[..., :, None] - logs[..., None, :]  # axes (t, j, j')
@@ -113,11 +113,12 @@ class Jacobians(NamedTuple):
 
 
 def jacobians(decay: Tensor, score: Tensor, value: Tensor) -> Jacobians:
-    """By hand, for one sequence: decay and score ["T"], value ["T V"].
+    """Derivatives computed by hand, for one sequence: decay and score ["T"], value ["T V"].
 
     d log_norm[t] / d score[j] = p(j|t), d average[t] / d score[j] = p(j|t) (value[j] - average[t]);
-    decay[s] moves all that was written before s alike, so that its derivatives are sums over j < s.
-    So none is larger than the values lie apart. Those by the values are p(j|t) themselves.
+    decay[s] shifts the scores of all steps before s equally, so its derivatives are sums over j <
+    s. Therefore no derivative of an average exceeds the range of the values. Derivatives by the
+    values are p(j|t).
     """
     p = shares(decay, score)
     average = p @ value
@@ -126,7 +127,7 @@ def jacobians(decay: Tensor, score: Tensor, value: Tensor) -> Jacobians:
 
 
 def _before(of_steps: Tensor) -> Tensor:
-    """["T ... T"]: for s up to t the sums over all earlier j, and zero for later s."""
+    """["T ... T"]: sums over all j < s for s <= t, and zero for s > t."""
     sums = of_steps.cumsum(-1) - of_steps
     T = sums.shape[-1]
     later = torch.ones(T, T, dtype=torch.bool, device=sums.device).triu(1)
@@ -134,5 +135,5 @@ def _before(of_steps: Tensor) -> Tensor:
 
 
 def _logits(decay: Tensor, score: Tensor) -> Tensor:
-    """["... T T"], axes (t, j), of decay and score ["... T"]; -inf for later j."""
+    """["... T T"], axes (t, j), from decay and score ["... T"]; -inf for j > t."""
     return segment_sums(decay) + score[..., None, :]

@@ -22,22 +22,22 @@ class MultiHead(Layer):
 
     Args:
         d_model: D.
-        memory: of the same D; of H heads, K numbers a key and M a value.
-        bias: whether the four linear maps have one.
-        convolution: width of a short convolution of q, k and v, each channel by itself; 0 for none.
-        shift: whether keys are made of a[0] * x[t] + a[1] * x[t-1], a starting at (1, 0.5), so that
-            a value can be stored under the token before it.
-        norm: whether what a head reads is brought to a mean square of 1, with a weight each.
-        gate: of the read-out, as `OutputGate` lists them; none if None.
-        gate_start: first bias of the gate; None for no bias.
-        generator, dtype: of the initial draw.
+        memory: a memory with the same D, with H heads, keys of width K and values of width M.
+        bias: whether the four linear maps have a bias.
+        convolution: width of a short depthwise convolution of q, k and v; 0 for none.
+        shift: whether keys are computed from a[0] * x[t] + a[1] * x[t-1], with a initialised to
+            (1, 0.5), so that a value can be stored under the preceding token.
+        norm: whether the read-out of each head is normalised to a mean square of 1, with weights.
+        gate: kind of the output gate (see `OutputGate`); None for no gate.
+        gate_start: initial bias of the gate; None for no bias.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        TypeError: the memory is none.
-        ValueError: the memory is for inputs of another width, or there is no such gate.
+        TypeError: `memory` is not a Memory.
+        ValueError: the memory is for inputs of another width, or the gate is unknown.
 
     Source: Vaswani et al. 2017 (heads); the convolution as in Yang et al. 2024
-    (DeltaNet), but without the SiLU behind it.
+    (DeltaNet), but without the SiLU after it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class MultiHead(Layer):
         self.q, self.k = dense(d_model, H * K), dense(d_model, H * K)
         self.v, self.out = dense(d_model, H * M), dense(H * M, d_model)
         convolve = partial(ShortConvolution, generator=generator, dtype=dtype)
-        # One convolution of q, k and v side by side: every channel has its own kernel anyway.
+        # A single convolution covers q, k and v, because every channel has its own kernel.
         self.convolution = convolve(H * (2 * K + M), width=convolution) if convolution else None
         self.shift = convolve(d_model, width=2, bias=False, start=(1.0, 0.5)) if shift else None
         self.norm = nn.Parameter(torch.ones(H, M, dtype=dtype)) if norm else None
@@ -93,11 +93,11 @@ class MultiHead(Layer):
         return self._written(o, x_t), (shifted, window, memory)
 
     def states(self, x: Tensor) -> Tensor:
-        """["B T ..."]: what the memory holds after every step."""
+        """["B T ..."]: the state of the memory after every step."""
         return self.memory.states(*self.heads(x), x)
 
     def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T n"]: what a step does to what was stored before."""
+        """Complex["B T n"]: eigenvalues of the map that a step applies to the stored state."""
         return self.memory.eigenvalues(*self.heads(x), x)
 
     def heads(self, x: Tensor) -> Heads:
@@ -109,7 +109,7 @@ class MultiHead(Layer):
         return q, k, v
 
     def _projected(self, x: Tensor, seen: Tensor) -> Tensor:
-        """["... H(2K + M)"]: q and v of x, k of what the shift has made of it, side by side."""
+        """["... H(2K + M)"]: q, k and v side by side; q and v from x, k from the shifted input."""
         return torch.cat([self.q(x), self.k(seen), self.v(x)], dim=-1)
 
     def _split(self, joined: Tensor) -> Heads:
@@ -118,7 +118,7 @@ class MultiHead(Layer):
         return q.unflatten(-1, (H, K)), k.unflatten(-1, (H, K)), v.unflatten(-1, (H, M))
 
     def _written(self, o: Tensor, x: Tensor) -> Tensor:
-        """["... D"] from what the heads have read, ["... H M"]."""
+        """The output ["... D"] from the read-outs of the heads, ["... H M"]."""
         if self.norm is not None:
             o = self.norm * nn.functional.rms_norm(o, o.shape[-1:], eps=1e-6)
         if self.gate is not None:

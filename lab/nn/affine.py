@@ -1,4 +1,4 @@
-"""Affine maps of the input whose outputs start where they are told to."""
+"""Affine maps of the input with a chosen bias at initialisation."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from lab.nn.weight_decay import without_decay
 
 
 class Affine(nn.Module):
-    """x -> weight x + bias in float32 at least, from a given bias and a weight drawn around zero.
+    """x -> weight x + bias in float32 at least, with a given initial bias and a random weight.
 
     Args:
         d_input: width of x.
-        start: Float["d_output"], the bias, so what comes out for x = 0.
-        spread: standard deviation of what a token adds at the start, for x of unit mean square;
-            0 draws nothing and starts the weight at zero.
-        generator: the stream of the draw.
+        start: Float["d_output"], the initial bias, which is the output for x = 0.
+        spread: standard deviation of weight x at initialisation, for x of unit mean square; if it
+            is 0, the weight starts at zero and nothing is drawn.
+        generator: random stream of the initial weight.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Affine(nn.Module):
 
 
 def affine(maps: Sequence[Affine], x: Tensor) -> tuple[Tensor, ...]:
-    """What each of the maps makes of x ["... d_input"], by one matrix product for all of them."""
+    """The output of each map for x ["... d_input"], by one matrix product for all maps."""
     weight = torch.cat([each.weight for each in maps])
     bias = torch.cat([each.bias for each in maps])
     return precise_product(x, weight, bias).split([len(each.bias) for each in maps], dim=-1)

@@ -1,4 +1,4 @@
-"""Data generators that know their own chance level and Bayes floor."""
+"""Tasks: data generators that know their chance level and Bayes floor."""
 
 from lab.tasks import groups
 from lab.tasks.base import Batch, Stored, Task, masked_cross_entropy

@@ -1,4 +1,4 @@
-"""What every task offers, and a fixed data set made from one."""
+"""The interface of all tasks, and a fixed data set drawn from a task."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -13,7 +13,7 @@ from lab.arguments import refuse, whole
 class Batch(NamedTuple):
     """Examples of one length.
 
-    inputs: ["B S ..."], where S may be below the length T of the targets: silence follows.
+    inputs: ["B S ..."]; if S is below the length T of the targets, the input is zero afterwards.
     targets: ["B T ..."].
     mask: Bool["B T"], the steps that are scored.
     """
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 
 class Task(Protocol):
-    """A source of examples with known limits. All random draws come from the generator given."""
+    """A source of examples with known limits. All random draws come from the given generator."""
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """`batch` examples of `length` steps."""
@@ -33,13 +33,13 @@ class Task(Protocol):
         """[]: the mean loss of `model` over the scored steps of `batch`, differentiable."""
 
     def chance(self, length: int) -> float:
-        """The loss of predicting zero at every step, or of guessing where zero is no answer."""
+        """The loss of predicting zero at every step, or of guessing if zero is no valid answer."""
 
     def floor(self, length: int) -> float:
-        """The loss that no model can go below."""
+        """The lowest loss that any model can reach."""
 
     def distinct_inputs(self, length: int) -> float:
-        """How many different inputs there are, or inf."""
+        """Number of different inputs, possibly inf."""
 
 
 def check_request(task: object, batch: int, length: int, generator: torch.Generator) -> None:
@@ -70,23 +70,23 @@ def masked_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     losses = functional.cross_entropy(
         logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
     )
-    # A product, not an index: torch.vmap cannot follow a choice that depends on the data.
+    # A product instead of an index, because torch.vmap does not support data-dependent shapes.
     return (losses * batch.mask.flatten()).sum() / batch.mask.sum()
 
 
 class Stored:
-    """A fixed set of examples of a task, drawn once: what 'a training set of 8,000' means.
+    """A fixed set of examples of a task, drawn once, such as 'a training set of 8,000'.
 
     Batches are drawn from the set with replacement.
 
     Args:
-        task: where the examples, the loss and the limits come from.
-        size: how many examples.
-        length: their length; `sample` accepts no other.
-        generator: the stream of the one draw.
+        task: the task that provides the examples, the loss and the limits.
+        size: number of examples.
+        length: length of all examples; `sample` accepts no other.
+        generator: random stream of the examples.
 
     Raises:
-        ValueError: the size or the length is no whole number of at least 1.
+        ValueError: the size or the length is not a whole number of at least 1.
     """
 
     def __init__(self, task: Task, size: int, length: int, generator: torch.Generator) -> None:
@@ -96,7 +96,7 @@ class Stored:
         self.loss, self.chance, self.floor = task.loss, task.chance, task.floor
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
-        """`batch` of the stored examples."""
+        """`batch` of the stored examples, drawn with replacement."""
         check_request(self, batch, length, generator)
         if length != self.length:
             raise ValueError(f"the stored examples have {self.length} steps, not {length}")
@@ -104,5 +104,5 @@ class Stored:
         return Batch(*(part[chosen] for part in self.examples))
 
     def distinct_inputs(self, length: int) -> float:
-        """At most as many as there are examples."""
+        """The number of stored examples, or that of the task if it is smaller."""
         return min(self.size, self.task.distinct_inputs(length))

@@ -1,4 +1,4 @@
-"""One task that is made of a different task for every length."""
+"""A task that consists of a different task for every length."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,14 +10,15 @@ from lab.tasks.base import Batch, Task, check_request
 
 
 class ByLength:
-    """Recall of 4 pairs in 13 steps, of 8 in 25, and so on: one model learns all of them.
+    """One task per length, such as recall of 4 pairs in 13 steps and of 8 pairs in 25 steps.
 
     Args:
-        tasks: what the task is at each length. They share one loss; of tasks of tokens, the widest
-            vocabulary is that of all.
+        tasks: the task for each length. All of them have the same loss; for token tasks, the
+        largest
+            vocabulary is used for all.
 
     Raises:
-        ValueError: there are none, or a length is no whole number of at least 1.
+        ValueError: there are no tasks, or a length is not a whole number of at least 1.
     """
 
     def __init__(self, tasks: Mapping[int, Task]) -> None:
@@ -31,7 +32,7 @@ class ByLength:
         """The task of that length.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no task of that length.
         """
         length = whole("ByLength", "length", length)
         if length not in self.tasks:
@@ -56,5 +57,5 @@ class ByLength:
         return self.at(length).floor(length)
 
     def distinct_inputs(self, length: int) -> float:
-        """How many inputs the task of that length has."""
+        """Number of inputs of the task of that length."""
         return self.at(length).distinct_inputs(length)

@@ -1,4 +1,4 @@
-"""The word problem of a finite group: multiply up the elements that the tokens stand for."""
+"""The word problem of a finite group: the product of the elements that the tokens stand for."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -14,12 +14,12 @@ from lab.tasks.groups import Group
 
 Side = Literal["right", "left"]
 Scored = Literal["every", "last"]
-MOST_COUNTS = 200_000  # count vectors that `commuting_ceiling` goes through
+MOST_COUNTS = 200_000  # the most count vectors that `commuting_ceiling` enumerates
 
 
 @dataclass(frozen=True)
 class WordProblem:
-    """Which element is the product of the tokens so far?
+    """The target at every step is the product of the tokens so far.
 
     Element g_0 is the identity, and
 
@@ -29,20 +29,20 @@ class WordProblem:
         input     s   r   r   s       tokens, drawn uniformly and independently
         target    s   sr  srr srrs    as element numbers; side "right"
 
-    A word of `length` tokens takes T = length steps, or one more with a start token. The limits
-    that are stated per step have an entry for each of these T.
+    A word of `length` tokens takes T = length steps, or one more with a start token. Limits that
+    are given per step have an entry for each of these T steps.
 
     Args:
-        group: whose elements are the classes.
-        alphabet: element numbers, all different: token i stands for alphabet[i].
-        side: where the next factor goes.
-        scored: "every" step, or the "last" alone.
-        start_token: one more token, the last number of the vocabulary, comes before every word; the
-            target there is the identity, and not scored.
+        group: the group, whose elements are the classes.
+        alphabet: distinct element numbers; token i stands for alphabet[i].
+        side: the side on which the next factor is multiplied.
+        scored: "every" step, or only the "last".
+        start_token: whether one more token, the last number of the vocabulary, precedes every word;
+            the target there is the identity, which is not scored.
 
     Raises:
-        ValueError: the alphabet is empty, repeats an element or names one that the group does not
-            have; or side or scored is none of the above.
+        ValueError: the alphabet is empty, repeats an element or names one that is not in the group;
+            or side or scored is none of the above.
     """
 
     group: Group
@@ -52,7 +52,7 @@ class WordProblem:
     start_token: bool = False
 
     def __post_init__(self) -> None:
-        # A tuple, whatever sequence was given: the task stays hashable and cannot change.
+        # Any sequence is converted to a tuple, so that the task is hashable and immutable.
         object.__setattr__(self, "alphabet", tuple(int(element) for element in self.alphabet))
         if not self.alphabet or len(set(self.alphabet)) < self.size:
             raise ValueError(f"the alphabet must hold different elements, got {self.alphabet}")
@@ -66,22 +66,22 @@ class WordProblem:
 
     @property
     def size(self) -> int:
-        """k, how many tokens words are made of."""
+        """k, the number of tokens from which words are drawn."""
         return len(self.alphabet)
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are, the start token included."""
+        """Number of tokens, including the start token."""
         return self.size + self.start_token
 
     @property
     def classes(self) -> int:
-        """n, how many elements the group has."""
+        """n, the number of elements of the group."""
         return self.group.order
 
     @property
     def transitions(self) -> Tensor:
-        """Int64["n vocabulary"]: the element that each element becomes with each token."""
+        """Int64["n vocabulary"]: for each element and token, the element that follows."""
         tokens = list(self.alphabet)
         table = self.group.table
         steps = table[:, tokens] if self.side == "right" else table[tokens].mT
@@ -97,7 +97,7 @@ class WordProblem:
         return self.examples(words, torch.full((batch,), length))
 
     def words(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Int64["B length"]: uniform tokens, none of them the start token."""
+        """Int64["B length"]: uniform tokens other than the start token."""
         if whole("WordProblem", "length", length) < 1:
             raise ValueError(f"a word needs at least one token, got a length of {length}")
         check_request(self, batch, length, generator)
@@ -108,13 +108,13 @@ class WordProblem:
 
         Args:
             words: Int64["B length"], without start token.
-            lengths: Int64["B"], how much of each is scored: its last token is the last step.
+            lengths: Int64["B"], number of tokens of each word; no later step is scored.
         """
         inputs = words
         if self.start_token:
             inputs = torch.cat([torch.full_like(words[:, :1], self.size), words], dim=1)
         first = int(self.start_token)
-        word_step = torch.arange(inputs.shape[1]) - first  # of the first token of the word: 0
+        word_step = torch.arange(inputs.shape[1]) - first  # 0 at the first token of the word
         last = lengths[:, None] - 1
         if self.scored == "last":
             mask = word_step == last
@@ -151,14 +151,14 @@ class WordProblem:
         return torch.stack(rows)
 
     def entropy(self, length: int) -> Tensor:
-        """Float64["T"]: of the element after every step, in nats."""
+        """Float64["T"]: entropy of the element after every step, in nats."""
         return torch.special.entr(self.distribution(length)).sum(1)
 
     def chance(self, length: int) -> float:
-        """The loss of the best guess that knows the step and no token, over the scored steps.
+        """The lowest loss over the scored steps of a model that knows the step but no token.
 
-        Predicting zero throughout scores log(n), which is as low only where all elements are
-        equally likely.
+        Uniform predictions have the loss log(n), which is higher unless all elements are equally
+        likely.
         """
         entropy = self.entropy(length)
         return entropy[-1].item() if self.scored == "last" else entropy[-length:].mean().item()
@@ -168,27 +168,27 @@ class WordProblem:
         return 0.0
 
     def chance_accuracy(self, length: int) -> Tensor:
-        """Float64["T"]: how often the most frequent element of each step is right."""
+        """Float64["T"]: accuracy of guessing the most frequent element at each step."""
         return self.distribution(length).amax(1)
 
     def abelian_ceiling(self, length: int) -> Tensor:
-        """Float64["T"]: the best accuracy of a model that knows the step and g_t modulo [G, G].
+        """Float64["T"]: best accuracy of a model that knows the step and g_t modulo [G, G].
 
-        In each coset the most frequent element is the best guess.
+        Its best guess is the most frequent element of each coset.
         """
         share, image = self.distribution(length), self.group.abelian_image
         best = share.new_zeros(len(share), int(image.max()) + 1)
         return best.scatter_reduce(1, image.expand_as(share), share, "amax").sum(1)
 
     def commuting_ceiling(self, length: int) -> float:
-        """The best accuracy at the last step of a model that counts each token exactly.
+        """Best accuracy at the last step of a model that knows only the count of each token.
 
-        Counts are all that a sum, or a product of commuting transitions, can hold. A model that
+        A sum, or a product of commuting transitions, depends only on these counts. A model that
         also knows the last m tokens has the ceiling of a word that is shorter by m, because those
         tokens shift every guess in the same way.
 
         Raises:
-            ValueError: there are too many count vectors to go through; says how many.
+            ValueError: there are too many count vectors; the error says how many.
 
         Cost: k n times the number of count vectors, binomial(t + k - 1, k - 1), summed over t.
         """
@@ -205,7 +205,7 @@ class WordProblem:
         return joint.amax(1).sum().item()
 
     def _one_more_token(self, counts: Tensor, joint: Tensor) -> tuple[Tensor, Tensor]:
-        """Count vectors ["C k"], and the probability ["C n"] of each together with each element."""
+        """Count vectors ["C k"], and the joint probability ["C n"] of count vector and element."""
         longer = counts[None] + torch.eye(self.size, dtype=torch.int64)[:, None]
         longer, place = torch.unique(longer.flatten(0, 1), dim=0, return_inverse=True)
         grown, steps = joint.new_zeros(len(longer), self.classes), self.transitions
@@ -216,7 +216,7 @@ class WordProblem:
         return longer, grown
 
     def distinct_inputs(self, length: int) -> float:
-        """k^length, how many words there are; inf beyond the range of a float."""
+        """k^length, the number of words; inf beyond the range of a float."""
         check_length(self, length)
         try:
             return float(self.size) ** length
@@ -224,9 +224,9 @@ class WordProblem:
             return math.inf
 
     def lookup_ceiling(self, draws: int, length: int) -> float:
-        """The share of words that a perfect memory of so many training draws has met.
+        """The share of words that occur among so many random training words.
 
-        1 - (1 - k^-length)^draws: each draw misses a given word independently.
+        It is 1 - (1 - k^-length)^draws, because draws are independent.
         """
         words = self.distinct_inputs(length)
         whole("WordProblem.lookup_ceiling", "draws", draws, least=0)
@@ -242,14 +242,14 @@ class MixedLengths:
         length 4, shortest 2:   input  x1 x2 x3 0     scored: every step  1 1 1 0
                                                       or the last alone   0 0 1 0
 
-    After the end of a word comes token 0, unscored; `length` is the longest.
+    A word is padded by token 0, which is not scored; `length` is the length of the longest word.
 
     Args:
         task: the word problem.
-        shortest: tokens of the shortest word.
+        shortest: number of tokens of the shortest word.
 
     Raises:
-        ValueError: the shortest is no whole number.
+        ValueError: `shortest` is not a whole number.
     """
 
     task: WordProblem
@@ -260,7 +260,7 @@ class MixedLengths:
 
     @property
     def vocabulary(self) -> int:
-        """The vocabulary of the task: no token is added."""
+        """The vocabulary of the task; no token is added."""
         return self.task.vocabulary
 
     @property
@@ -274,7 +274,7 @@ class MixedLengths:
         return self.task.scored
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
-        """Inputs, targets and mask of the steps that the longest word takes, ["B T"] each."""
+        """Inputs, targets and mask, ["B T"] each, where T is the length of the longest word."""
         self._check(length)
         check_request(self, batch, length, generator)
         words = self.task.words(batch, length, generator)
@@ -287,7 +287,7 @@ class MixedLengths:
         return self.task.loss(model, batch)
 
     def chance(self, length: int) -> float:
-        """The loss of the best guess that knows the step, over the steps as often as scored."""
+        """Lowest loss of a model that knows only the step, weighted by how often it is scored."""
         self._check(length)
         lengths = range(self.shortest, length + 1)
         steps = [1 if self.scored == "last" else each for each in lengths]
@@ -299,7 +299,7 @@ class MixedLengths:
         return 0.0
 
     def distinct_inputs(self, length: int) -> float:
-        """The number of longest words, because shorter words are filled up with token 0."""
+        """The number of longest words, because shorter words are padded with token 0."""
         self._check(length)
         return self.task.distinct_inputs(length)
 
@@ -311,7 +311,7 @@ class MixedLengths:
 def in_training(train: Batch, test: Batch) -> Tensor:
     """Bool["B"]: which words of the test set also occur in the training set.
 
-    Two words are the same if their tokens and their scored steps are.
+    Two words are the same if their tokens and their scored steps are equal.
     """
     if train.inputs.shape[1:] != test.inputs.shape[1:]:
         shapes = f"{tuple(train.inputs.shape)} and {tuple(test.inputs.shape)}"

@@ -1,4 +1,4 @@
-"""What a state-space layer needs to know of its input-dependent transition A(x)."""
+"""The interface of input-dependent transitions A(x) for state-space layers."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from lab.linalg.precision import uncast, wide
 from lab.nn.guard import Guarded, Method, check_numbers
 from lab.scan import matrix_scan
 
-# One tensor, or a tuple of them, all with the axes of the input but its last in front.
+# One tensor, or a tuple of tensors; all begin with the axes of the input except its last.
 Parameters = Any
 
 
@@ -31,24 +31,24 @@ def _of_parameters(
 class Transition(Guarded):
     """A family of matrices A(x) ["N N"], one for each input x ["D"].
 
-    A subclass has `forward`, which says what it computes of an input, and `dense`, which writes
-    that as matrices. It overrides `scan` and `product` where its structure makes them cheaper; the
-    shared tests hold both to `dense`.
+    A subclass defines `forward`, which computes parameters from an input, and `dense`, which turns
+    parameters into matrices. It overrides `scan` and `product` if its structure makes them cheaper;
+    the shared tests compare both with `dense`.
 
-    All of that is in float32 at least, also of half-precision inputs and inside torch.autocast:
-    dense layers within a subclass are called by `lab.nn.linear.precise`.
+    All computations are in float32 at least, also for half-precision inputs and inside
+    torch.autocast; subclasses call dense layers by `lab.nn.linear.precise`.
 
     Args:
-        d_model: D, the width of x, also where nothing depends on x: what takes the transition
-            (`lab.mixers.StateSpace`) compares it with its own.
-        d_state: N.
+        d_model: D, the width of x. It is required even if A does not depend on x, because
+            `lab.mixers.StateSpace` compares it with its own width.
+        d_state: N, number of states.
 
     Raises:
-        ValueError: a size is no whole number, or is below 1.
+        ValueError: a size is not a whole number, or is below 1.
 
     Attributes:
         d_model, d_state: the sizes.
-        is_complex: whether A, and so the state, is complex.
+        is_complex: whether A, and therefore the state, is complex.
     """
 
     guards: ClassVar = {
@@ -83,5 +83,5 @@ class Transition(Guarded):
         return matrix_scan(self.dense(parameters), b, initial)
 
     def eigenvalues(self, parameters: Parameters) -> Tensor:
-        """Complex["... N"]: of A."""
+        """Complex["... N"]: eigenvalues of A."""
         return torch.linalg.eigvals(self.dense(parameters))

@@ -26,13 +26,13 @@ from lab.transitions.diagonal import PolarDiagonal
 class Circulant(PolarDiagonal):
     """A(x) = Circ(a(x)), a real circulant matrix given by its spectrum r(x) exp(i theta(x)).
 
-    The scan runs over the N // 2 + 1 frequencies, elementwise; the state is real, in space. As
-    |A| = max r <= 1, the layer is stable, which a bounded first column a does not give: with
-    |a_i| <= c the spectrum may reach N c.
+    The scan runs elementwise over the N // 2 + 1 frequencies; the state is stored as a real signal.
+    Since |A| = max r <= 1, the layer is stable. Bounding the first column a would not ensure this:
+    with |a_i| <= c the spectrum may reach N c.
 
-    It is `PolarDiagonal` with real ends, seen in another orthogonal basis. With F the matrix of
-    `lab.linalg.circulant.real_fourier`, the layer with B, C and this transition is the diagonal
-    layer with F B, C F^T and the same gains: the two classes of functions are one.
+    This is `PolarDiagonal` with real ends in another orthogonal basis. With F the matrix of
+    `lab.linalg.circulant.real_fourier`, the layer with B, C and this transition equals the diagonal
+    layer with F B, C F^T and the same gains, so both represent the same functions.
 
     Args: those of `PolarDiagonal`, without `real_ends`.
     """
@@ -57,7 +57,7 @@ class Circulant(PolarDiagonal):
         return fourier(h)
 
     def to_real(self, modes: Tensor) -> Tensor:
-        """Float["... N"]: the state in space."""
+        """Float["... N"]: the state as a real signal."""
         return space(modes, self.d_state)
 
     def dense(self, gain: Tensor) -> Tensor:
@@ -68,23 +68,23 @@ class Circulant(PolarDiagonal):
 class BlockCirculant(Transition):
     """A(x), a real block-circulant matrix of k = N / p blocks of p x p, given per frequency.
 
-    At each of the k // 2 + 1 frequencies acts a p x p matrix, a product of m factors
+    At each of the k // 2 + 1 frequencies, a p x p matrix acts, which is a product of m factors
 
         I - (1 - r exp(i theta)) v v^H / |v|^2,
 
-    each of which multiplies the direction v by r exp(i theta) and leaves the rest alone. Its norm
-    is at most 1 for r in (0, 1], and so is that of A. With p = 1 this is `Circulant`, the same r
-    and theta; with m = p the products reach every unitary matrix (write it in its own basis), and
-    with p > 1 they do not commute. At the real frequencies v is real and r cos(theta) takes the
-    place of r exp(i theta), so that A is real.
+    each of which multiplies the direction v by r exp(i theta) and leaves its complement unchanged.
+    Its norm is at most 1 for r in (0, 1], and so is that of A. With p = 1 this is `Circulant` with
+    the same r and theta. With m = p the products include every unitary matrix (one factor per
+    eigenvector), and with p > 1 they do not commute. At the real frequencies, v is real and
+    r cos(theta) replaces r exp(i theta), so that A is real.
 
     Args:
         d_model, d_state: widths of x and of the state.
         block: p, a divisor of d_state.
-        factors: m.
-        radius: r at the start.
-        turn: standard deviation of theta over tokens at the start, in rad.
-        generator, dtype: of the initial draw.
+        factors: m, number of factors.
+        radius: r at initialisation.
+        turn: standard deviation of theta over tokens at initialisation, in rad.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
         ValueError: p does not divide d_state.
@@ -125,13 +125,14 @@ class BlockCirculant(Transition):
         z, theta, numbers = affine([self.decay, self.phase, self.direction], x)
         r, theta = torch.exp(-z.square()).unflatten(-1, f), theta.unflatten(-1, f)
         gain = torch.complex(r * theta.cos(), r * theta.sin() * self.turns)
-        # As many real numbers as a state has: real frequencies have real directions.
+        # There are as many real numbers as in a state, because real frequencies have real
+        # directions.
         v = from_modes(numbers.unflatten(-1, (self.factors, self.block, self.count))).mT
         size = torch.view_as_real(v).square().sum((-2, -1), keepdim=True)[..., 0]
         return gain, v * size.clamp_min(1e-24).rsqrt()
 
     def matrices(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
-        """Complex["... f p p"]: what acts at each frequency; the first factor acts first."""
+        """Complex["... f p p"]: the matrix at each frequency; the first factor is applied first."""
         gain, v = parameters
         A = torch.eye(self.block, dtype=v.dtype, device=v.device)
         for i in range(self.factors):
@@ -150,12 +151,12 @@ class BlockCirculant(Transition):
         return block_space(moved, self.count)
 
     def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
-        """Float["B T N"]: the states of h[t] = A[t] h[t-1] + b[t], over frequencies."""
+        """Float["B T N"]: the states of h[t] = A[t] h[t-1] + b[t], computed per frequency."""
         drive, first = (block_fourier(h, self.block) for h in (b, initial))
         modes = block_scan(self.matrices(parameters), drive.flatten(-2), first.flatten(-2))
         return block_space(modes.unflatten(-1, (-1, self.block)), self.count)
 
     def eigenvalues(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
-        """Complex["... N"]: of the matrices at all frequencies, conjugates last."""
+        """Complex["... N"]: eigenvalues of the matrices at all frequencies, conjugates last."""
         found = torch.linalg.eigvals(self.matrices(parameters))
         return torch.cat([found, found[..., self.turns, :].flip(-2).conj()], dim=-2).flatten(-2)

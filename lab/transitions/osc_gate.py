@@ -13,22 +13,23 @@ from lab.transitions.linoss import Oscillation, Oscillators, inverse_softplus
 
 
 class OscGate(Oscillators):
-    """omega = softplus(W x + b), zeta = sigmoid(W' x + b'), keep = 1 - zeta; else `Oscillators`.
+    """`Oscillators` with omega = softplus(W x + b), zeta = sigmoid(W' x + b'), keep = 1 - zeta.
 
-    What a step does to the state is bounded as `Oscillators` proves: the polar form never makes it
-    larger, for any inputs; the implicit form can, without bound, as omega changes.
+    `Oscillators` proves that the polar form never increases the norm of the state, for any inputs,
+    whereas the implicit form can increase it without bound when omega changes.
 
-    At the start, and without input, theta = atan(dt omega) is spread evenly over (0, pi/2).
+    At initialisation and for zero input, theta = atan(dt omega) is spread evenly over (0, pi/2).
 
     Args:
         d_model: D.
         d_state: N = 2 m, two for each of m oscillators.
-        polar: the form.
-        frequency_gate, damping_gate: whether omega, zeta depend on x; else they are learned
+        polar: whether to use the polar form instead of the implicit one.
+        frequency_gate, damping_gate: whether omega and zeta depend on x; otherwise they are learned
             constants.
         dt: the step, in units of time.
-        damping: zeta at the start, in (0, 1); near 0, or all is forgotten within a few steps.
-        generator, dtype: of the initial draw.
+        damping: zeta at initialisation, in (0, 1). It should be near 0, because otherwise the state
+            is forgotten within a few steps.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Real parameters: 2 m, and D m for each gate.
     """
@@ -72,7 +73,7 @@ class OscGate(Oscillators):
 
 
 class Constant(nn.Module):
-    """x -> bias, whatever x is: what an `Affine` without its weight would be."""
+    """x -> bias for every x: an `Affine` without its weight."""
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
