@@ -49,7 +49,8 @@ class Summary:
             check_text(getattr(self, name), f"{name} of the summary")
         for name in LONGEST:
             _check_line(name, getattr(self, name))
-        _check_ends(self.question, self.finding, self.settles)
+        check_question(self.question)
+        _check_ends(self.finding, self.settles)
         if isinstance(self.impact, bool) or self.impact not in IMPACTS:
             raise ValueError(
                 f"impact of the summary is {self.impact!r}; it is a whole number from 1 to 5"
@@ -64,6 +65,17 @@ class Summary:
     def record(self) -> dict[str, Any]:
         """The summary as plain JSON values, which `read` takes back."""
         return {**dataclasses.asdict(self), "tags": list(self.tags)}
+
+
+def check_question(question: str) -> None:
+    """A question that a summary can have.
+
+    Raises:
+        TypeError, ValueError: it is no text of one line that ends in a question mark.
+    """
+    _check_line("question", question)
+    if not question.endswith("?"):
+        raise ValueError(f"question of the summary must end in a question mark: {question!r}")
 
 
 def read(stored: Any) -> Summary:
@@ -94,9 +106,7 @@ def _check_line(name: str, text: object) -> None:
         )
 
 
-def _check_ends(question: str, finding: str, settles: str) -> None:
-    if not question.endswith("?"):
-        raise ValueError(f"question of the summary must end in a question mark: {question!r}")
+def _check_ends(finding: str, settles: str) -> None:
     for name, text in (("finding", finding), ("settles", settles)):
         if not text.endswith("."):
             raise ValueError(f"{name} of the summary must end in a full stop: {text!r}")

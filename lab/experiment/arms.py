@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
+import pandas as pd
 import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,16 @@ class Arms(Mapping[str, Trained]):
         """The arms of both."""
         return Arms({**self, **other})
 
+    @property
+    def models(self) -> dict[str, list[nn.Module]]:
+        """The models of every seed by arm, as panels take them."""
+        return {name: each.models for name, each in self.items()}
+
+    @property
+    def histories(self) -> dict[str, list[History]]:
+        """The histories of every seed by arm."""
+        return {name: each.histories for name, each in self.items()}
+
     def select(self, names: Sequence[str]) -> "Arms":
         """Some of the arms, in the order of `names`."""
         return Arms({name: self[name] for name in names})
@@ -102,13 +113,23 @@ class Arms(Mapping[str, Trained]):
         )
 
     def measure(self, function: Callable[[nn.Module, Task], float | Tensor]) -> dict[str, Tensor]:
-        """Float["seeds ..."] by arm: the values of `function` of a model and its task."""
+        """Float["seeds ..."] by arm: the values of `function` of a model and its task.
+
+        Plain numbers become Float64.
+        """
         return {
-            name: torch.stack(
-                [torch.as_tensor(found) for found in map(function, each.models, each.tasks)]
-            )
+            name: torch.stack([*map(_tensor, map(function, each.models, each.tasks))])
             for name, each in self.items()
         }
+
+    def frame(self, function: Callable[[nn.Module, Task], Mapping[str, object]]) -> pd.DataFrame:
+        """A row for every arm and seed: what `function` of a model and its task says, by column."""
+        rows = {
+            (name, f"seed {seed}"): function(model, task)
+            for name, each in self.items()
+            for seed, model, task in zip(each.seeds, each.models, each.tasks, strict=True)
+        }
+        return pd.DataFrame(list(rows.values()), index=pd.MultiIndex.from_tuples(list(rows)))
 
     def scores(
         self,
@@ -125,7 +146,8 @@ class Arms(Mapping[str, Trained]):
             samples: number of examples.
             score: which part of `lab.train.score` to use: "by_step", the share of right answers at
                 every step; "accuracy", that of all scored steps together; or "loss". Or another
-                function, called with a model, its task, length, samples and seed.
+                function, called with a model, its task, length, samples and seed. Plain numbers
+                become Float64.
             workers: as for `Experiment.train`; the arms are scored in parallel.
 
         Raises:
@@ -195,6 +217,12 @@ def training(
     return Job(call, settings["steps"], len(seeds))
 
 
+def untrained(arm: Arm, task: Tasks, seeds: Sequence[int]) -> Trained:
+    """The models of an arm before their first update."""
+    tasks = _each(task, seeds)
+    return Trained(_models(arm, tasks, seeds), [], tasks, list(seeds))
+
+
 def joined(parts: Sequence[Trained]) -> Trained:
     """One arm, joined from parts with different seeds."""
     return Trained(
@@ -241,7 +269,12 @@ def _models(arm: Arm, tasks: Sequence[Task], seeds: Sequence[int]) -> list[nn.Mo
 
 def _score_each(arm: Trained, score: Scorer) -> Tensor:
     runs = zip(arm.models, arm.tasks, arm.seeds, strict=True)
-    return torch.stack([torch.as_tensor(score(m, task, seed=seed)) for m, task, seed in runs])
+    return torch.stack([_tensor(score(m, task, seed=seed)) for m, task, seed in runs])
+
+
+def _tensor(found: float | Tensor) -> Tensor:
+    """A tensor of one score; a plain number keeps all of its digits, as Float64."""
+    return torch.as_tensor(found, dtype=torch.float64 if isinstance(found, float) else None)
 
 
 def _taken(measure: Measure, model: nn.Module, task: Task, **how: int) -> Tensor | float:

@@ -117,9 +117,9 @@ class Scores(Mapping[str, Tensor]):
         for name, each in self.items():
             had = {what: of[name] for what, of in unlike.items() if name in of}
             for i, seed in enumerate(self.seeds):
-                steps = {f"{n} tokens": each[i, n - 1].item() for n in at}
-                rows[name, f"seed {seed}"] = had | (steps or {"score": each[i].item()})
-        return pd.DataFrame.from_dict(rows, orient="index").round(3)
+                steps = {f"{n} tokens": _rounded(each[i, n - 1]) for n in at}
+                rows[name, f"seed {seed}"] = had | (steps or {"score": _rounded(each[i])})
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "Scores":
         values = {name: change(each) for name, each in self.items()}
@@ -137,3 +137,8 @@ class Scores(Mapping[str, Tensor]):
         by_seed = zip([f"seed {s}" for s in self.seeds], difference.tolist(), strict=True)
         interval = mean_interval(difference)._asdict()
         return pd.Series({**dict(by_seed), **interval}, name=f"{one} - {other}")
+
+
+def _rounded(value: Tensor) -> float:
+    """To three significant digits, which shares need and errors as well."""
+    return float(f"{value.item():.3g}")

@@ -19,7 +19,7 @@ from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.seeding import stream
 from lab.tasks import WordProblem, groups
-from lab.train import scored_accuracy
+from lab import train
 from lab.transitions import PolarDiagonal, RealDiagonal
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]'")
@@ -95,7 +95,7 @@ def record(**settings):
                      parameters=Parameters([100, 101]))  # fmt: skip
     tuned = exp.tune(ARMS, Z3, RECIPE, seeds=[0], score=score, lr=[1e-3, 1e-2], **settings)
     arms = exp.train(ARMS, Z3, RECIPE, tuned=tuned, checkpoint=False, **settings)
-    exp.judge("C1", arms.scores(length=6, samples=50, score=scored_accuracy, **settings))
+    exp.judge("C1", arms.scores(length=6, samples=50, score="accuracy", **settings))
     losses = [
         {"arm": name, "seed": seed, "loss": history.loss.tolist()}
         for name, arm in arms.items()
@@ -106,7 +106,7 @@ def record(**settings):
 
 
 def score(model, task, *, seed):
-    return scored_accuracy(model, task, length=6, samples=20, seed=seed)
+    return train.score(model, task, length=6, samples=20, seed=seed).accuracy
 
 
 def test_the_record_is_that_of_local_processes(on_cluster):
