@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import cloudpickle
 import pytest
 
+from lab import train
 from lab.evidence import reproducible
 from lab.experiment import Arm, Experiment, Planned, cluster
 from lab.experiment.jobs import Job, JobError, run
@@ -19,7 +20,6 @@ from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.seeding import stream
 from lab.tasks import WordProblem, groups
-from lab import train
 from lab.transitions import PolarDiagonal, RealDiagonal
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]'")
