@@ -5,12 +5,14 @@ from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Int64
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from lab.mixers.state_space import look_up
 from lab.nn.guard import Guarded, Method, check_tokens
 from lab.nn.linear import linear
+from lab.seeding import stream
 
 Norm = Literal["rms", "layer"]
 _NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
@@ -30,7 +32,7 @@ class SwiGLU(nn.Module):
         self.gate, self.value = widen(), widen()
         self.out = linear(d_hidden, d_model, bias=False, generator=generator)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """["... D"] to ["... D"]."""
         y: Tensor = self.out(silu(self.gate(x)) * self.value(x))
         return y
@@ -121,11 +123,13 @@ class SequenceModel(Guarded):
         self.norm: Any = norms(1)[0]
         self.head: Any = head or linear(d_model, classes, generator=generator)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Int64[Tensor, "B T"]) -> Float[Tensor, "B T classes"]:
         """Int64["B T"] to logits ["B T classes"]."""
         return self.head(self.norm(self._stream(tokens, len(self.mixers))))
 
-    def step(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, tokens: Int64[Tensor, "B"], state: Any = None
+    ) -> tuple[Float[Tensor, "B classes"], Any]:
         """`forward` as a recurrence: Int64["B"] to logits ["B classes"] and the next state."""
         t, states = (0, [None] * len(self.mixers)) if state is None else state
         u, following = look_up(self.embedding, tokens), []
@@ -137,16 +141,16 @@ class SequenceModel(Guarded):
             u = self._mixed_channels(u + y, layer)
         return self.head(self.norm(u)), (t + 1, following)
 
-    def states(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """["B T ..."]: the states of a layer's mixer after every step."""
+    def states(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Inexact[Tensor, "B T ..."]:
+        """The states of a layer's mixer after every step."""
         return self.mixers[layer].states(self.mixer_inputs(tokens, layer))
 
-    def eigenvalues(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """Complex["B T N"]: eigenvalues of the transitions of a layer's mixer."""
+    def eigenvalues(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of the transitions of a layer's mixer."""
         return self.mixers[layer].eigenvalues(self.mixer_inputs(tokens, layer))
 
-    def mixer_inputs(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """["B T D"]: the input of a layer's mixer."""
+    def mixer_inputs(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Float[Tensor, "B T D"]:
+        """The input of a layer's mixer."""
         return self.mixer_norms[layer](self._stream(tokens, layer))
 
     def _stream(self, tokens: Tensor, layers: int) -> Tensor:
@@ -178,3 +182,35 @@ class SequenceModel(Guarded):
         if not self.channels:
             return u
         return u + self.channels[layer](self.channel_norms[layer](u))
+
+
+def residual_model(
+    task: Any,
+    seed: int,
+    *,
+    d_model: int,
+    mixer: Callable[[torch.Generator], nn.Module],
+    layers: int = 2,
+    d_hidden: int = 0,
+    **settings: Any,
+) -> SequenceModel:
+    """A model for a task, all of it drawn from one stream of a seed: mixers, channels, the rest.
+
+    With `mixer` and the sizes filled in by `functools.partial` it is an arm of an experiment.
+
+    Args:
+        task: whose `vocabulary` and `classes` the model has.
+        seed: of the stream "init".
+        d_model: D.
+        mixer: called once a layer with the stream; returns ["B T D"] to ["B T D"].
+        layers: how many.
+        d_hidden: width of the SwiGLU after every mixer; there is none if 0.
+        settings: of `SequenceModel`.
+    """
+    generator = stream(seed, "init")
+    mixers = [mixer(generator) for _ in range(layers)]
+    channels = [SwiGLU(d_model, d_hidden, generator=generator) for _ in mixers if d_hidden]
+    return SequenceModel(
+        task.vocabulary, task.classes, d_model, mixers, channels=channels or None,
+        generator=generator, **settings,
+    )  # fmt: skip

@@ -82,6 +82,8 @@ def of_proposal(criteria: Sequence[Judged]) -> tuple[Ruling, str] | None:
 
 def _clause(each: Judged) -> str:
     clause = f"{each.kind} criterion {each.name} is {each.status}"
-    if each.status == "undecided" and each.needed is not None:
-        return f"{clause}, and about {each.needed:,} seeds would decide it"
-    return clause
+    if each.status != "undecided":
+        return clause
+    if each.needed is None:
+        return f"{clause}, and by what was seen no number of seeds within reach would decide it"
+    return f"{clause}, and about {each.needed:,} seeds would decide it"

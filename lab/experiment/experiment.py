@@ -3,20 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
-from lab.evidence.summary import Summary, summary
+from lab.evidence.summary import Summary, check_question
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
-from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
+from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training, untrained
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
+from lab.experiment.standing import standing
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
+from lab.train import Settings
 
 BY_SEED = "criteria by seed"  # the table of a record with the values behind every criterion
 
@@ -25,20 +28,22 @@ class Experiment:
     """One experiment, from its criteria to its verdict.
 
     It displays the question and the table of criteria. The same output is updated when criteria are
-    judged, and `conclude` adds the verdict above the table and the record of the run.
+    judged, and `conclude` adds the verdict above the table and the record of the run. Below it,
+    `key_figure` shows the figure that answers the question. At the defaults of a notebook, which
+    train for seconds, the table also has the values of the committed full run.
 
     Args:
         number: number of the experiment as text, such as "013".
         title: its name in words.
-        question: the question, in one sentence with a question mark.
+        question: the question, on one line that ends in a question mark.
         parameters: the checked parameters of the notebook; its `seeds` are the reported ones.
         criteria: all criteria, before the run; see `Planned`.
         reported: results of an earlier run, by name; empty if there was none.
 
     Raises:
         TypeError: a name is not text.
-        ValueError: the criteria could not answer the question (see `check_plan`), or a statistic is
-            unknown.
+        ValueError: the criteria could not answer the question (see `check_plan`), a statistic is
+            unknown, or the question is not a question.
     """
 
     def __init__(
@@ -53,12 +58,14 @@ class Experiment:
     ) -> None:
         for name, text in {"number": number, "title": title, "question": question}.items():
             check_text(text, f"{name} of an experiment")
+        check_question(question)
         self.number, self.title, self.question = number, title, question
         self.parameters, self.seeds = parameters, list(parameters.seeds)
         self.reported = dict(reported or {})
         self.plan = check_plan(criteria)
         for each in criteria:
-            statistics.reduction(each.statistic)
+            statistics.check(each)
+        self.written = standing(number, self.plan)  # a commit made while it runs is too late
         self.judged: dict[tuple[str, str], Judged] = {}
         self.values: dict[str, list[dict[str, Any]]] = {}
         self.notes: dict[str, Judged] = {}
@@ -74,7 +81,7 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int] | None = None,
         tuned: Tuned | None = None,
@@ -102,7 +109,8 @@ class Experiment:
             workers: number of processes; see `lab.experiment.jobs.run`.
 
         Raises:
-            ValueError: a setting is out of its range, or there are more parts than seeds.
+            ValueError: a setting is misspelt, missing or out of its range, or there are more parts
+                than seeds.
         """
         chosen = self.seeds if seeds is None else list(seeds)
         if not 1 <= split <= max(len(chosen), 1):
@@ -121,14 +129,23 @@ class Experiment:
             for name in arms
         })  # fmt: skip
 
+    def untrained(self, arms: Mapping[str, Arm | Build], task: Tasks) -> Arms:
+        """The models with which `train` begins, before their first update; they have no history."""
+        made = {
+            name: given if isinstance(given, Arm) else Arm(given) for name, given in arms.items()
+        }
+        return Arms(
+            {name: untrained(arm, arm.task or task, self.seeds) for name, arm in made.items()}
+        )
+
     def tune(
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int],
-        score: Score,
+        score: Scorer,
         high_is_good: bool = True,
         workers: int | None = None,
         **grid: Sequence[Any],
@@ -228,6 +245,11 @@ class Experiment:
         """Store measured rows in the record; see `Evidence.table`."""
         self.tables[name] = list(rows)
 
+    def key_figure(self, figure: go.Figure) -> go.Figure:
+        """Show the figure that answers the question below the table, too; returns it."""
+        self.sheet.draw(figure)
+        return figure
+
     def conclude(
         self,
         *,
@@ -244,7 +266,8 @@ class Experiment:
         Args:
             finding: one sentence with a number, formatted from what this run measured; without it,
                 the research log shows no finding for this run.
-            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`.
+            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.Summary`;
+                figure is the title of the key figure unless given.
 
         Raises:
             ValueError: a criterion was not judged (use `not_run` if the run cannot measure it, and
@@ -254,8 +277,10 @@ class Experiment:
                    for part in planned.rows if (id_, part) not in self.judged}  # fmt: skip
         if missing:
             raise ValueError(f"criteria {sorted(missing)} were never judged; see `not_run`")
+        if self.sheet.figure is not None and not figure:
+            figure = (self.sheet.figure.layout.title.text or "").replace("<br>", " ")
         if finding:
-            self.summary = summary(
+            self.summary = Summary(
                 question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,
                 cost_h=cost_h, blocked_by=blocked_by, figure=figure,
             )  # fmt: skip

@@ -8,13 +8,15 @@ high values are good, and the highest otherwise.
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from lab.evidence.comparison import Threshold
+from lab.evidence.comparison import Threshold, shown
 from lab.evidence.judged import Reading, of_interval
+from lab.evidence.planned import Planned
 from lab.statistics import Interval, mean_interval, share_interval
 
 Values = Tensor | Sequence[float] | float
@@ -79,6 +81,17 @@ def reduction(statistic: str) -> Reduce:
         return partial(_share, float(found[1]))
     known = ", ".join(repr(name) for name in _BY_NAME)
     raise ValueError(f"there is no statistic {statistic!r}; there are {known} and solved(level)")
+
+
+def check(planned: Planned) -> None:
+    """Stop at a criterion whose statistic there is not, or whose share cannot miss its limit.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    reduction(planned.statistic)
+    if planned.bounds is None and _SHARE_PATTERN.fullmatch(planned.statistic):
+        replace(planned, bounds=(0.0, 1.0))  # refuses what cannot be missed
 
 
 def seeds_to_decide(spread: float, distance: float) -> int | None:
@@ -172,7 +185,8 @@ def _distance(mean: float, threshold: Threshold) -> float:
 def _range(values: Tensor) -> str:
     if len(values) < 2:
         return ""
-    return f"{len(values)} seeds, {values.min().item():.3g} to {values.max().item():.3g}"
+    low, high = (shown(end.item(), 3) for end in (values.min(), values.max()))
+    return f"{len(values)} seeds, {low} to {high}"
 
 
 _BY_NAME: dict[str, Reduce] = {

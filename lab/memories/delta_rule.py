@@ -1,6 +1,7 @@
 """The delta rule: a new value replaces what is stored under its key, instead of adding to it."""
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -38,11 +39,17 @@ class DeltaRule(Memory):
         super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         self.beta = linear(d_model, heads, generator=generator, dtype=dtype)
 
-    def log_gain(self, x: Tensor) -> Tensor | None:
+    def log_gain(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H 1"] | None:
         """log a for x ["... D"]: ["... H 1"], at most 0; None, as here, for a = 1."""
         return None
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"], in chunks."""
         beta, log_gain = precise(self.beta, x).sigmoid().mT, self.log_gain(x)
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
@@ -53,8 +60,13 @@ class DeltaRule(Memory):
         return reads.unflatten(0, (-1, self.heads))
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Float[Tensor, "B H K M"] | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], Float[Tensor, "B H K M"]]:
         """["B H M"] and the state ["B H K M"]."""
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
         S = k.new_zeros(*k.shape, self.d_value) if state is None else state
@@ -65,7 +77,13 @@ class DeltaRule(Memory):
         S = S + k[..., None] * change[..., None, :]
         return (q[..., None] * S).sum(-2), S
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H K M"]:
         """["B T H K M"]."""
         state, found = None, []
         for t in range(x.shape[1]):
@@ -73,7 +91,13 @@ class DeltaRule(Memory):
             found.append(state)
         return torch.stack(found, dim=1)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T H"]: 1 - beta, for the direction of the key; all others are 1."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T H"]:
+        """1 - beta, for the direction of the key; all others are 1."""
         kept = 1 - precise(self.beta, x).sigmoid()
         return torch.complex(kept, torch.zeros_like(kept))

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -51,11 +52,17 @@ class GatedDeltaRule(DeltaRule):
         self.log_A = nn.Parameter((1 + 15 * rate).log().to(dtype))
         without_decay(self, "log_A")
 
-    def log_gain(self, x: Tensor) -> Tensor:
+    def log_gain(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H 1"]:
         """log a for x ["... D"]: ["... H 1"], below 0."""
         return (-wide(self.log_A).exp() * softplus(precise(self.decay, x)))[..., None]
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T n"]:
         """Complex["B T 2H"]: a (1 - beta), along the key, and a, in all other directions."""
         a = self.log_gain(x)[..., 0].exp()
         along = a * (1 - precise(self.beta, x).sigmoid())

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 from torch.nn.functional import elu, pad, softplus
 
@@ -12,7 +13,7 @@ from lab.nn.linear import linear, precise
 from lab.scan import linear_scan
 from lab.scan.key_value import key_value_scan
 
-State = tuple[int, Tensor]
+State = tuple[int, Float[Tensor, "B H F Z"]]
 Feature = Literal["elu", "relu", "none"]
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda x: elu(x) + 1,
@@ -35,15 +36,23 @@ class LinearMemory(Memory):
 
     normalise: bool = False
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... F"]:
         """["... F"] for queries or keys ["... K"] at steps t ["..."]; by default the identity."""
         return x
 
-    def log_decay(self, x: Tensor) -> Tensor | None:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H F"] | None:
         """log a for x ["... D"]: ["... H 1"] or ["... H F"]; None, the default, for a = 1."""
         return None
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"], in chunks."""
         t = torch.arange(x.shape[1], device=x.device)
         decay = self.log_decay(x)
@@ -55,8 +64,13 @@ class LinearMemory(Memory):
         return self._divided(reads.unflatten(0, (-1, self.heads)))
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
-    ) -> tuple[Tensor, State]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], State]:
         """["B H M"] and the state: a count of steps, and S ["B H F M"] or ["B H F M+1"]."""
         t, S = (0, None) if state is None else state
         now, decay = torch.tensor(t, device=x.device), self.log_decay(x)
@@ -65,7 +79,13 @@ class LinearMemory(Memory):
             S_t = S_t + (S if decay is None else decay.exp()[..., None] * S)
         return self._read(self.features(q, now), S_t), (t + 1, S_t)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H F Z"]:
         """["B T H F M"], or ["B T H F M+1"] with the sums of the weights last."""
         t = torch.arange(x.shape[1], device=x.device)
         decay = self.log_decay(x)
@@ -73,8 +93,14 @@ class LinearMemory(Memory):
         S = self._scanned(self.features(k, t), self._values(v), decay.movedim(-2, 1))
         return S.movedim(1, 2)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T n"]: a."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T n"]:
+        """a."""
         decay = self.log_decay(x)
         if decay is None:
             return super().eigenvalues(q, k, v, x)
@@ -140,11 +166,13 @@ class LinearAttention(LinearMemory):
             None if decay is None else scalar_decay(d_model, heads, decay, generator, dtype)
         )
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... K"]:
         """f(x), which does not depend on the step."""
         return FEATURES[self.feature](x)
 
-    def log_decay(self, x: Tensor) -> Tensor | None:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H 1"] | None:
         """["... H 1"], below 0; None without decay."""
         return None if self.decay is None else -softplus(precise(self.decay, x))[..., None]
 

@@ -4,6 +4,7 @@ import math
 from functools import partial
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -16,7 +17,7 @@ from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 from lab.scan import linear_scan
 
-State = tuple[Tensor | None, Tensor]
+State = tuple[Float[Tensor, "B Z E"] | None, Float[Tensor, "B E N"]]
 
 
 class Mamba(Layer):
@@ -86,12 +87,14 @@ class Mamba(Layer):
         """D."""
         return self.u.in_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"], as a scan."""
         u = self._convolved(self.u(x))
         return self._read(self._states(u), u, x)
 
-    def step(self, x_t: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: State | None = None
+    ) -> tuple[Float[Tensor, "B D"], State]:
         """`forward` as a recurrence; the state is that of the convolution, and h ["B E N"]."""
         window, h = (None, None) if state is None else state
         u = self.u(x_t)
@@ -102,12 +105,12 @@ class Mamba(Layer):
         h = b if h is None else a * h + b
         return self._read(h, u, x_t), (window, h)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T E N"]: h."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T E N"]:
+        """h."""
         return self._states(self._convolved(self.u(x)))
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T EN"]: exp(dt A)."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T EN"]:
+        """exp(dt A)."""
         a, _ = self._maps(self._convolved(self.u(x)))
         return torch.complex(a, torch.zeros_like(a)).flatten(-2)
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lab.linalg.chunks import cut, joined, segment_sums
@@ -18,13 +19,13 @@ CHUNK, SHORT = 64, 16
 
 
 def key_value_scan(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_gain: Tensor | None = None,
-    beta: Tensor | None = None,
-    initial: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    q: Float[Tensor, "B T K"],
+    k: Float[Tensor, "B T K"],
+    v: Float[Tensor, "B T M"],
+    log_gain: Float[Tensor, "B T G"] | None = None,
+    beta: Float[Tensor, "B T"] | None = None,
+    initial: Float[Tensor, "B K M"] | None = None,
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B K M"]]:
     """Reads o[t] = S[t]^T q[t] of S[t] = diag(a[t]) S[t-1] + k[t] u[t]^T, a = exp(log_gain).
 
     What is written is u[t] = v[t], which is linear attention, gated if there are gains. With beta
@@ -65,13 +66,13 @@ def _compute(*inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def key_value_scan_sequential(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_gain: Tensor | None = None,
-    beta: Tensor | None = None,
-    initial: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    q: Float[Tensor, "B T K"],
+    k: Float[Tensor, "B T K"],
+    v: Float[Tensor, "B T M"],
+    log_gain: Float[Tensor, "B T G"] | None = None,
+    beta: Float[Tensor, "B T"] | None = None,
+    initial: Float[Tensor, "B K M"] | None = None,
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B K M"]]:
     """The definition of `key_value_scan`, step after step: what every other form must equal."""
     q, k, v, log_gain, beta, S = _checked(q, k, v, log_gain, beta, initial)
     reads = []
@@ -87,15 +88,15 @@ def key_value_scan_sequential(
 
 
 def key_value_scan_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_gain: Tensor | None = None,
-    beta: Tensor | None = None,
-    initial: Tensor | None = None,
+    q: Float[Tensor, "B T K"],
+    k: Float[Tensor, "B T K"],
+    v: Float[Tensor, "B T M"],
+    log_gain: Float[Tensor, "B T G"] | None = None,
+    beta: Float[Tensor, "B T"] | None = None,
+    initial: Float[Tensor, "B K M"] | None = None,
     *,
     chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B K M"]]:
     """`key_value_scan` in torch operations, for any device, in chunks of so many steps.
 
     All chunks are worked on at once. Their states follow from one another by `linear_scan`, or,
