@@ -89,7 +89,7 @@ class Mamba(Layer):
         u = self._convolved(self.u(x))
         delta, A = precise(self.dt, u), -wide(self.log_A).exp()
         u, B, C, skip = (wide(each) for each in (u, self.B(u), self.C(u), self.D))
-        y = selective_scan(u, delta, A, B, C, skip, delta_softplus=True, time_first=True)
+        y: Tensor = selective_scan(u, delta, A, B, C, skip, delta_softplus=True, time_first=True)
         return self._out(y, x)
 
     def step(self, x_t: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -1,4 +1,4 @@
-"""Mamba's selective scan (S6): diagonal states whose step, input and output the token decides on."""
+"""Mamba's selective scan (S6): the token decides on the step, on what is written and read."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from lab.scan.linear import before, linear_scan, linear_scan_associative, revers
 from lab.scan.log import real
 from lab.scan.operators import Scan
 
-Result = Tensor | tuple[Tensor, Tensor]
+Result = Any  # y, or a pair of y and the last state, as the caller asks
 
 
 def selective_scan(
@@ -55,10 +55,9 @@ def selective_scan(
             whole; devices differ; or a dtype is neither that of u nor, where u is of half
             precision, float32.
 
-    Cost: forwards about 20 operations per state and step, backwards about 50. A state is in memory
-    at every 16th step only, so that with N = 16 the scan needs as much memory as two arrays like u
-    beside what comes in. Where there is no kernel, as `selective_scan_associative`, whose states
-    are all in memory.
+    Cost: forwards about 20 operations per state and step, backwards about 45. A state is in memory
+    at every 32nd step only, so that with N = 16 the states need half as much memory as u. Where
+    there is no kernel, as `selective_scan_associative`, whose states are all in memory.
     Precision: states are carried in the dtype of what comes in, as in mamba_ssm, and half precision
     in float32: a gain of 1 that adds up a million numbers of one size in float32 is off by a
     percent. A gain is within 2 units in the last place, and at least the smallest normal number.
@@ -85,7 +84,10 @@ def selective_scan_associative(
     delta_softplus: bool = False, return_last_state: bool = False,
     *, initial: Tensor | None = None, reset: Tensor | None = None, time_first: bool = False,
 ) -> Result:  # fmt: skip
-    """`selective_scan` in torch operations: `linear_scan_associative` of all states at once."""
+    """`selective_scan` in torch operations: `linear_scan_associative` of all states at once.
+
+    A state that is not finite goes beyond a reset: 0 times infinity is NaN.
+    """
     given = _checked(
         u, delta, A, B, C, D, z, delta_bias, initial, reset, delta_softplus, time_first
     )
@@ -116,17 +118,16 @@ def selective_scan_sequential(
 
 
 def _associative(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-    u, _, _, _, C, skip, *_ = inputs
-    _, a, b = _maps(*inputs)
-    h = linear_scan_associative(a.flatten(2), b.flatten(2), inputs[7].flatten(1)).view_as(a)
+    u, delta, A, B, C, skip, bias, initial, reset = inputs
+    _, a, b = _maps(u, delta, A, B, bias, reset)
+    h = linear_scan_associative(a.flatten(2), b.flatten(2), initial.flatten(1)).view_as(a)
     y = (h * _of_channels(C, u)).sum(-1)
     return y + skip[:, None] * u if skip.shape[1] else y, h[:, -1]
 
 
 def _maps(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor, bias: Tensor,
-    initial: Tensor, reset: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, bias: Tensor, reset: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """dt ["B T D"], and each step as h -> a * h + b, both ["B T D N"]."""
     dt = softplus(delta + bias[:, None]) if bias.shape[1] else delta
     a = torch.exp(dt[..., None] * A[:, None])
@@ -144,10 +145,10 @@ def _of_channels(part: Tensor, u: Tensor) -> Tensor:
 
 def _gradients(
     grad: Tensor, grad_last: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-    skip: Tensor, bias: Tensor, initial: Tensor, reset: Tensor, marks: Tensor,
+    skip: Tensor, bias: Tensor, initial: Tensor, reset: Tensor, marks: Tensor,  # noqa: ARG001
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients with respect to the inputs, given those of y and of the last state."""
-    dt, a, b = _maps(u, delta, A, B, C, skip, bias, initial, reset)
+    dt, a, b = _maps(u, delta, A, B, bias, reset)
     start = initial.flatten(1)
     flat = linear_scan(a.flatten(2), b.flatten(2), start)
     h, earlier = flat.view_as(a), before(flat, start).view_as(a)
@@ -218,7 +219,7 @@ def _checked(
         bias = bias if bias.shape[1] else u.new_zeros(1, u.shape[2])
     elif bias.shape[1]:
         part["delta"], bias = part["delta"] + bias, none
-    start = part.get("initial", u.new_zeros(u.shape[0], *A.shape) if initial is None else None)
+    start = u.new_zeros(u.shape[0], *A.shape) if initial is None else part["initial"]
     reset = u.new_empty(u.shape[0], 0, dtype=torch.bool) if reset is None else reset
     inputs = (u, part["delta"], part["A"][None], part["B"], part["C"], skip, bias, start, reset)
     return _Given(inputs, part.get("z"), dtype, time_first)
@@ -261,9 +262,9 @@ def _fit(given: dict[str, Tensor], reset: Tensor | None, time_first: bool) -> No
         raise ValueError(f"{both} must share one shape")
     if reset is not None:
         are_tensors(reset=reset)
-        if reset.shape != (size, T) or reset.dtype != torch.bool:
-            found = f"{reset.dtype} {tuple(reset.shape)}"
-            raise ValueError(f"reset must be torch.bool {(size, T)}, got {found}")
+        if reset.shape != (size, T) or reset.dtype != torch.bool or reset.device != u.device:
+            found = f"{reset.dtype} {tuple(reset.shape)} on {reset.device}"
+            raise ValueError(f"reset must be torch.bool {(size, T)} on {u.device}, got {found}")
 
 
 def _alike(given: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ CONTRACT = ("contract",)
 # Terms of the series of (2^r - 1) / r, of which the rest is below a tenth of a unit in the last
 # place of 2^r.
 TERMS = {types.float32: 6, types.float64: 11}
-INFO = {types.float32: np.finfo(np.float32), types.float64: np.finfo(np.float64)}
+INFO: dict[Any, Any] = {types.float32: np.finfo(np.float32), types.float64: np.finfo(np.float64)}
 
 
 def width(like):  # type: ignore[no-untyped-def]
@@ -37,7 +37,7 @@ def _width(like):  # type: ignore[no-untyped-def]
     return lambda like: numbers  # noqa: ARG005
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Lanes(types.Type):
     """Numba's type of such a value: BYTES of numbers of the type `real`, float32 or float64."""
 
     def __init__(self, real: Any) -> None:
@@ -46,7 +46,7 @@ class Lanes(types.Type):  # type: ignore[misc]
 
 
 @register_model(Lanes)
-class _Model(PrimitiveModel):  # type: ignore[misc]
+class _Model(PrimitiveModel):
     def __init__(self, manager: Any, lanes: Lanes) -> None:
         super().__init__(manager, lanes, _vector(lanes.real))
 

@@ -1,4 +1,4 @@
-"""The selective scan and its gradients, of which no state but every sixteenth is ever in memory.
+"""The selective scan and its gradients, of whose states one in CHUNK is ever in memory.
 
 Neighbouring channels lie side by side in registers (see `lanes.py`), their states in the
 first-level cache. Time is walked in chunks. Forwards the state before each chunk is kept; backwards
@@ -8,6 +8,7 @@ A gain exp(delta A) is computed as a power of two, by rates A / log(2).
 """
 
 import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from lab.scan.cpu.exponential import log_add, shares
 from lab.scan.cpu.lanes import load, power, spread, store, total, width
 from lab.scan.cpu.threads import LINE, reduction, run
 
-CHUNK = 16  # steps from one state in memory to the next
+CHUNK = 32  # steps from one state in memory to the next
 # Multiply-adds per state that a step takes as long as, for `run`.
 FORWARD, BACKWARD = 8, 24
 PER_LOG2, LOG2 = 1 / math.log(2), math.log(2)
@@ -44,7 +45,7 @@ def forward(
 
 def backward(
     grad: Tensor, grad_last: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-    D: Tensor, bias: Tensor, initial: Tensor, reset: Tensor, marks: Tensor,
+    D: Tensor, bias: Tensor, initial: Tensor, reset: Tensor, marks: Tensor,  # noqa: ARG001
     to_u: Tensor, to_delta: Tensor, to_A: Tensor, to_B: Tensor, to_C: Tensor, to_D: Tensor,
     to_bias: Tensor, to_initial: Tensor,
 ) -> None:  # fmt: skip
@@ -149,6 +150,108 @@ def _empty_out(part, values, s, low, high, parts, matrices):  # type: ignore[no-
 
 
 @reduction
+def _keep(own, base, s, chunk, low, size, marks):  # type: ignore[no-untyped-def]
+    """marks[s, chunk, n, low : low + size] = the states of one block of channels."""
+    wide = width(own)
+    for n in range(marks.shape[2]):
+        at, mark = base + (2 * n + 1) * wide, marks[s, chunk, n]
+        if size == wide:
+            store(mark, low, load(own, at))
+        else:
+            for d in range(size):
+                mark[low + d] = own[at + d]
+
+
+@reduction
+def _recall(marks, s, chunk, low, size, states):  # type: ignore[no-untyped-def]
+    """The states before a chunk, from where `_keep` has put them; zeros beyond the last channel."""
+    wide, zero = width(states), states.dtype.type(0)
+    for n in range(marks.shape[2]):
+        at, mark = 4 * n * wide, marks[s, chunk, n]
+        if size == wide:
+            store(states, at, load(mark, low))
+        else:
+            for d in range(wide):
+                states[at + d] = mark[low + d] if d < size else zero
+
+
+@reduction
+def _walk(own, base, x, step, skip, B, C, reset, s, g, start, steps):  # type: ignore[no-untyped-def]
+    """Through one chunk with one block of channels: its states go on, and x becomes y."""
+    wide, N, zero = width(own), B.shape[3], own.dtype.type(0)
+    for k in range(steps):
+        if reset.shape[1] > 0 and reset[s, start + k]:
+            for n in range(N):
+                store(own, base + (2 * n + 1) * wide, spread(zero))
+        value, dt = load(x, k * wide), load(step, k * wide)
+        drive, out = dt * value, skip * value
+        to_state, to_output = B[s, start + k, g], C[s, start + k, g]
+        for n in range(N):
+            at = base + 2 * n * wide
+            gain = power(dt * load(own, at))
+            h = gain * load(own, at + wide) + drive * spread(to_state[n])
+            store(own, at + wide, h)
+            out = out + h * spread(to_output[n])
+        store(x, k * wide, out)
+
+
+@reduction
+def _walk_again(own, base, x, step, B, reset, s, g, start, steps, chunk):  # type: ignore[no-untyped-def]
+    """Fill the states before and the gains of each step, from the state before the first one."""
+    wide, N, zero = width(own), B.shape[3], own.dtype.type(0)
+    row = 4 * N * wide
+    for k in range(steps):
+        dt = load(step, k * wide)
+        drive, to_state = dt * load(x, k * wide), B[s, start + k, g]
+        for n in range(N):
+            at = k * row + 4 * n * wide
+            gain = power(dt * load(own, base + 3 * n * wide))
+            store(chunk, at + wide, gain)
+            store(chunk, at + row, gain * load(chunk, at) + drive * spread(to_state[n]))
+        if reset.shape[1] > 0 and reset[s, start + k]:
+            for n in range(N):
+                at = k * row + 4 * n * wide
+                store(chunk, at + wide, spread(zero))
+                store(chunk, at + row, drive * spread(to_state[n]))
+
+
+@reduction
+def _walk_back(  # type: ignore[no-untyped-def]
+    own, base, x, step, slope, arriving, skip, B, C, s, g, start, steps, chunk,
+    block, of_skips, of_shifts,
+):  # fmt: skip
+    """Down through one chunk with one block: x and step become the gradients of u and delta."""
+    wide, N, zero = width(own), B.shape[3], own.dtype.type(0)
+    row, log2 = 4 * N * wide, spread(own.dtype.type(LOG2))
+    of_skip, of_shift = load(of_skips, block), load(of_shifts, block)
+    for down in range(1, steps + 1):
+        k = steps - down
+        value, dt, of_y = load(x, k * wide), load(step, k * wide), load(arriving, k * wide)
+        drive = dt * value
+        to_state, to_output = B[s, start + k, g], C[s, start + k, g]
+        of_drive, of_exponent = spread(zero), spread(zero)
+        for n in range(N):
+            at, there = k * row + 4 * n * wide, base + 3 * n * wide
+            of_h = load(own, there + wide) + of_y * spread(to_output[n])
+            store(chunk, at + 2 * wide, load(chunk, at + 2 * wide) + of_h * drive)
+            of_output = load(chunk, at + 3 * wide) + of_y * load(chunk, at + row)
+            store(chunk, at + 3 * wide, of_output)
+            of_drive = of_drive + of_h * spread(to_state[n])
+            of_before = of_h * load(chunk, at + wide)
+            store(own, there + wide, of_before)
+            of_gain = of_before * load(chunk, at)
+            store(own, there + 2 * wide, load(own, there + 2 * wide) + of_gain * dt)
+            of_exponent = of_exponent + of_gain * load(own, there)
+        of_skip = of_skip + of_y * value
+        of_dt = (of_drive * value + of_exponent * log2) * load(slope, k * wide)
+        of_shift = of_shift + of_dt
+        store(x, k * wide, of_drive * dt + skip * of_y)
+        store(step, k * wide, of_dt)
+    store(of_skips, block, of_skip)
+    store(of_shifts, block, of_shift)
+
+
+@reduction
 def _forward(  # type: ignore[no-untyped-def]
     first, last_item, channels, u, delta, A, B, C, D, bias, initial, reset, y, last, marks
 ):
@@ -157,7 +260,7 @@ def _forward(  # type: ignore[no-untyped-def]
     each = u.shape[2] // groups
     pieces = (each + channels - 1) // channels
     blocks = (channels + wide - 1) // wide
-    per_log2, zero = u.dtype.type(PER_LOG2), u.dtype.type(0)
+    per_log2 = u.dtype.type(PER_LOG2)
     # ["blocks N 2 width"]: rates and states.
     own = np.empty(blocks * N * 2 * wide, u.dtype)
     x, step = np.empty(CHUNK * wide, u.dtype), np.empty(CHUNK * wide, u.dtype)
@@ -186,28 +289,9 @@ def _forward(  # type: ignore[no-untyped-def]
                 _gather(delta, s, start, steps, begin, size, step)
                 if bias.shape[1] > 0:
                     _softplus(step, load(shifts, block * wide), steps * wide)
-                for n in range(N):
-                    at, row = base + (2 * n + 1) * wide, marks[s, start // CHUNK, n]
-                    if size == wide:
-                        store(row, begin, load(own, at))
-                    else:
-                        for d in range(size):
-                            row[begin + d] = own[at + d]
+                _keep(own, base, s, start // CHUNK, begin, size, marks)
                 skip = load(skips, block * wide)
-                for k in range(steps):
-                    if reset.shape[1] > 0 and reset[s, start + k]:
-                        for n in range(N):
-                            store(own, base + (2 * n + 1) * wide, spread(zero))
-                    value, dt = load(x, k * wide), load(step, k * wide)
-                    drive, out = dt * value, skip * value
-                    to_state, to_output = B[s, start + k, g], C[s, start + k, g]
-                    for n in range(N):
-                        at = base + 2 * n * wide
-                        gain = power(dt * load(own, at))
-                        h = gain * load(own, at + wide) + drive * spread(to_state[n])
-                        store(own, at + wide, h)
-                        out = out + h * spread(to_output[n])
-                    store(x, k * wide, out)
+                _walk(own, base, x, step, skip, B, C, reset, s, g, start, steps)
                 _scatter(x, s, start, steps, begin, size, y)
         _empty_out(1, own, s, low, high, 2, last)
 
@@ -222,7 +306,7 @@ def _backward(  # type: ignore[no-untyped-def]
     each = u.shape[2] // groups
     pieces = (each + channels - 1) // channels
     blocks = (channels + wide - 1) // wide
-    per_log2, log2, zero = u.dtype.type(PER_LOG2), u.dtype.type(LOG2), u.dtype.type(0)
+    per_log2, zero = u.dtype.type(PER_LOG2), u.dtype.type(0)
     # ["blocks N 3 width"]: rates, what later steps send back to the states, gradients of rates.
     own = np.empty(blocks * N * 3 * wide, u.dtype)
     # ["CHUNK + 1, N 4 width"]: of each step the state before it, the gain, and of all channels
@@ -261,7 +345,6 @@ def _backward(  # type: ignore[no-untyped-def]
                 _gather(u, s, start, steps, begin, size, x)
                 _gather(delta, s, start, steps, begin, size, step)
                 _gather(grad, s, start, steps, begin, size, arriving)
-                skip = load(skips, block * wide)
                 if bias.shape[1] > 0:
                     shift = load(shifts, block * wide)
                     for k in range(steps):
@@ -269,58 +352,13 @@ def _backward(  # type: ignore[no-untyped-def]
                     for i in range(steps * wide):
                         slope[i] = shares(slope[i], zero)[0]
                     _softplus(step, shift, steps * wide)
-                for n in range(N):
-                    at, mark = 4 * n * wide, marks[s, start // CHUNK, n]
-                    if size == wide:
-                        store(chunk, at, load(mark, begin))
-                    else:
-                        for d in range(wide):
-                            chunk[at + d] = mark[begin + d] if d < size else zero
-                for k in range(steps):
-                    dt = load(step, k * wide)
-                    drive, to_state = dt * load(x, k * wide), B[s, start + k, g]
-                    for n in range(N):
-                        at = k * row + 4 * n * wide
-                        gain = power(dt * load(own, base + 3 * n * wide))
-                        store(chunk, at + wide, gain)
-                        h = gain * load(chunk, at) + drive * spread(to_state[n])
-                        store(chunk, at + row, h)
-                    if reset.shape[1] > 0 and reset[s, start + k]:
-                        for n in range(N):
-                            at = k * row + 4 * n * wide
-                            store(chunk, at + wide, spread(zero))
-                            store(chunk, at + row, drive * spread(to_state[n]))
-                of_skip, of_shift = load(of_skips, block * wide), load(of_shifts, block * wide)
-                for down in range(1, steps + 1):
-                    k = steps - down
-                    value, dt, of_y = (
-                        load(x, k * wide),
-                        load(step, k * wide),
-                        load(arriving, k * wide),
-                    )
-                    drive = dt * value
-                    to_state, to_output = B[s, start + k, g], C[s, start + k, g]
-                    of_drive, of_exponent = spread(zero), spread(zero)
-                    for n in range(N):
-                        at, there = k * row + 4 * n * wide, base + 3 * n * wide
-                        of_h = load(own, there + wide) + of_y * spread(to_output[n])
-                        sent = load(chunk, at + 2 * wide) + of_h * drive
-                        store(chunk, at + 2 * wide, sent)
-                        sent = load(chunk, at + 3 * wide) + of_y * load(chunk, at + row)
-                        store(chunk, at + 3 * wide, sent)
-                        of_drive = of_drive + of_h * spread(to_state[n])
-                        of_before = of_h * load(chunk, at + wide)
-                        store(own, there + wide, of_before)
-                        of_gain = of_before * load(chunk, at)
-                        store(own, there + 2 * wide, load(own, there + 2 * wide) + of_gain * dt)
-                        of_exponent = of_exponent + of_gain * load(own, there)
-                    of_skip = of_skip + of_y * value
-                    of_dt = (of_drive * value + of_exponent * spread(log2)) * load(slope, k * wide)
-                    of_shift = of_shift + of_dt
-                    store(x, k * wide, of_drive * dt + skip * of_y)
-                    store(step, k * wide, of_dt)
-                store(of_skips, block * wide, of_skip)
-                store(of_shifts, block * wide, of_shift)
+                _recall(marks, s, start // CHUNK, begin, size, chunk)
+                _walk_again(own, base, x, step, B, reset, s, g, start, steps, chunk)
+                skip, at = load(skips, block * wide), block * wide
+                _walk_back(
+                    own, base, x, step, slope, arriving, skip, B, C, s, g, start, steps, chunk,
+                    at, of_skips, of_shifts,
+                )  # fmt: skip
                 _scatter(x, s, start, steps, begin, size, to_u)
                 _scatter(step, s, start, steps, begin, size, to_delta)
             for k in range(steps):

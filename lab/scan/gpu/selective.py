@@ -31,7 +31,7 @@ def forward(
 
 def backward(
     grad: Tensor, grad_last: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-    D: Tensor, bias: Tensor, initial: Tensor, reset: Tensor, marks: Tensor,
+    D: Tensor, bias: Tensor, initial: Tensor, reset: Tensor, marks: Tensor,  # noqa: ARG001
     to_u: Tensor, to_delta: Tensor, to_A: Tensor, to_B: Tensor, to_C: Tensor, to_D: Tensor,
     to_bias: Tensor, to_initial: Tensor,
 ) -> None:  # fmt: skip
@@ -100,7 +100,7 @@ def _forward(  # type: ignore[no-untyped-def]
         skip = tl.load(D + s * own_D + d, here, other=0.0)
     if SOFTPLUS:
         shift = tl.load(bias + s * own_bias + d, here, other=0.0)
-    for t in range(0, T):
+    for t in range(T):
         if t % CHUNK == 0:
             mark = (s * ((T + CHUNK - 1) // CHUNK) + t // CHUNK) * N
             tl.store(marks + (mark + n[None, :]) * channels + d[:, None], h, both)
@@ -151,7 +151,7 @@ def _backward(  # type: ignore[no-untyped-def]
         start = (chunks - back) * CHUNK
         mark = (s * chunks + chunks - back) * N
         h = tl.load(marks + (mark + n[None, :]) * channels + d[:, None], both, other=0.0)
-        for k in range(0, CHUNK):
+        for k in range(CHUNK):
             t = start + k
             valid, at = here & (t < T), (s * T + t) * channels + d
             if RESET:
