@@ -60,7 +60,8 @@ def selective_scan(
     there is no kernel, as `selective_scan_associative`, whose states are all in memory.
     Precision: states are carried in the dtype of what comes in, as in mamba_ssm, and half precision
     in float32: a gain of 1 that adds up a million numbers of one size in float32 is off by a
-    percent. A gain is within 2 units in the last place, and at least the smallest normal number.
+    percent. A gain exp(x) is off by about 1 + |x| units in the last place, and never zero: at least
+    2e-38 in float32, at most the largest number there is.
     Source: Gu & Dao 2023, Mamba: Linear-time sequence modeling with selective state spaces, arXiv
     2312.00752, algorithm 2, section 3.3.2 and appendix D (states kept out of memory and computed
     again); Dao & Gu 2024, arXiv 2405.21060, section 7 (groups).

@@ -16,7 +16,7 @@ from lab.scan.cpu.selective import CHUNK
 OPTIONAL = ["D", "z", "delta_bias", "initial"]
 FORMS = [selective_scan, selective_scan_sequential, selective_scan_associative]
 every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-# Worst gaps in 2,000 draws: 1.5e-14 and 1.2e-6. The bounds leave room for other machines' rounding.
+# Worst gaps in 1,800 draws: 1.3e-14 and 4.6e-6. The bounds leave room for other machines' rounding.
 BOUND = {torch.float64: 1e-13, torch.float32: 3e-5}
 
 
