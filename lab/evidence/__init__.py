@@ -1,8 +1,8 @@
-"""Criteria written down before a run, the verdict that follows from them, and the record of both.
+"""Criteria that are fixed before a run, the verdict that follows from them, and the record of both.
 
-A notebook makes one `Evidence`, calls `check` once for every criterion and `summary` once, and
-displays it. The display carries the record as JSON of type `MIME`, and `lab.research_log` reads it
-back from the executed notebook. Nothing here imports torch: reading a record must stay cheap.
+A notebook creates one `Evidence`, calls `check` once per criterion and `summary` once, and displays
+it. The output contains the record as JSON with MIME type `MIME`, and `lab.research_log` reads it
+from the executed notebook. Nothing here imports torch, so that reading a record stays cheap.
 """
 
 from lab.evidence.comparison import OPS, holds, shown
@@ -10,7 +10,7 @@ from lab.evidence.criteria import COLUMNS, KINDS, Criterion, criterion
 from lab.evidence.display import as_html, as_text
 from lab.evidence.machine import commit, environment
 from lab.evidence.record import MIME, SCHEMA, Evidence
-from lab.evidence.stored import line_of, reproducible, same, summary_of, validate
+from lab.evidence.stored import line_of, reproducible, same, summary_of, text_of, validate
 from lab.evidence.summary import Summary
 from lab.evidence.verdict import RULE, Verdict, decide, explain, verdict_line
 
@@ -38,6 +38,7 @@ __all__ = [
     "same",
     "shown",
     "summary_of",
+    "text_of",
     "validate",
     "verdict_line",
 ]

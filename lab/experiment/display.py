@@ -1,33 +1,45 @@
-"""The first output of a notebook: question, criteria, and what came of them, in one table."""
+"""The first output of a notebook: question and criteria with their results, in one table."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
 
+import plotly.graph_objects as go
 from IPython.display import display
 
-from lab.evidence import MIME
+from lab.evidence import MIME, line_of, validate
 from lab.evidence.comparison import shown
 from lab.evidence.display import aligned, cell
 from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
 from lab.evidence.planned import Planned
 from lab.evidence.report import report
-from lab.evidence.ruling import MEANING, of_proposal, rule
+from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
+from lab.evidence.written import Written
+from lab.evidence.written import sentences as when_written
 from lab.experiment.tuning import Tuned
+from lab.plots.render import bundle
+from lab.records import committed
 
 COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
+FULL = "committed full run"  # one column more, at the defaults of a notebook
 NOT_YET = "not yet run"
+NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn."
 
-# Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
+# Medium colours are legible on white and on black; the words alone already carry the meaning.
 _COLOURS = {True: "#2e9d4d", False: "#d64545"}
-_OPEN = "#c98a00"
+_SMALL = "font-size:0.85em;line-height:1.2"
+_OPEN, _BROKEN = "#c98a00", "#888888"
+_OF_RULING = {
+    Ruling.PROCEED: _COLOURS[True], Ruling.REFUTED: _COLOURS[False],
+    Ruling.ABANDON: _COLOURS[False], Ruling.UNDECIDED: _OPEN, Ruling.DEBUG: _BROKEN,
+}  # fmt: skip
 
 
 class Shown(Protocol):
-    """What a sheet shows of an experiment; see `lab.experiment.Experiment`."""
+    """The attributes of an experiment that a sheet shows; see `lab.experiment.Experiment`."""
 
     number: str
     title: str
@@ -36,6 +48,7 @@ class Shown(Protocol):
     seeds: list[int]
     reported: dict[str, float]
     plan: dict[str, Planned]
+    written: dict[str, Written]
     judged: dict[tuple[str, str], Judged]
     values: dict[str, list[dict[str, Any]]]
     notes: dict[str, Judged]
@@ -45,28 +58,49 @@ class Shown(Protocol):
 
 
 class Sheet:
-    """Shows an experiment once, and changes that one output as its criteria are judged."""
+    """Displays an experiment once, and updates these outputs when criteria are judged.
+
+    The first output is the table, the second the key figure, or a line in its place.
+    """
 
     def __init__(self, of: Shown) -> None:
         self.of = of
         self.handle: Any = None
+        self.below: Any = None  # the handle of the key figure
+        self.figure: go.Figure | None = None
+        self.full = committed.record(of.number)
 
     def show(self) -> None:
-        """Display question and criteria here; later values appear in the same place."""
+        """Display question and criteria here; later values appear in the same output."""
         self.handle = display(self.bundle(), raw=True, display_id=True)
+        line = f"<p><small>{escape(NO_FIGURE_YET)}</small></p>"
+        empty = {"text/html": line, "text/plain": NO_FIGURE_YET}
+        longer = None if self.full is None else committed.key_figure(self.full)
+        self.below = display(longer or empty, raw=True, display_id=True)
+        if self.figure is not None:
+            self.draw(self.figure)
+
+    def draw(self, figure: go.Figure) -> None:
+        """Put the key figure below the table."""
+        self.figure = figure
+        if self.below is not None:
+            data, metadata = bundle(figure)
+            self.below.update(data, metadata=metadata, raw=True)
 
     def refresh(self) -> None:
-        """Fill in what has been judged since."""
+        """Update the output with the criteria judged so far."""
         if self.handle is not None:
             self.handle.update(self.bundle(), raw=True)
 
     def conclude(self) -> None:
-        """Put the verdict and the record into the output; show it here if it was not before."""
+        """Put the verdict and the record into the output, which is displayed here if necessary."""
         if self.handle is None:
             self.show()
         record = self.record()
-        if self.handle is not None:  # there is none outside IPython
+        if self.handle is not None:  # it is None outside IPython
             self.handle.update({MIME: record, **self.bundle()}, raw=True)
+        if self.below is not None and self.figure is None:
+            self.below.update({"text/plain": ""}, raw=True)
 
     def record(self) -> dict[str, Any]:
         """The record of the run."""
@@ -84,6 +118,7 @@ class Sheet:
             reported=exp.reported, parameters=parameters, seeds=exp.seeds,
             tuning_seeds=sorted({seed for each in exp.tuning for seed in each.seeds}),
             tables={name: rows for name, rows in tables.items() if rows}, summary=exp.summary,
+            written=exp.written,
         )  # fmt: skip
 
     def judged(self) -> list[Judged]:
@@ -92,14 +127,14 @@ class Sheet:
         return [*rows, *self.of.notes.values()]
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Planned]]:
-        """Id and part of every row, and the criterion it belongs to."""
+        """Id and part of every row, and the criterion to which it belongs."""
         for planned in self.of.plan.values():
             yield from (((planned.id, part), planned) for part in planned.rows)
 
     def statuses(self) -> str:
-        """A line for every criterion whose status is the same on every machine; for nbval.
+        """A line for every criterion whose status is the same on every machine, for nbval.
 
-        The verdict is among them if it hangs on no other status.
+        The verdict is included if it depends on no other status.
         """
         rows = [(self.of.judged[key], planned) for key, planned in self.rows()]
         lines = [f"{row.name}: {row.kind}, {row.status}" for row, p in rows if not p.varies]
@@ -107,24 +142,34 @@ class Sheet:
             lines.append(f"verdict: {rule([row for row, _ in rows])[0]}")
         return "\n".join(lines)
 
-    def verdict(self) -> str:
-        """The verdict with its reason, once every row is judged; before, how many are."""
+    def verdict(self) -> tuple[str, str]:
+        """The verdict and its reason, or the number of judged rows if some are not judged yet."""
         rows = [key for key, _ in self.rows()]
         if missing := [key for key in rows if key not in self.of.judged]:
-            return f"{len(rows) - len(missing)} of {len(rows)} criteria judged so far."
+            return "No verdict yet", f"{len(rows) - len(missing)} of {len(rows)} criteria judged."
         ruling, reason = rule(self.judged())
-        return f"{ruling}: {MEANING[ruling]}. {reason[0].upper()}{reason[1:]}"
+        return str(ruling), f"{MEANING[ruling]}. {reason[0].upper()}{reason[1:]}"
+
+    def found(self) -> list[str]:
+        """What stands below the verdict: the finding, and what a longer run found."""
+        lines = [] if self.of.summary is None else [f"Finding: {self.of.summary.finding}"]
+        if self.full is not None:
+            lines.append(f"The {committed.label(self.full)} says {line_of(self.full)}")
+        return lines
+
+    def doubts(self) -> list[str]:
+        """What is known to speak against the finding, where there is one."""
+        return [] if self.of.summary is None else sentences(self.of.number)
 
     def closing(self) -> list[str]:
-        """What stands below the table."""
+        """The lines below the table."""
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
-        if self.of.summary is not None:
-            lines = [f"Finding: {self.of.summary.finding}", *sentences(self.of.number), *lines]
         if (proposal := of_proposal(self.judged())) is not None:
             lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]
         lines += [f"† {each.id} was added afterwards: {each.added}" for each in added]
+        lines += when_written(self.of.written)
         for each in self.of.tuning:
             lines += [each.closing] if each.at_the_edge else []
         if any(planned.varies for _, planned in self.rows()):
@@ -132,47 +177,79 @@ class Sheet:
         return lines
 
     def bundle(self) -> dict[str, Any]:
-        """What a notebook shows: HTML, and text for terminals and diffs."""
+        """The output of a notebook: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
-        texts = [self._texts(key, planned) for key, planned in self.rows()]
-        plain = [heading, self.of.question, "", self.verdict(), "", aligned([COLUMNS, *texts])]
-        closing = self.closing()
-        head = "".join(cell("th", column) for column in COLUMNS)
-        body = "".join(self._html(key, planned) for key, planned in self.rows())
-        below = "".join(f"<p><small>{escape(line)}</small></p>" for line in closing)
+        columns: tuple[str, ...] = COLUMNS if self.full is None else (*COLUMNS, FULL)
+        full = self._of_full_run()
+        texts = [self._texts(key, planned, full) for key, planned in self.rows()]
+        word, reason = self.verdict()
+        plain = [heading, self.of.question, "", f"{word}: {reason}", *self.found(), ""]
+        closing, doubts = self.closing(), self.doubts()
+        head = "".join(cell("th", column) for column in columns)
+        body = "".join(map(self._html, texts, (key for key, _ in self.rows())))
+        notes = [(note.metric, note.shown) for note in self.of.notes.values()]
         page = (
             f"<p><b>{escape(heading)}</b><br>{escape(self.of.question)}</p>"
-            f"<p><b>{escape(self.verdict())}</b></p>"
-            f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table>{below}{_folded([*self.of.notes.values()])}"
+            f"{_box(word, [reason, *self.found()], doubts)}"
+            f'<table style="border-collapse:collapse;{_SMALL}"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
+            f'<p style="{_SMALL}">{"<br>".join(map(escape, closing))}</p>'
+            f"{_folded('more numbers', _rows(notes), len(notes))}"
         )
-        return {"text/html": page, "text/plain": "\n".join([*plain, *closing])}
+        plain += [aligned([columns, *texts]), *doubts, *closing]
+        return {"text/html": page, "text/plain": "\n".join(plain)}
 
-    def _texts(self, key: tuple[str, str], planned: Planned) -> tuple[str, ...]:
-        """One row of the table."""
+    def _of_full_run(self) -> dict[str, str]:
+        """Value and status in the committed full run, by the name of the criterion."""
+        rows = [] if self.full is None else validate(self.full)
+        return {row.name: f"{row.row()[4]}, {row.status}" for row in rows}
+
+    def _texts(
+        self, key: tuple[str, str], planned: Planned, full: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """The cells of one row of the table."""
         found = self.of.judged.get(key)
         arm = "" if planned.arm == "corrected" else f"{planned.arm}: "
         kind = planned.kind + (" *" if planned.varies else "") + (" †" if planned.added else "")
         statistic = f"paired, {planned.statistic}" if planned.paired else planned.statistic
         said = ("", NOT_YET) if found is None else (found.shown, found.status)
-        return (key[0], kind, arm + planned.metric(key[1]), statistic, planned.limit, *said)
+        name = f"{planned.id} ({planned.arm}, {planned.metric(key[1])})"
+        longer = () if self.full is None else (full.get(name, "-"),)
+        measured = arm + planned.metric(key[1])
+        return (key[0], kind, measured, statistic, planned.limit, *said, *longer)
 
-    def _html(self, key: tuple[str, str], planned: Planned) -> str:
-        *texts, status = self._texts(key, planned)
-        found, colour = self.of.judged.get(key), ""
+    def _html(self, texts: Sequence[str], key: tuple[str, str]) -> str:
+        """One row; the status has a colour."""
+        found, colour, place = self.of.judged.get(key), "", COLUMNS.index("status")
         if found is not None and found.decides:
             wanted = found.as_wanted
             colour = _OPEN if wanted is None else _COLOURS[wanted]
-        cells = "".join(cell("td", text) for text in texts) + cell("td", status, colour)
+        cells = "".join(
+            cell("td", text, colour if i == place else "") for i, text in enumerate(texts)
+        )
         return f'<tr style="border-top:1px solid #8886">{cells}</tr>'
+
+
+def _box(word: str, lines: Sequence[str], doubts: Sequence[str]) -> str:
+    """The verdict in a frame of its colour: its reason, what was found, what speaks against it."""
+    colour = _OF_RULING.get(Ruling(word), _BROKEN) if word in set(Ruling) else _BROKEN
+    rest = "<br>".join(map(escape, lines))
+    style = f"border:1px solid {colour};border-left:8px solid {colour};padding:6px 12px"
+    folded = _folded("doubts", "<br>".join(map(escape, doubts)), len(doubts))
+    return f'<div style="{style}"><b>{escape(word)}</b><br>{rest}{folded}</div>'
 
 
 def _numbers(reported: Mapping[str, float]) -> list[str]:
     return [f"{name} {shown(value)}" for name, value in reported.items()]
 
 
-def _folded(notes: Sequence[Judged]) -> str:
-    if not notes:
-        return ""
-    rows = "".join(f"<tr>{cell('td', n.metric)}{cell('td', n.shown)}</tr>" for n in notes)
-    return f"<details><summary>{len(notes)} more numbers</summary><table>{rows}</table></details>"
+def _rows(pairs: Sequence[tuple[str, str]]) -> str:
+    """A table of names and values."""
+    rows = "".join(f"<tr>{cell('td', name)}{cell('td', value)}</tr>" for name, value in pairs)
+    return f"<table>{rows}</table>"
+
+
+def _folded(what: str, inside: str, count: int) -> str:
+    """So many of something, behind a word to click on; empty if there are none."""
+    words = f"{count} {what if count > 1 else what.removesuffix('s')}"
+    return f"<details><summary>{words}</summary>{inside}</details>" if count else ""

@@ -1,4 +1,4 @@
-"""Memories of queries, keys and values, which `lab.mixers.MultiHead` asks; one a file."""
+"""Memories of keys and values that answer queries, for `lab.mixers.MultiHead`; one per file."""
 
 from lab.memories.base import Memory
 from lab.memories.cosformer import CosFormer

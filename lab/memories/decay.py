@@ -1,6 +1,7 @@
-"""Sums of decays between steps, and products over all earlier steps weighted by them, in chunks."""
+"""Sums of log-decays between steps, and decay-weighted products over earlier steps, in chunks."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -11,11 +12,11 @@ CHUNK = 32  # measured on CPUs, where 64 and 128 take longer at any length
 
 
 @widened
-def segment_sums(a: Tensor) -> Tensor:
+def segment_sums(a: Float[Tensor, "... T"]) -> Float[Tensor, "... T T"]:
     """["... T T"], axes (t, s), of a ["... T"]: a[s+1] + ... + a[t], and -inf for s > t.
 
-    Each is added up by itself. A difference of two sums from step 0 on would be off by the rounding
-    of the larger one: where the first steps decay by thousands, no digit is left for later ones.
+    Each entry is summed separately. A difference of two cumulative sums would have the rounding
+    error of the larger sum: after log-decays of thousands, no digits would be left for later steps.
     """
     T = a.shape[-1]
     later = torch.ones(T, T, dtype=torch.bool, device=a.device).triu(1)
@@ -25,18 +26,23 @@ def segment_sums(a: Tensor) -> Tensor:
 
 @widened
 def decayed_product(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, *, chunk: int = CHUNK
-) -> Tensor:
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    log_decay: Float[Tensor, "... T"] | None = None,
+    *,
+    chunk: int = CHUNK,
+) -> Float[Tensor, "... T M"]:
     """o[t] = sum over s <= t of exp(a[s+1] + ... + a[t]) (q[t] . k[s]) v[s], in chunks.
 
-    Pairs of steps within a chunk are weighed one by one; what earlier chunks have written is
+    Pairs of steps within a chunk are weighted individually. The contribution of earlier chunks is
     carried along as one matrix, S = exp(sum of a over a chunk) S + what the chunk writes.
 
     Args:
         q, k: Float["... T F"].
-        v: Float["... T M"], in units of the output.
-        log_decay: Float["... T"], a; all zero if None.
-        chunk: steps, at least 1.
+        v: in units of the output.
+        log_decay: a; all zero if None.
+        chunk: number of steps in a chunk, at least 1.
 
     Returns:
         Float["... T M"].
@@ -44,8 +50,8 @@ def decayed_product(
     Raises:
         ValueError: the chunk is below 1.
 
-    Cost: T (chunk (F + M) + 2 F M) multiply-adds. Sums of a are those within one chunk, and nothing
-    is divided by a decay: decays of any size up to 1 are exact, as small as they may be.
+    Cost: T (chunk (F + M) + 2 F M) multiply-adds. Sums of a extend over at most one chunk, and
+    nothing is divided by a decay, so the result is accurate for arbitrarily small decays.
     Source: Dao & Gu 2024, Transformers are SSMs, section 6 (the block decomposition).
     """
     if chunk < 1:
@@ -75,15 +81,15 @@ def _carried(decay: Tensor, written: Tensor) -> Tensor:
 
 
 def _chunks(part: Tensor, size: int) -> Tensor:
-    """["... T X"] to ["... chunks size X"], filled up with steps of zeros, which do nothing."""
+    """["... T X"] to ["... chunks size X"], padded with zeros, which are steps without effect."""
     return pad(part, (0, 0, 0, -part.shape[-2] % size)).unflatten(-2, (-1, size))
 
 
 def _joined(chunks: Tensor, T: int) -> Tensor:
-    """["... T X"] of ["... chunks size X"]."""
+    """["... chunks size X"] back to ["... T X"]."""
     return chunks.flatten(-3, -2)[..., :T, :]
 
 
 def _shifted(states: Tensor) -> Tensor:
-    """The state before each chunk, of ["... C F M"] after them."""
+    """The states before each chunk, from those after each chunk, ["... C F M"]."""
     return pad(states[..., :-1, :, :], (0, 0, 0, 0, 1, 0))

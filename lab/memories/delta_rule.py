@@ -1,6 +1,7 @@
-"""The delta rule: what is stored under a key is replaced, not added to."""
+"""The delta rule: a new value replaces what is stored under its key, instead of adding to it."""
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -12,14 +13,14 @@ from lab.nn.linear import linear, precise
 class DeltaRule(Memory):
     """S[t] = S[t-1] + beta k (v - S[t-1]^T k)^T, o[t] = S[t]^T q[t], from an empty state.
 
-    k and q have length 1 and beta = sigmoid(W x + b) in (0, 1). K keys at right angles to
-    one another are stored without disturbing each other. `DeltaNet` is the relative for tracking,
-    with a learned first state, reflections and routings.
+    k and q have norm 1, and beta = sigmoid(W x + b) is in (0, 1). K orthogonal keys can be stored
+    without interference. `DeltaNet` is a related mixer for state tracking, with a learned initial
+    state, reflections and routings.
 
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Source: Schlag et al. 2021, Linear transformers are secretly fast weight programmers, equation
     24; Yang et al. 2024, Parallelizing linear transformers with the delta rule.
@@ -38,17 +39,28 @@ class DeltaRule(Memory):
         super().__init__(d_model, heads=heads, d_key=d_key, d_value=d_value)
         self.beta = linear(d_model, heads, generator=generator, dtype=dtype)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"], in chunks."""
         beta = precise(self.beta, x).sigmoid().mT
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
-        # The heads go to the batch.
+        # Heads become part of the batch.
         reads, _ = delta_rule(*(part.flatten(0, 1) for part in (q, k, v, beta)))
         return reads.unflatten(0, (-1, self.heads))
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Float[Tensor, "B H K M"] | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], Float[Tensor, "B H K M"]]:
         """["B H M"] and the state ["B H K M"]."""
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
         S = k.new_zeros(*k.shape, self.d_value) if state is None else state
@@ -57,7 +69,13 @@ class DeltaRule(Memory):
         S = S + k[..., None] * change[..., None, :]
         return (q[..., None] * S).sum(-2), S
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H K M"]:
         """["B T H K M"]."""
         state, found = None, []
         for t in range(x.shape[1]):
@@ -65,7 +83,13 @@ class DeltaRule(Memory):
             found.append(state)
         return torch.stack(found, dim=1)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T H"]: 1 - beta, along the key; it is 1 in all other directions."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T H"]:
+        """1 - beta, for the direction of the key; all others are 1."""
         kept = 1 - precise(self.beta, x).sigmoid()
         return torch.complex(kept, torch.zeros_like(kept))

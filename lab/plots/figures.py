@@ -1,9 +1,9 @@
-"""Figures: pure functions of arrays. Axes say what they show, with units."""
+"""Figures: pure functions of arrays, whose axes are labelled with quantities and units."""
 
 from lab.plots.cells import tokens
 from lab.plots.curves import accuracy, lines, losses, recall, scaling
 from lab.plots.looks import claim
-from lab.plots.planes import eigenvalues, trajectories, transitions
+from lab.plots.planes import eigenvalues, heatmaps, trajectories, transitions
 from lab.plots.points import intervals, ranges, recovered, slopes, strips
 from lab.plots.theme import COLOURS, GREY
 
@@ -13,6 +13,7 @@ __all__ = [
     "accuracy",
     "claim",
     "eigenvalues",
+    "heatmaps",
     "intervals",
     "lines",
     "losses",

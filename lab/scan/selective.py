@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
@@ -18,11 +19,21 @@ Result = Any  # y, or a pair of y and the last state, as the caller asks
 
 
 def selective_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-    D: Tensor | None = None, z: Tensor | None = None, delta_bias: Tensor | None = None,
-    delta_softplus: bool = False, return_last_state: bool = False,
-    *, initial: Tensor | None = None, reset: Tensor | None = None, time_first: bool = False,
-) -> Result:  # fmt: skip
+    u: Float[Tensor, "B _ _"],
+    delta: Float[Tensor, "B _ _"],
+    A: Float[Tensor, "D N"],
+    B: Float[Tensor, "B ..."],
+    C: Float[Tensor, "B ..."],
+    D: Float[Tensor, "D"] | None = None,
+    z: Float[Tensor, "B _ _"] | None = None,
+    delta_bias: Float[Tensor, "D"] | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    *,
+    initial: Float[Tensor, "B D N"] | None = None,
+    reset: Bool[Tensor, "B T"] | None = None,
+    time_first: bool = False,
+) -> Result:
     """y[t] = C[t] h[t] + D u[t] with h[t] = exp(dt[t] A) h[t-1] + dt[t] u[t] B[t], per channel.
 
     The arguments are those of `selective_scan_fn` in mamba_ssm, in its order and with its layout.
@@ -80,11 +91,21 @@ def _compute(*inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def selective_scan_associative(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-    D: Tensor | None = None, z: Tensor | None = None, delta_bias: Tensor | None = None,
-    delta_softplus: bool = False, return_last_state: bool = False,
-    *, initial: Tensor | None = None, reset: Tensor | None = None, time_first: bool = False,
-) -> Result:  # fmt: skip
+    u: Float[Tensor, "B _ _"],
+    delta: Float[Tensor, "B _ _"],
+    A: Float[Tensor, "D N"],
+    B: Float[Tensor, "B ..."],
+    C: Float[Tensor, "B ..."],
+    D: Float[Tensor, "D"] | None = None,
+    z: Float[Tensor, "B _ _"] | None = None,
+    delta_bias: Float[Tensor, "D"] | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    *,
+    initial: Float[Tensor, "B D N"] | None = None,
+    reset: Bool[Tensor, "B T"] | None = None,
+    time_first: bool = False,
+) -> Result:
     """`selective_scan` in torch operations: `linear_scan_associative` of all states at once.
 
     A state that is not finite goes beyond a reset: 0 times infinity is NaN.
@@ -96,11 +117,21 @@ def selective_scan_associative(
 
 
 def selective_scan_sequential(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-    D: Tensor | None = None, z: Tensor | None = None, delta_bias: Tensor | None = None,
-    delta_softplus: bool = False, return_last_state: bool = False,
-    *, initial: Tensor | None = None, reset: Tensor | None = None, time_first: bool = False,
-) -> Result:  # fmt: skip
+    u: Float[Tensor, "B _ _"],
+    delta: Float[Tensor, "B _ _"],
+    A: Float[Tensor, "D N"],
+    B: Float[Tensor, "B ..."],
+    C: Float[Tensor, "B ..."],
+    D: Float[Tensor, "D"] | None = None,
+    z: Float[Tensor, "B _ _"] | None = None,
+    delta_bias: Float[Tensor, "D"] | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    *,
+    initial: Float[Tensor, "B D N"] | None = None,
+    reset: Bool[Tensor, "B T"] | None = None,
+    time_first: bool = False,
+) -> Result:
     """The definition of `selective_scan`, step by step: what every other form must equal."""
     given = _checked(
         u, delta, A, B, C, D, z, delta_bias, initial, reset, delta_softplus, time_first
@@ -264,8 +295,8 @@ def _fit(given: dict[str, Tensor], reset: Tensor | None, time_first: bool) -> No
     if reset is not None:
         are_tensors(reset=reset)
         if reset.shape != (size, T) or reset.dtype != torch.bool or reset.device != u.device:
-            found = f"{reset.dtype} {tuple(reset.shape)} on {reset.device}"
-            raise ValueError(f"reset must be torch.bool {(size, T)} on {u.device}, got {found}")
+            got = f"{reset.dtype} {tuple(reset.shape)} on {reset.device}"
+            raise ValueError(f"reset must be torch.bool {(size, T)} on {u.device}, got {got}")
 
 
 def _alike(given: dict[str, Tensor]) -> dict[str, Tensor]:

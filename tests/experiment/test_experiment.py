@@ -15,13 +15,15 @@ from torch import nn
 
 from lab import research_log
 from lab.evidence import MIME, validate
-from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned
+from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display, solved
 from lab.experiment.display import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
+from lab.plots.render import PLOTLY
+from lab.records import committed
 from lab.records.executed import read_notebook
 from lab.tasks import WordProblem, groups
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 from lab.transitions import PolarDiagonal, RealDiagonal
 
 # Workers know what a notebook has defined, and no modules of tests.
@@ -141,6 +143,22 @@ def test_an_unknown_statistic_is_refused_before_the_run():
         experiment(Planned("C1", "accuracy", ">", 0.5, "mean"))
 
 
+@pytest.mark.parametrize("limit", [{"op": ">=", "threshold": 0}, {"op": ">", "threshold": -0.1}])
+def test_a_share_that_cannot_be_missed_is_no_success(limit):
+    with pytest.raises(ValueError, match=r"criterion C1 cannot be missed: all of 0 to 1 is >"):
+        experiment(Planned("C1", "seeds", statistic=solved(0.9), **limit))
+    experiment(Planned("C1", "seeds", ">", 0, statistic=solved(0.9)))
+
+
+def test_undecided_says_in_the_table_how_many_seeds_would_decide():
+    exp = experiment(Planned("C1", "difference", ">", 0.0, MEAN), seeds=range(100, 105))
+    exp.judge("C1", [0.3, -0.1, 0.2, -0.2, 0.3])
+    needed = exp.sheet.record()["criteria"][0]["needed"]
+    assert 5 < needed < 100
+    assert f"about {needed} seeds would decide it" in exp.sheet.bundle()["text/plain"]
+    assert exp.sheet.record()["verdict"] == "UNDECIDED"
+
+
 def test_what_could_not_be_run_decides_nothing_and_says_why():
     exp = experiment(ABOVE, Planned("G", "time on a GPU", "<", 1.0, NUMBER, low_is_good=True))
     exp.judge("C1", [0.9, 0.9])
@@ -166,10 +184,14 @@ exp
     last = (
         """exp.conclude(finding="Half of 2 seeds reach 0.6.", settles="Five seeds.", tags=["a"])"""
     )
-    cells = [source, "exp.judge('C1', [0.6, 0.7])", last]
+    judge = "exp.judge('C1', [0.6, 0.7])\nimport plotly.graph_objects as go"
+    figure = "exp.key_figure(go.Figure().add_scatter(y=[1, 2]).update_layout(title='Key'));"
+    cells = [source, f"{judge}\n{figure}", last]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    (first,) = notebook.cells[0].outputs
+    first, figure = notebook.cells[0].outputs
+    assert figure.data[PLOTLY]["layout"]["title"]["text"] == "Key"
+    assert first.data[MIME]["summary"]["figure"] == "Key"
     assert first.data[MIME]["verdict"] == "PROCEED"
     assert "A question?" in first.data["text/html"]
     assert NOT_YET not in first.data["text/plain"]
@@ -216,8 +238,51 @@ def test_a_record_that_contradicts_itself_is_refused(change, message):
 def test_before_the_run_every_criterion_is_there_and_none_is_judged():
     exp = experiment()
     shown = exp.sheet.bundle()["text/plain"]
-    assert "0 of 1 criteria judged so far" in shown
+    assert "No verdict yet: 0 of 1 criteria judged." in shown
     assert re.search(r"C1 +success +accuracy +worst seed +> 0\.5 +not yet run", shown)
+
+
+def test_verdict_and_doubts_stand_in_one_box_above_the_table(monkeypatch):
+    monkeypatch.setattr(display, "sentences", lambda number: ["In doubt: <one>.", "In doubt: two."])
+    exp = experiment()
+    assert "doubts" not in exp.sheet.bundle()["text/html"]  # there is no finding to doubt
+    exp.judge("C1", [0.9, 0.9])
+    exp.conclude(finding="Both of 2 seeds.", settles="Five seeds.", tags=["a"])
+    page = exp.sheet.bundle()["text/html"]
+    box = page[page.index("<div") : page.index("</div>")]
+    for words in ("<b>PROCEED</b>", "Finding: Both of 2 seeds.", "2 doubts", "&lt;one&gt;"):
+        assert words in box
+    assert page.index("</div>") < page.index("<table")
+
+
+def test_scores_are_shown_with_three_digits_however_small_they_are():
+    frame = Scores({"a": torch.tensor([1.23456e-6])}, [100]).frame()
+    assert frame.loc[("a", "seed 100"), "score"] == 1.23e-6
+
+
+def test_at_the_defaults_the_committed_full_run_stands_beside(monkeypatch):
+    full = experiment(ABOVE, Planned("C2", "x", ">", 1.0))
+    full.judge("C1", [0.75, 0.9])
+    full.judge("C2", [2.0, 3.0])
+    monkeypatch.setattr(committed, "record", lambda number: full.sheet.record())
+    shown = experiment(ABOVE).sheet.bundle()["text/plain"]
+    assert "The committed full run (executed/300.ipynb; seeds 100, 101" in shown
+    assert "says PROCEED: every success criterion is met (C1, C2)" in shown
+    assert re.search(r"C1 .+ not yet run +0\.75 \(2 seeds, 0\.75 to 0\.9\), met", shown)
+
+
+@pytest.mark.parametrize("question", ["A statement.", "One?\nTwo?", "x" * 140 + "?"])
+def test_a_question_that_a_summary_would_refuse_is_refused_before_the_run(question):
+    with pytest.raises(ValueError, match="question of the summary"):
+        Experiment("300", title="A title", question=question, parameters=Parameters([1]),
+                   criteria=[ABOVE])  # fmt: skip
+
+
+def test_a_number_for_the_reader_has_no_limit_to_meet():
+    exp = experiment()
+    exp.note("another number", [0.1, 0.3])
+    (row,) = [each for each in exp.sheet.judged() if each.kind == "context"]
+    assert (row.limit, row.status) == ("", "recorded")
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -240,9 +305,39 @@ def test_arms_have_the_numbers_that_they_have_alone(alone, workers):
     arms = exp.train(ARMS, Z3, RECIPE, workers=workers, checkpoint=False)
     assert list(arms) == ["real", "polar"]
     assert losses(arms) == alone
-    scores = arms.scores(length=6, samples=50, score=scored_accuracy, workers=1)
-    expected = scored_accuracy(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
-    assert scores["polar"][1].item() == pytest.approx(expected)
+    expected = score(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
+    for measure in ("accuracy", "loss"):
+        scores = arms.scores(length=6, samples=50, score=measure, workers=1)
+        assert scores["polar"][1].item() == pytest.approx(getattr(expected, measure))
+    scores = arms.scores(length=6, samples=50, workers=1)
+    assert torch.equal(scores["polar"][1], expected.by_step)
+    with pytest.raises(ValueError, match="scores: score is 'mean'; it must be one of"):
+        arms.scores(length=6, samples=50, score="mean")
+
+
+def test_what_is_measured_of_models_is_by_arm_and_keeps_its_digits():
+    arms = experiment().train(ARMS, Z3, RECIPE, workers=1, checkpoint=False)
+    found = arms.measure(lambda model, task: 0.1)
+    assert list(found) == list(ARMS)
+    assert [each.tolist() for each in found.values()] == [[0.1, 0.1]] * 2
+    sizes = arms.measure(lambda model, task: model.embedding.abs())
+    assert sizes["real"].shape == (2, Z3.vocabulary, 8)
+
+
+def test_arms_give_models_histories_and_a_table_of_what_a_function_says():
+    arms = experiment().train(ARMS, Z3, RECIPE, workers=1, checkpoint=False)
+    assert arms.models["polar"][1] is arms["polar"].models[1]
+    assert arms.histories["real"][0] is arms["real"].histories[0]
+    table = arms.frame(lambda model, task: {"classes": task.classes, "layers": len(model.mixers)})
+    assert list(table.index) == [(n, f"seed {s}") for n in ("real", "polar") for s in (100, 101)]
+    assert table.loc[("polar", "seed 101")].to_dict() == {"classes": 3, "layers": 1}
+
+
+def test_untrained_models_are_those_that_training_begins_with():
+    begun = experiment().untrained(ARMS, Z3)
+    expected = ARMS["polar"].build(Z3, 101)
+    assert all(map(torch.equal, begun["polar"].models[1].parameters(), expected.parameters()))
+    assert (begun["real"].histories, begun["real"].seeds) == ([], [100, 101])
 
 
 def test_seeds_that_were_dealt_out_come_back_in_order(alone):
@@ -250,6 +345,43 @@ def test_seeds_that_were_dealt_out_come_back_in_order(alone):
     assert arms["real"].seeds == [100, 101]
     for name, found in losses(arms).items():
         assert torch.allclose(torch.tensor(found), torch.tensor(alone[name]), atol=1e-5)
+
+
+def test_a_finished_arm_is_not_trained_again_and_a_finished_run_cleans_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_CHECKPOINTS", str(tmp_path / "kept"))
+    count, recipe = tmp_path / "count", {**RECIPE, "checkpoint_seconds": 0}
+
+    def counted(_, step):
+        if step >= 0:
+            with count.open("a") as file:
+                file.write(f"{step} ")
+
+    def stop(_, step):
+        if step == 3:
+            raise RuntimeError("killed")
+
+    both = {"done": Arm(ARMS["real"], before_update=counted), "other": ARMS["polar"]}
+    stopped = {**both, "other": Arm(ARMS["polar"].build, before_update=stop)}
+    first = experiment()
+    with pytest.raises(RuntimeError, match="killed"):
+        first.train(stopped, Z3, recipe, workers=1)
+    assert count.read_text().split() == [str(step) for step in range(RECIPE["steps"])]
+    assert len(list((tmp_path / "kept").rglob("done-*.safetensors"))) == 1
+
+    again = experiment()
+    arms = again.train(both, Z3, recipe, workers=1)
+    updates = count.read_text().split()[RECIPE["steps"] :]
+    assert updates in ([], [str(RECIPE["steps"] - 1)])  # the last is told once more, and not made
+    assert (
+        losses(arms)["done"]
+        == losses(
+            experiment().train({"done": ARMS["real"]}, Z3, RECIPE, workers=1, checkpoint=False)
+        )["done"]
+    )
+    assert list((tmp_path / "kept").iterdir())
+    again.judge("C1", [0.6, 0.7])
+    again.conclude()
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_what_fails_names_its_arm():
