@@ -87,7 +87,10 @@ class Planned:
 
     @property
     def high_is_bad(self) -> bool:
-        """Whether a high value speaks against the hypothesis: a failure wants to be missed."""
+        """Whether a high value speaks against the hypothesis: a failure wants to be missed.
+
+        Of "in" and "==", whether a value far outside does.
+        """
         wants_high = self.op in (">", ">=")
         return wants_high if self.kind in ("failure", "kill") else not wants_high
 

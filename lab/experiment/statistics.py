@@ -2,7 +2,7 @@
 
 A statistic is chosen when a criterion is written, before there are values, and has a name there:
 `Planned(..., statistic=MEAN)`. It is told which side is the bad one, so that "the worst seed" is
-the lowest where much is hoped for, and the highest elsewhere.
+the lowest where much is hoped for, the one farthest out where an interval is, and else the highest.
 """
 
 import math
@@ -48,8 +48,9 @@ def read(
     Args:
         values: Float["seeds"], or one number; computed in float64.
         statistic: its name.
-        high_is_bad: whether a high value speaks against the hypothesis.
-        op, threshold: of the criterion, for the number of seeds that would decide it.
+        high_is_bad: whether a high value speaks against the hypothesis; where the threshold is an
+            interval, or has to be met exactly, whether one far from it does.
+        op, threshold: of the criterion.
 
     Raises:
         ValueError: there is no such statistic, values have more than one axis or are none, several
@@ -116,8 +117,9 @@ def _number(values: Tensor, _: bool, __: str, ___: Threshold) -> Reading:
     return Reading(values.item())
 
 
-def _worst(values: Tensor, high_is_bad: bool, _: str, __: Threshold) -> Reading:
-    return Reading((values.max() if high_is_bad else values.min()).item(), detail=_range(values))
+def _worst(values: Tensor, high_is_bad: bool, op: str, threshold: Threshold) -> Reading:
+    badness = _distance_above(values, op, threshold) * (1 if high_is_bad else -1)
+    return Reading(values[badness.argmax()].item(), detail=_range(values))
 
 
 def _every(values: Tensor, high_is_bad: bool, op: str, threshold: Threshold) -> Reading:
@@ -160,6 +162,13 @@ def _runs_to_decide(share: float, runs: int, op: str, threshold: Threshold) -> i
 def _undecided(found: Interval, op: str, threshold: Threshold) -> bool:
     """Whether the limit lies inside an interval."""
     return of_interval(found.low, found.high, op, threshold) == "undecided"
+
+
+def _distance_above(values: Tensor, op: str, threshold: Threshold) -> Tensor:
+    """Float["seeds"]: the values; of an interval or an equality, how far outside of it they lie."""
+    if isinstance(threshold, tuple):
+        return torch.maximum(threshold[0] - values, values - threshold[1])
+    return (values - threshold).abs() if op == "==" else values
 
 
 def _distance(mean: float, threshold: Threshold) -> float:
