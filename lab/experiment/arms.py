@@ -96,11 +96,12 @@ class Arms(Mapping[str, Trained]):
         )
 
     def measure(self, function: Callable[[nn.Module, Task], float | Tensor]) -> dict[str, Tensor]:
-        """Float["seeds ..."] by arm: what `function` of a model and its task says."""
+        """Float["seeds ..."] by arm: what `function` of a model and its task says.
+
+        Plain numbers become Float64.
+        """
         return {
-            name: torch.stack(
-                [torch.as_tensor(found) for found in map(function, each.models, each.tasks)]
-            )
+            name: torch.stack([*map(_tensor, map(function, each.models, each.tasks))])
             for name, each in self.items()
         }
 
@@ -113,7 +114,7 @@ class Arms(Mapping[str, Trained]):
             length: time steps of an example.
             samples: how many examples.
             score: such as `accuracy`, the share of right answers at every step, or
-                `scored_accuracy`, one number.
+                `scored_accuracy`, one number, which becomes a Float64.
             workers: as for `Experiment.train`; the arms are scored beside one another.
         """
         how = partial(score, length=length, samples=samples)
@@ -203,4 +204,9 @@ def _models(arm: Arm, tasks: Sequence[Task], seeds: Sequence[int]) -> list[nn.Mo
 
 def _score(arm: Trained, score: Score) -> Tensor:
     runs = zip(arm.models, arm.tasks, arm.seeds, strict=True)
-    return torch.stack([torch.as_tensor(score(m, task, seed=seed)) for m, task, seed in runs])
+    return torch.stack([_tensor(score(m, task, seed=seed)) for m, task, seed in runs])
+
+
+def _tensor(found: float | Tensor) -> Tensor:
+    """A number keeps all of its digits: torch would round it to single precision."""
+    return torch.as_tensor(found, dtype=torch.float64 if isinstance(found, float) else None)

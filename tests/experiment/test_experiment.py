@@ -242,7 +242,15 @@ def test_arms_have_the_numbers_that_they_have_alone(alone, workers):
     assert losses(arms) == alone
     scores = arms.scores(length=6, samples=50, score=scored_accuracy, workers=1)
     expected = scored_accuracy(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
-    assert scores["polar"][1].item() == pytest.approx(expected)
+    assert scores["polar"][1].item() == expected
+
+
+def test_what_is_measured_of_models_is_by_arm_and_keeps_its_digits():
+    arms = experiment().train(ARMS, Z3, RECIPE, workers=1, checkpoint=False)
+    found = arms.measure(lambda model, task: 0.1)
+    assert {name: each.tolist() for name, each in found.items()} == dict.fromkeys(ARMS, [0.1, 0.1])
+    sizes = arms.measure(lambda model, task: model.embedding.abs())
+    assert sizes["real"].shape == (2, Z3.vocabulary, 8)
 
 
 def test_seeds_that_were_dealt_out_come_back_in_order(alone):
