@@ -11,6 +11,7 @@ from torch.nn.functional import silu
 from lab.mixers.state_space import look_up
 from lab.nn.guard import Guarded, Method, check_tokens
 from lab.nn.linear import linear
+from lab.seeding import stream
 
 Norm = Literal["rms", "layer"]
 _NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
@@ -176,3 +177,35 @@ class SequenceModel(Guarded):
         if not self.channels:
             return u
         return u + self.channels[layer](self.channel_norms[layer](u))
+
+
+def residual_model(
+    task: Any,
+    seed: int,
+    *,
+    d_model: int,
+    mixer: Callable[[torch.Generator], nn.Module],
+    layers: int = 2,
+    d_hidden: int = 0,
+    **settings: Any,
+) -> SequenceModel:
+    """A model for a task, all of it drawn from one stream of a seed: mixers, channels, the rest.
+
+    With `mixer` and the sizes filled in by `functools.partial` it is an arm of an experiment.
+
+    Args:
+        task: whose `vocabulary` and `classes` the model has.
+        seed: of the stream "init".
+        d_model: D.
+        mixer: called once a layer with the stream; returns ["B T D"] to ["B T D"].
+        layers: how many.
+        d_hidden: width of the SwiGLU after every mixer; there is none if 0.
+        settings: of `SequenceModel`.
+    """
+    generator = stream(seed, "init")
+    mixers = [mixer(generator) for _ in range(layers)]
+    channels = [SwiGLU(d_model, d_hidden, generator=generator) for _ in mixers if d_hidden]
+    return SequenceModel(
+        task.vocabulary, task.classes, d_model, mixers, channels=channels or None,
+        generator=generator, **settings,
+    )  # fmt: skip

@@ -105,8 +105,8 @@ class Planned:
 
     @property
     def limit(self) -> str:
-        """The comparison, as text."""
-        return shown_limit(self.op, self.threshold)
+        """The comparison, as text; empty for what is context, which has none to meet."""
+        return "" if self.kind == "context" else shown_limit(self.op, self.threshold)
 
     def _check_success(self) -> None:
         if self.op == "==":

@@ -66,7 +66,8 @@ def summary(
         check_text(text, f"{name} of the summary")
     for name, text in {**sentences, "blocked_by": blocked_by, "figure": figure}.items():
         _check_line(name, text)
-    _check_ends(question, finding, settles)
+    check_question(question)
+    _check_ends(finding, settles)
     if isinstance(impact, bool) or impact not in IMPACTS:
         raise ValueError(f"impact of the summary is {impact!r}; it is a whole number from 1 to 5")
     hours = finite(cost_h, "cost_h of the summary")
@@ -75,6 +76,17 @@ def summary(
     return Summary(
         question, finding, settles, _tags(tags), int(impact), hours, blocked_by, figure
     )  # fmt: skip
+
+
+def check_question(question: str) -> None:
+    """A question that a summary can have.
+
+    Raises:
+        TypeError, ValueError: it is no text of one line that ends in a question mark.
+    """
+    _check_line("question", question)
+    if not question.endswith("?"):
+        raise ValueError(f"question of the summary must end in a question mark: {question!r}")
 
 
 def read(stored: Any) -> Summary:
@@ -105,9 +117,7 @@ def _check_line(name: str, text: object) -> None:
         )
 
 
-def _check_ends(question: str, finding: str, settles: str) -> None:
-    if not question.endswith("?"):
-        raise ValueError(f"question of the summary must end in a question mark: {question!r}")
+def _check_ends(finding: str, settles: str) -> None:
     for name, text in (("finding", finding), ("settles", settles)):
         if not text.endswith("."):
             raise ValueError(f"{name} of the summary must end in a full stop: {text!r}")

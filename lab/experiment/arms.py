@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,16 @@ class Arms(Mapping[str, Trained]):
         """Both together."""
         return Arms({**self, **other})
 
+    @property
+    def models(self) -> dict[str, list[nn.Module]]:
+        """The models of every seed by arm, as panels take them."""
+        return {name: each.models for name, each in self.items()}
+
+    @property
+    def histories(self) -> dict[str, list[History]]:
+        """The histories of every seed by arm."""
+        return {name: each.histories for name, each in self.items()}
+
     def select(self, names: Sequence[str]) -> "Arms":
         """Some of the arms, in another order if need be."""
         return Arms({name: self[name] for name in names})
@@ -104,6 +115,15 @@ class Arms(Mapping[str, Trained]):
             name: torch.stack([*map(_tensor, map(function, each.models, each.tasks))])
             for name, each in self.items()
         }
+
+    def frame(self, function: Callable[[nn.Module, Task], Mapping[str, object]]) -> pd.DataFrame:
+        """A row for every arm and seed: what `function` of a model and its task says, by column."""
+        rows = {
+            (name, f"seed {seed}"): function(model, task)
+            for name, each in self.items()
+            for seed, model, task in zip(each.seeds, each.models, each.tasks, strict=True)
+        }
+        return pd.DataFrame(list(rows.values()), index=pd.MultiIndex.from_tuples(list(rows)))
 
     def scores(
         self, *, length: int, samples: int, score: Score = accuracy, workers: int | None = None

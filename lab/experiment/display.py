@@ -5,25 +5,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
 
+import plotly.graph_objects as go
 from IPython.display import display
 
-from lab.evidence import MIME
+from lab.evidence import MIME, line_of, validate
 from lab.evidence.comparison import shown
 from lab.evidence.display import aligned, cell
 from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
 from lab.evidence.planned import Planned
 from lab.evidence.report import report
-from lab.evidence.ruling import MEANING, of_proposal, rule
+from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
 from lab.experiment.tuning import Tuned
+from lab.plots.render import bundle
+from lab.records import committed
 
 COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
+FULL = "committed full run"  # one column more, at the defaults of a notebook
 NOT_YET = "not yet run"
+NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn."
 
 # Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
 _COLOURS = {True: "#2e9d4d", False: "#d64545"}
-_OPEN = "#c98a00"
+_OPEN, _BROKEN = "#c98a00", "#888888"
+_OF_RULING = {
+    Ruling.PROCEED: _COLOURS[True], Ruling.REFUTED: _COLOURS[False],
+    Ruling.ABANDON: _COLOURS[False], Ruling.UNDECIDED: _OPEN, Ruling.DEBUG: _BROKEN,
+}  # fmt: skip
 
 
 class Shown(Protocol):
@@ -45,15 +54,33 @@ class Shown(Protocol):
 
 
 class Sheet:
-    """Shows an experiment once, and changes that one output as its criteria are judged."""
+    """Shows an experiment once, and changes these outputs as its criteria are judged.
+
+    The first one is the table, the second the key figure, or a line in its place.
+    """
 
     def __init__(self, of: Shown) -> None:
         self.of = of
         self.handle: Any = None
+        self.below: Any = None  # the handle of the key figure
+        self.figure: go.Figure | None = None
+        self.full = committed.record(of.number)
 
     def show(self) -> None:
         """Display question and criteria here; later values appear in the same place."""
         self.handle = display(self.bundle(), raw=True, display_id=True)
+        line = f"<p><small>{escape(NO_FIGURE_YET)}</small></p>"
+        empty = {"text/html": line, "text/plain": NO_FIGURE_YET}
+        self.below = display(empty, raw=True, display_id=True)
+        if self.figure is not None:
+            self.draw(self.figure)
+
+    def draw(self, figure: go.Figure) -> None:
+        """Put the key figure below the table."""
+        self.figure = figure
+        if self.below is not None:
+            data, metadata = bundle(figure)
+            self.below.update(data, metadata=metadata, raw=True)
 
     def refresh(self) -> None:
         """Fill in what has been judged since."""
@@ -67,6 +94,8 @@ class Sheet:
         record = self.record()
         if self.handle is not None:  # there is none outside IPython
             self.handle.update({MIME: record, **self.bundle()}, raw=True)
+        if self.below is not None and self.figure is None:
+            self.below.update({"text/plain": ""}, raw=True)
 
     def record(self) -> dict[str, Any]:
         """The record of the run."""
@@ -107,20 +136,27 @@ class Sheet:
             lines.append(f"verdict: {rule([row for row, _ in rows])[0]}")
         return "\n".join(lines)
 
-    def verdict(self) -> str:
-        """The verdict with its reason, once every row is judged; before, how many are."""
+    def verdict(self) -> tuple[str, str]:
+        """The verdict and its reason, once every row is judged; before, how many are."""
         rows = [key for key, _ in self.rows()]
         if missing := [key for key in rows if key not in self.of.judged]:
-            return f"{len(rows) - len(missing)} of {len(rows)} criteria judged so far."
+            return "No verdict yet", f"{len(rows) - len(missing)} of {len(rows)} criteria judged."
         ruling, reason = rule(self.judged())
-        return f"{ruling}: {MEANING[ruling]}. {reason[0].upper()}{reason[1:]}"
+        return str(ruling), f"{MEANING[ruling]}. {reason[0].upper()}{reason[1:]}"
+
+    def found(self) -> list[str]:
+        """What stands below the verdict: the finding, and what a longer run found."""
+        lines = [] if self.of.summary is None else [f"Finding: {self.of.summary.finding}"]
+        if self.full is not None:
+            lines.append(f"The {committed.label(self.full)} says {line_of(self.full)}")
+        return lines
 
     def closing(self) -> list[str]:
         """What stands below the table."""
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
         if self.of.summary is not None:
-            lines = [f"Finding: {self.of.summary.finding}", *sentences(self.of.number), *lines]
+            lines = [*sentences(self.of.number), *lines]
         if (proposal := of_proposal(self.judged())) is not None:
             lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]
@@ -134,37 +170,62 @@ class Sheet:
     def bundle(self) -> dict[str, Any]:
         """What a notebook shows: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
-        texts = [self._texts(key, planned) for key, planned in self.rows()]
-        plain = [heading, self.of.question, "", self.verdict(), "", aligned([COLUMNS, *texts])]
+        columns, full = COLUMNS, self._of_full_run()
+        if self.full is not None:
+            columns = (*COLUMNS, FULL)
+        texts = [self._texts(key, planned, full) for key, planned in self.rows()]
+        word, reason = self.verdict()
+        plain = [heading, self.of.question, "", f"{word}: {reason}", *self.found(), ""]
         closing = self.closing()
-        head = "".join(cell("th", column) for column in COLUMNS)
-        body = "".join(self._html(key, planned) for key, planned in self.rows())
+        head = "".join(cell("th", column) for column in columns)
+        body = "".join(map(self._html, texts, (key for key, _ in self.rows())))
         below = "".join(f"<p><small>{escape(line)}</small></p>" for line in closing)
         page = (
             f"<p><b>{escape(heading)}</b><br>{escape(self.of.question)}</p>"
-            f"<p><b>{escape(self.verdict())}</b></p>"
+            f"{_box(word, [reason, *self.found()])}"
             f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table>{below}{_folded([*self.of.notes.values()])}"
         )
-        return {"text/html": page, "text/plain": "\n".join([*plain, *closing])}
+        plain += [aligned([columns, *texts]), *closing]
+        return {"text/html": page, "text/plain": "\n".join(plain)}
 
-    def _texts(self, key: tuple[str, str], planned: Planned) -> tuple[str, ...]:
+    def _of_full_run(self) -> dict[str, str]:
+        """Value and status in the committed full run, by the name of the criterion."""
+        rows = [] if self.full is None else validate(self.full)
+        return {row.name: f"{row.row()[4]}, {row.status}" for row in rows}
+
+    def _texts(
+        self, key: tuple[str, str], planned: Planned, full: Mapping[str, str]
+    ) -> tuple[str, ...]:
         """One row of the table."""
         found = self.of.judged.get(key)
         arm = "" if planned.arm == "corrected" else f"{planned.arm}: "
         kind = planned.kind + (" *" if planned.varies else "") + (" †" if planned.added else "")
         statistic = f"paired, {planned.statistic}" if planned.paired else planned.statistic
         said = ("", NOT_YET) if found is None else (found.shown, found.status)
-        return (key[0], kind, arm + planned.metric(key[1]), statistic, planned.limit, *said)
+        name = f"{planned.id} ({planned.arm}, {planned.metric(key[1])})"
+        longer = () if self.full is None else (full.get(name, "-"),)
+        measured = arm + planned.metric(key[1])
+        return (key[0], kind, measured, statistic, planned.limit, *said, *longer)
 
-    def _html(self, key: tuple[str, str], planned: Planned) -> str:
-        *texts, status = self._texts(key, planned)
-        found, colour = self.of.judged.get(key), ""
+    def _html(self, texts: Sequence[str], key: tuple[str, str]) -> str:
+        """One row; the status has a colour."""
+        found, colour, place = self.of.judged.get(key), "", COLUMNS.index("status")
         if found is not None and found.decides:
             wanted = found.as_wanted
             colour = _OPEN if wanted is None else _COLOURS[wanted]
-        cells = "".join(cell("td", text) for text in texts) + cell("td", status, colour)
+        cells = "".join(
+            cell("td", text, colour if i == place else "") for i, text in enumerate(texts)
+        )
         return f'<tr style="border-top:1px solid #8886">{cells}</tr>'
+
+
+def _box(word: str, lines: Sequence[str]) -> str:
+    """The verdict in a frame of its colour, with its reason and what was found."""
+    colour = _OF_RULING.get(Ruling(word), _BROKEN) if word in set(Ruling) else _BROKEN
+    rest = "<br>".join(map(escape, lines))
+    style = f"border:1px solid {colour};border-left:8px solid {colour};padding:6px 12px"
+    return f'<div style="{style}"><b>{escape(word)}</b><br>{rest}</div>'
 
 
 def _numbers(reported: Mapping[str, float]) -> list[str]:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
-from lab.evidence.summary import Summary, summary
+from lab.evidence.summary import Summary, check_question, summary
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
@@ -25,20 +26,22 @@ class Experiment:
     """One experiment, from its criteria to its verdict.
 
     Displays the question and the table of criteria; as criteria are judged, the same output fills
-    in, and `conclude` puts the verdict above it and the record of the run into it.
+    in, and `conclude` puts the verdict above it and the record of the run into it. Below it
+    `key_figure` shows the figure that answers the question. At the defaults of a notebook, which
+    train for seconds, the table has what the committed full run found beside it.
 
     Args:
         number: of the experiment as text, "013".
         title: its name in words.
-        question: what it asks, in one sentence with a question mark.
+        question: what it asks, on one line that ends in a question mark.
         parameters: the checked parameters of the notebook; `seeds` among them are those reported.
         criteria: all of them, before the run; see `Planned`.
         reported: what an earlier run measured, by name; empty if there was none.
 
     Raises:
         TypeError: a name is no text.
-        ValueError: the criteria could not answer, as `check_plan` says; or one names a statistic
-            that there is not.
+        ValueError: the criteria could not answer, as `check_plan` says; one names a statistic
+            that there is not; or the question is none.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Experiment:
     ) -> None:
         for name, text in {"number": number, "title": title, "question": question}.items():
             check_text(text, f"{name} of an experiment")
+        check_question(question)
         self.number, self.title, self.question = number, title, question
         self.parameters, self.seeds = parameters, list(parameters.seeds)
         self.reported = dict(reported or {})
@@ -226,6 +230,11 @@ class Experiment:
         """Keep measured rows in the record; see `Evidence.table`."""
         self.tables[name] = list(rows)
 
+    def key_figure(self, figure: go.Figure) -> go.Figure:
+        """Show the figure that answers the question below the table, too; returns it."""
+        self.sheet.draw(figure)
+        return figure
+
     def conclude(
         self,
         *,
@@ -242,7 +251,8 @@ class Experiment:
         Args:
             finding: one sentence with its number, formatted from what this run measured; without
                 one the research log has none of this run either.
-            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`.
+            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`; the
+                key figure, if there is one, is the one that shows the finding.
 
         Raises:
             ValueError: a criterion was not judged (a run that cannot judge it says so with
@@ -252,6 +262,8 @@ class Experiment:
                    for part in planned.rows if (id_, part) not in self.judged}  # fmt: skip
         if missing:
             raise ValueError(f"criteria {sorted(missing)} were never judged; see `not_run`")
+        if self.sheet.figure is not None and not figure:
+            figure = self.sheet.figure.layout.title.text or ""
         if finding:
             self.summary = summary(
                 question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,

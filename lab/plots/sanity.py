@@ -5,7 +5,7 @@ What is special to an experiment goes in as a function; the controls and the axe
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol
 
 import plotly.graph_objects as go
 import torch
@@ -163,6 +163,66 @@ def eigenvalues(
     last = _input(inputs, next(iter(arms)), 0, _values(controls)).shape[1] - 1
     along = {"step": Slider("step", 0, 0, last, 1, play=True)}
     return _panel(shown, arms, {**_usual(arms), **along, **_sequences(inputs), **controls}, "model")
+
+
+@torch.no_grad()
+def by_token(model: Any) -> Tensor:
+    """Complex["V N"]: eigenvalues of the first layer, for every token as the first of a sequence.
+
+    Watched in training under the name "eigenvalues", it is what `in_training` shows.
+    """
+    each = torch.arange(model.vocabulary, device=next(model.parameters()).device)
+    found: Tensor = model.eigenvalues(each[:, None])[:, 0]
+    return found.flatten(1)
+
+
+class Watched(Protocol):
+    """What a training kept on its way; see `lab.train.History`."""
+
+    watched: dict[str, Tensor]
+    watched_at: list[int]
+
+
+def in_training(
+    histories: Mapping[str, Sequence[Watched]],
+    *,
+    symbols: Mapping[str, Sequence[str]] | None = None,
+    watched: str = "eigenvalues",
+) -> Panel:
+    """Eigenvalues of two tokens against the unit circle, from the first update to the last.
+
+    Args:
+        histories: those of all seeds by the name of the arm, with what `by_token` returned.
+        symbols: of the tokens, by the name of the arm; their numbers if None.
+        watched: the name under which it was watched.
+
+    Raises:
+        ValueError: an arm was not watched.
+    """
+    if blind := [name for name, each in histories.items() if watched not in each[0].watched]:
+        raise ValueError(f"{', '.join(blind)}: nothing was watched as {watched!r} in training")
+    last = max(each[0].watched[watched].shape[1] for each in histories.values()) - 1
+
+    def draw(
+        model: str = next(iter(histories)), seed: int = 0, one: int = 0, other: int = 0,
+        training: int = 100,
+    ) -> go.Figure:  # fmt: skip
+        history = histories[model][int(seed)]
+        at = round(training / 100 * (len(history.watched_at) - 1))
+        seen = history.watched[watched][at]
+        names = None if symbols is None else symbols[model]
+        spectra = {}
+        for token in (min(int(one), len(seen) - 1), min(int(other), len(seen) - 1)):
+            spectra[f"token {token}" if names is None else names[token]] = seen[token]
+        figure = _on_the_circle(spectra)
+        return _named(figure, model, f"eigenvalues after {history.watched_at[at]} updates")
+
+    found: dict[str, Any] = _chosen(histories)
+    if (seeds := min(map(len, histories.values()))) > 1:
+        found["seed"] = Slider("seed", 0, 0, seeds - 1, 1)
+    found["one"] = Slider("token", 0, 0, last, 1)
+    found["other"] = Slider("and token", min(1, last), 0, last, 1)
+    return Panel(draw, **found, training=Slider("training, %", 100, 0, 100, 2, play=True))
 
 
 def _panel(

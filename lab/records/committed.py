@@ -72,6 +72,16 @@ def figure(experiment: str, title: str, folder: str | os.PathLike[str] = FOLDER)
     display(found, raw=True)
 
 
+def record(experiment: str, folder: str | os.PathLike[str] = FOLDER) -> Mapping[str, Any] | None:
+    """The record of the committed full run; None if parameters were injected or there is none.
+
+    Args:
+        experiment: number of the notebook as text, "004".
+        folder: where the executed notebooks are.
+    """
+    return executed.read_notebook(_path(experiment, folder)).record if at_defaults() else None
+
+
 def stored_figure(path: str | os.PathLike[str], title: str) -> dict[str, Any] | None:
     """The stored output (its data by MIME type) of the figure with this title; None if none has it.
 

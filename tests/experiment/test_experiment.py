@@ -19,6 +19,8 @@ from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned
 from lab.experiment.display import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
+from lab.plots.render import PLOTLY
+from lab.records import committed
 from lab.records.executed import read_notebook
 from lab.tasks import WordProblem, groups
 from lab.train import fit_together, scored_accuracy
@@ -166,10 +168,14 @@ exp
     last = (
         """exp.conclude(finding="Half of 2 seeds reach 0.6.", settles="Five seeds.", tags=["a"])"""
     )
-    cells = [source, "exp.judge('C1', [0.6, 0.7])", last]
+    judge = "exp.judge('C1', [0.6, 0.7])\nimport plotly.graph_objects as go"
+    figure = "exp.key_figure(go.Figure().add_scatter(y=[1, 2]).update_layout(title='Key'));"
+    cells = [source, f"{judge}\n{figure}", last]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    (first,) = notebook.cells[0].outputs
+    first, figure = notebook.cells[0].outputs
+    assert figure.data[PLOTLY]["layout"]["title"]["text"] == "Key"
+    assert first.data[MIME]["summary"]["figure"] == "Key"
     assert first.data[MIME]["verdict"] == "PROCEED"
     assert "A question?" in first.data["text/html"]
     assert NOT_YET not in first.data["text/plain"]
@@ -216,8 +222,33 @@ def test_a_record_that_contradicts_itself_is_refused(change, message):
 def test_before_the_run_every_criterion_is_there_and_none_is_judged():
     exp = experiment()
     shown = exp.sheet.bundle()["text/plain"]
-    assert "0 of 1 criteria judged so far" in shown
+    assert "No verdict yet: 0 of 1 criteria judged." in shown
     assert re.search(r"C1 +success +accuracy +worst seed +> 0\.5 +not yet run", shown)
+
+
+def test_at_the_defaults_the_committed_full_run_stands_beside(monkeypatch):
+    full = experiment(ABOVE, Planned("C2", "x", ">", 1.0))
+    full.judge("C1", [0.75, 0.9])
+    full.judge("C2", [2.0, 3.0])
+    monkeypatch.setattr(committed, "record", lambda number: full.sheet.record())
+    shown = experiment(ABOVE).sheet.bundle()["text/plain"]
+    assert "The committed full run (executed/300.ipynb; seeds 100, 101" in shown
+    assert "says PROCEED: every success criterion is met (C1, C2)" in shown
+    assert re.search(r"C1 .+ not yet run +0\.75 \(2 seeds, 0\.75 to 0\.9\), met", shown)
+
+
+@pytest.mark.parametrize("question", ["A statement.", "One?\nTwo?", "x" * 140 + "?"])
+def test_a_question_that_a_summary_would_refuse_is_refused_before_the_run(question):
+    with pytest.raises(ValueError, match="question of the summary"):
+        Experiment("300", title="A title", question=question, parameters=Parameters([1]),
+                   criteria=[ABOVE])  # fmt: skip
+
+
+def test_a_number_for_the_reader_has_no_limit_to_meet():
+    exp = experiment()
+    exp.note("another number", [0.1, 0.3])
+    (row,) = [each for each in exp.sheet.judged() if each.kind == "context"]
+    assert (row.limit, row.status) == ("", "recorded")
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -251,6 +282,15 @@ def test_what_is_measured_of_models_is_by_arm_and_keeps_its_digits():
     assert {name: each.tolist() for name, each in found.items()} == dict.fromkeys(ARMS, [0.1, 0.1])
     sizes = arms.measure(lambda model, task: model.embedding.abs())
     assert sizes["real"].shape == (2, Z3.vocabulary, 8)
+
+
+def test_arms_give_models_histories_and_a_table_of_what_a_function_says():
+    arms = experiment().train(ARMS, Z3, RECIPE, workers=1, checkpoint=False)
+    assert arms.models["polar"][1] is arms["polar"].models[1]
+    assert arms.histories["real"][0] is arms["real"].histories[0]
+    table = arms.frame(lambda model, task: {"classes": task.classes, "layers": len(model.mixers)})
+    assert list(table.index) == [(n, f"seed {s}") for n in ("real", "polar") for s in (100, 101)]
+    assert table.loc[("polar", "seed 101")].to_dict() == {"classes": 3, "layers": 1}
 
 
 def test_seeds_that_were_dealt_out_come_back_in_order(alone):

@@ -1,6 +1,7 @@
 """A model of tokens: its forms, its counts, and that several of them train together."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch import nn
 from transition_cases import Dense
 
 from lab.mixers import StateSpace, look_up, unroll
-from lab.model import SequenceModel, SwiGLU
+from lab.model import SequenceModel, SwiGLU, residual_model
 from lab.nn import linear
+from lab.seeding import stream as seeded
 
 VOCABULARY, CLASSES, D = 5, 7, 8
 
@@ -139,3 +141,20 @@ def test_tokens_that_are_none_are_named():
         examined.step(tokens())
     with pytest.raises(TypeError, match="tokens must be a tensor"):
         examined([[1, 2]])
+
+
+def test_a_residual_model_is_drawn_from_one_stream_mixers_first():
+    def mixer(generator):
+        return StateSpace(D, Dense(D, d_state=3, generator=generator), generator=generator)
+
+    sizes = SimpleNamespace(vocabulary=VOCABULARY, classes=CLASSES)
+    found = residual_model(sizes, 3, d_model=D, mixer=mixer, layers=2, d_hidden=12, positions=9)
+    generator = seeded(3, "init")
+    mixers = [mixer(generator) for _ in range(2)]
+    channels = [SwiGLU(D, 12, generator=generator) for _ in range(2)]
+    expected = SequenceModel(
+        VOCABULARY, CLASSES, D, mixers, channels=channels, positions=9, generator=generator
+    )
+    assert found.state_dict().keys() == expected.state_dict().keys()
+    assert all(map(torch.equal, found.parameters(), expected.parameters()))
+    assert not residual_model(sizes, 3, d_model=D, mixer=mixer, layers=1).channels

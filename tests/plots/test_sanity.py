@@ -159,3 +159,37 @@ def test_what_there_is_nothing_to_draw_of_is_refused():
         panels.targets()
     with pytest.raises(ValueError, match="eigenvalues of what"):
         panels.eigenvalues(model(0))
+
+
+class Training:
+    """What a training with two snapshots has kept."""
+
+    def __init__(self, models):
+        self.watched = {"eigenvalues": torch.stack([panels.by_token(each) for each in models])}
+        self.watched_at = [0, 40]
+
+
+def test_eigenvalues_of_every_token_are_those_that_the_model_has_for_it():
+    found = panels.by_token(gated := model(0, GatedLinearAttention))
+    assert found.shape[0] == 4
+    token = gated.eigenvalues(torch.tensor([[2]]))[0, 0].flatten()
+    torch.testing.assert_close(found[2], token)
+
+
+def test_eigenvalues_in_training_go_from_the_first_snapshot_to_the_last():
+    gated = [model(seed, GatedLinearAttention) for seed in range(2)]
+    panel = panels.in_training({"gla": [Training(gated)]}, symbols={"gla": list("wxyz")})
+    assert list(panel.controls) == ["one", "other", "training"]
+    for part, which, updates in ((0, 0, 0), (100, 1, 40)):
+        figure = drawn(panel, training=part, one=3, other=1)
+        assert [trace.name for trace in figure.data] == ["z", "x"]
+        expected = panels.by_token(gated[which])[3].to(torch.complex64)
+        assert figure.data[0].x.tolist() == pytest.approx(expected.real.tolist())
+        assert figure.layout.title.text == f"gla: eigenvalues after {updates} updates"
+
+
+def test_a_training_that_was_not_watched_is_named():
+    blind = Training([model(0)])
+    blind.watched = {}
+    with pytest.raises(ValueError, match="gla: nothing was watched as 'eigenvalues'"):
+        panels.in_training({"gla": [blind]})
