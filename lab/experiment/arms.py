@@ -178,6 +178,12 @@ def training(
     return Job(call, settings["steps"], len(seeds))
 
 
+def untrained(arm: Arm, task: Tasks, seeds: Sequence[int]) -> Trained:
+    """The models of an arm before their first update."""
+    tasks = _each(task, seeds)
+    return Trained(_models(arm, tasks, seeds), [], tasks, list(seeds))
+
+
 def joined(parts: Sequence[Trained]) -> Trained:
     """One arm whose seeds were trained apart."""
     return Trained(

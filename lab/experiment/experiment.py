@@ -12,7 +12,7 @@ from lab.evidence.planned import Planned, check_plan
 from lab.evidence.summary import Summary, check_question, summary
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
-from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training
+from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training, untrained
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
 from lab.experiment.scores import Score
@@ -123,6 +123,15 @@ class Experiment:
             name: _in_order(joined([done[_part(name, i, split)] for i in range(split)]), chosen)
             for name in arms
         })  # fmt: skip
+
+    def untrained(self, arms: Mapping[str, Arm | Build], task: Tasks) -> Arms:
+        """The models with which `train` begins, before their first update; they have no history."""
+        made = {
+            name: given if isinstance(given, Arm) else Arm(given) for name, given in arms.items()
+        }
+        return Arms(
+            {name: untrained(arm, arm.task or task, self.seeds) for name, arm in made.items()}
+        )
 
     def tune(
         self,
@@ -263,7 +272,7 @@ class Experiment:
         if missing:
             raise ValueError(f"criteria {sorted(missing)} were never judged; see `not_run`")
         if self.sheet.figure is not None and not figure:
-            figure = self.sheet.figure.layout.title.text or ""
+            figure = (self.sheet.figure.layout.title.text or "").replace("<br>", " ")
         if finding:
             self.summary = summary(
                 question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,

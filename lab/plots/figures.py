@@ -3,7 +3,7 @@
 from lab.plots.cells import tokens
 from lab.plots.curves import accuracy, lines, losses, recall, scaling
 from lab.plots.looks import claim
-from lab.plots.planes import eigenvalues, trajectories, transitions
+from lab.plots.planes import eigenvalues, heatmaps, trajectories, transitions
 from lab.plots.points import intervals, ranges, recovered, slopes, strips
 from lab.plots.theme import COLOURS, GREY
 
@@ -13,6 +13,7 @@ __all__ = [
     "accuracy",
     "claim",
     "eigenvalues",
+    "heatmaps",
     "intervals",
     "lines",
     "losses",

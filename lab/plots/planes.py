@@ -105,6 +105,28 @@ def trajectories(states: Tensor, *, title: str = "", most: int = 8) -> go.Figure
     return fit.fit(figure.update_xaxes(title_text="step t", row=3, col=1))
 
 
+def heatmaps(values: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
+    """Numbers over time side by side, a row of colours for each of them.
+
+    Args:
+        values: Float["T N"] by what it shows; where some are negative, white is zero.
+        title: what the figure shows.
+    """
+    figure = make_subplots(cols=len(values), subplot_titles=list(values), horizontal_spacing=0.24)
+    fit.planned(figure, 420).update_layout(title_text=title)
+    figure.update_annotations(font_size=FONT_SIZE)
+    for col, each in enumerate(values.values(), start=1):
+        shown = each.detach().cpu().numpy().astype(np.float32)
+        figure.add_heatmap(z=shown.T, coloraxis=f"coloraxis{col}", row=1, col=col)
+        figure.update_xaxes(title_text="step t", row=1, col=col)
+        end = figure.layout[f"xaxis{'' if col == 1 else col}"].domain[1]
+        bar = {"x": end + 0.01, "thickness": 10}
+        signed = {"colorscale": "RdBu", "cmid": 0} if (shown < 0).any() else {}
+        colours = {"colorscale": "Viridis", **signed, "colorbar": bar}
+        figure.update_layout({f"coloraxis{col}": colours})
+    return fit.fit(figure)
+
+
 def as_complex(values: Tensor) -> np.ndarray:
     """Single precision: a screen shows less, and the notebook stays small."""
     return values.detach().cpu().numpy().astype(np.complex64)

@@ -293,6 +293,13 @@ def test_arms_give_models_histories_and_a_table_of_what_a_function_says():
     assert table.loc[("polar", "seed 101")].to_dict() == {"classes": 3, "layers": 1}
 
 
+def test_untrained_models_are_those_that_training_begins_with():
+    begun = experiment().untrained(ARMS, Z3)
+    expected = ARMS["polar"].build(Z3, 101)
+    assert all(map(torch.equal, begun["polar"].models[1].parameters(), expected.parameters()))
+    assert (begun["real"].histories, begun["real"].seeds) == ([], [100, 101])
+
+
 def test_seeds_that_were_dealt_out_come_back_in_order(alone):
     arms = experiment().train(ARMS, Z3, RECIPE, split=2, workers=1, checkpoint=False)
     assert arms["real"].seeds == [100, 101]

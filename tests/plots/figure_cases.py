@@ -131,6 +131,11 @@ def transitions():
     return figures.transitions(spectra, title="Transitions for the letter r, all heads and seeds")
 
 
+def heatmaps():
+    h = normal(48, 12)
+    return figures.heatmaps({"h, in space": h, "its size": h.abs()}, title="State of a layer")
+
+
 def trajectories():
     return figures.trajectories((A * torch.arange(128)[:, None] / 10).exp(), title="States")
 
@@ -216,7 +221,8 @@ CASES = {
     "strips 4": lambda: strips(4), "strips 14": lambda: strips(14), "groups": grouped_strips,
     "errors": errors, "ranges": ranges, "recovered": recovered, "slopes": slopes,
     "intervals": intervals, "eigenvalues": eigenvalues, "transitions": transitions,
-    "trajectories": trajectories, "word": word, "copying": copying, "attention": attention,
+    "trajectories": trajectories, "heatmaps": heatmaps, "word": word, "copying": copying,
+    "attention": attention,
     "confusion": confusion, "tweaked": tweaked, "orbit": orbit, "bars": plain_bars,
     "boxes": plain_boxes, "crowded": crowded,
 }  # fmt: skip

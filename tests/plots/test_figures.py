@@ -172,6 +172,18 @@ def test_an_eigenvalue_of_zero_has_axes_too():
         assert low < 0 < high
 
 
+def test_heatmaps_have_steps_along_x_and_white_at_zero_where_there_are_signs():
+    h = series(7, 3)
+    figure = figures.heatmaps({"h": h, "|h|": h.abs()})
+    for trace, values in zip(figure.data, (h, h.abs()), strict=True):
+        assert_same(np.asarray(trace.z).T.ravel(), values)
+    layout = figure.layout
+    assert (layout.coloraxis.cmid, layout.coloraxis2.cmid) == (0, None)
+    assert [each.text for each in layout.annotations] == ["h", "|h|"]
+    # A bar stands beside its own map, and before the next one begins.
+    assert layout.xaxis.domain[1] < layout.coloraxis.colorbar.x < layout.xaxis2.domain[0]
+
+
 def test_trajectories_show_states_and_updates_of_every_mode():
     states = complex_series(6, 3)
     figure = figures.trajectories(states, most=5)
