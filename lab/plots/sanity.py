@@ -188,41 +188,64 @@ def in_training(
     *,
     symbols: Mapping[str, Sequence[str]] | None = None,
     watched: str = "eigenvalues",
+    draw: Callable[[Mapping[str, Tensor], int], go.Figure] | None = None,
 ) -> Panel:
-    """Eigenvalues of two tokens against the unit circle, from the first update to the last.
+    """What was watched in training, from the first update to the last.
+
+    Without a `draw`, eigenvalues of two tokens against the unit circle.
 
     Args:
         histories: those of all seeds by the name of the arm, with what `by_token` returned.
         symbols: of the tokens, by the name of the arm; their numbers if None.
         watched: the name under which it was watched.
+        draw: called with all that was watched in one training, by name, ["snapshots ..."] each,
+            and with the number of a snapshot, in place of all this.
 
     Raises:
         ValueError: an arm was not watched.
     """
+    if draw is not None:
+        return _through_training(histories, lambda history, at: draw(history.watched, at), {})
     if blind := [name for name, each in histories.items() if watched not in each[0].watched]:
         raise ValueError(f"{', '.join(blind)}: nothing was watched as {watched!r} in training")
     last = max(each[0].watched[watched].shape[1] for each in histories.values()) - 1
 
-    def draw(
-        model: str = next(iter(histories)), seed: int = 0, one: int = 0, other: int = 0,
-        training: int = 100,
-    ) -> go.Figure:  # fmt: skip
-        history = histories[model][int(seed)]
-        at = round(training / 100 * (len(history.watched_at) - 1))
+    def tokens(
+        history: Watched, at: int, *, model: str = _ALONE, one: int = 0, other: int = 0
+    ) -> go.Figure:
         seen = history.watched[watched][at]
         names = None if symbols is None else symbols[model]
         spectra = {}
         for token in (min(int(one), len(seen) - 1), min(int(other), len(seen) - 1)):
             spectra[f"token {token}" if names is None else names[token]] = seen[token]
-        figure = _on_the_circle(spectra)
+        return _on_the_circle(spectra)
+
+    of_tokens = {
+        "one": Slider("token", 0, 0, last, 1),
+        "other": Slider("and token", min(1, last), 0, last, 1),
+    }
+    return _through_training(histories, tokens, of_tokens)
+
+
+def _through_training(
+    histories: Mapping[str, Sequence[Watched]], draw: Callable[..., go.Figure],
+    controls: Mapping[str, Slider],
+) -> Panel:  # fmt: skip
+    """A panel over snapshots; `draw` has a history, the number of one, and perhaps `model`."""
+
+    def shown(
+        model: str = next(iter(histories)), seed: int = 0, training: int = 100, **more: Any
+    ) -> go.Figure:
+        history = histories[model][int(seed)]
+        at = round(training / 100 * (len(history.watched_at) - 1))
+        figure = draw(history, at, **_asked(draw, model), **more)
         return _named(figure, model, f"eigenvalues after {history.watched_at[at]} updates")
 
     found: dict[str, Any] = _chosen(histories)
     if (seeds := min(map(len, histories.values()))) > 1:
         found["seed"] = Slider("seed", 0, 0, seeds - 1, 1)
-    found["one"] = Slider("token", 0, 0, last, 1)
-    found["other"] = Slider("and token", min(1, last), 0, last, 1)
-    return Panel(draw, **found, training=Slider("training, %", 100, 0, 100, 2, play=True))
+    training = Slider("training, %", 100, 0, 100, 2, play=True)
+    return Panel(shown, **found, **controls, training=training)
 
 
 def _panel(

@@ -1,5 +1,6 @@
 """Targets, states and eigenvalues: panels show what tasks and models say of themselves."""
 
+import plotly.graph_objects as go
 import pytest
 import torch
 
@@ -186,6 +187,18 @@ def test_eigenvalues_in_training_go_from_the_first_snapshot_to_the_last():
         expected = panels.by_token(gated[which])[3].to(torch.complex64)
         assert figure.data[0].x.tolist() == pytest.approx(expected.real.tolist())
         assert figure.layout.title.text == f"gla: eigenvalues after {updates} updates"
+
+
+def test_what_was_watched_in_training_can_be_drawn_in_another_way():
+    arms = {name: [Training([model(seed)] * 2) for seed in (0, 1)] for name in ("a", "b")}
+    panel = panels.in_training(
+        arms, draw=lambda seen, at: go.Figure(layout={"title": {"text": f"{list(seen)} {at}"}})
+    )
+    assert list(panel.controls) == ["model", "seed", "training"]
+    assert drawn(panel, model="b", training=100).layout.title.text == "['eigenvalues'] 1"
+    unnamed = panels.in_training(arms, draw=lambda seen, at: go.Figure())
+    title = unnamed.default().layout.title.text
+    assert title.startswith("a: eigenvalues after ")
 
 
 def test_a_training_that_was_not_watched_is_named():
