@@ -2,7 +2,7 @@
 
 from lab.train.interrupt import Interrupted
 from lab.train.loop import History, fit, fit_together
-from lab.train.scoring import accuracy, evaluate, scored_accuracy
+from lab.train.scoring import accuracy, evaluate, mean_loss, scored_accuracy
 
 __all__ = [
     "History",
@@ -11,5 +11,6 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_together",
+    "mean_loss",
     "scored_accuracy",
 ]

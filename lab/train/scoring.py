@@ -74,6 +74,11 @@ def evaluate(
     return {"loss": total / scored, "floor": task.floor(length), "chance": task.chance(length)}
 
 
+def mean_loss(model: nn.Module, task: Task, *, length: int, samples: int, seed: int) -> float:
+    """The loss of `evaluate` alone, as arms of an experiment are scored by it."""
+    return evaluate(model, task, length=length, samples=samples, seed=seed)["loss"]
+
+
 def _counts(
     model: Callable[[Tensor], Tensor], task: Task, length: int, samples: int, seed: int, chunk: int
 ) -> tuple[Tensor, Tensor]:

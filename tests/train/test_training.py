@@ -12,7 +12,7 @@ from lab.linalg import causal_convolution
 from lab.mixers import OscDPLR
 from lab.seeding import stream
 from lab.tasks import AnonymousOscillations, Batch, KnownOscillators, Stored
-from lab.train import accuracy, evaluate, fit, fit_together, scored_accuracy
+from lab.train import accuracy, evaluate, fit, fit_together, mean_loss, scored_accuracy
 from lab.train.loop import _multiplier
 from lab.train.side_by_side import pick_device
 
@@ -496,6 +496,7 @@ def test_the_score_depends_on_nothing_but_its_seed():
     first = evaluate(model, task, length=8, samples=50, seed=4)
     torch.manual_seed(1)
     assert evaluate(model, task, length=8, samples=50, seed=4) == first
+    assert mean_loss(model, task, length=8, samples=50, seed=4) == first["loss"]
     assert evaluate(model, task, length=8, samples=50, seed=5) != first
     assert all(parameter.grad is None for parameter in model.parameters())
 
