@@ -11,13 +11,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from lab import research_log
-from lab.model import SequenceModel
+from lab.experiment import MEAN, Experiment, Planned
+from lab.mixers import StateSpace
+from lab.model import SequenceModel, residual_model
 from lab.tasks import WordProblem, groups
 from lab.transitions import RealDiagonal
 
@@ -127,6 +131,33 @@ def test_a_command_of_the_readme_works(command, tmp_path):
     TRY[words[0]](words, tmp_path)
 
 
+@dataclass(frozen=True)
+class Parameters:
+    seeds: tuple = (100, 101)
+
+
+def experiment():
+    """What a notebook has before a user's own mixer joins."""
+
+    def diagonal(generator):
+        return StateSpace(
+            64, RealDiagonal(64, d_state=16, generator=generator), generator=generator
+        )
+
+    class Squared(RealDiagonal):
+        def forward(self, x):
+            return super().forward(x).square()
+
+    difference = Planned("C1", "mine - diagonal, accuracy", ">", 0.0, MEAN, paired=True)
+    return {
+        "exp": Experiment("300", title="A title", question="A question?", parameters=Parameters(),
+                          criteria=[difference]),
+        "arms": {"diagonal": partial(residual_model, d_model=64, mixer=diagonal)},
+        "recipe": {"steps": 3, "batch": 4, "length": 8, "lr": 1e-2, "device": "cpu"},
+        "StateSpace": StateSpace, "Squared": Squared,
+    }  # fmt: skip
+
+
 def prelude():
     """What the snippets take for granted: inputs of the shapes that their comments give."""
     torch.manual_seed(0)
@@ -143,13 +174,31 @@ def prelude():
         "decay": -torch.rand(B, T, 1),
         "score": torch.randn(B, T, 1),
         "value": torch.randn(B, T, 1, N),
+        "__name__": "__main__",  # as in a notebook
+        **experiment(),
     }
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[0][:60])
 def test_a_snippet_of_the_readme_runs(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a checkpoint is written where they run
+    monkeypatch.setenv("LAB_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setenv("LAB_WORKERS", "1")
     exec(compile(snippet, "README.md", "exec"), prelude())
+
+
+def test_a_mixer_of_ones_own_joins_a_comparison_in_five_lines(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setenv("LAB_WORKERS", "1")
+    own, joins = (next(s for s in SNIPPETS if word in s) for word in ("class Squared", "exp.judge"))
+    lines = [line for line in joins.splitlines() if line and "import " not in line]
+    assert len(lines) == 5
+    space = prelude()
+    for snippet in (own, joins):
+        exec(compile(snippet, "README.md", "exec"), space)
+    (row,) = space["exp"].sheet.judged()
+    assert (row.id, row.detail) == ("C1", "2 seeds")
+    assert row.low <= row.value <= row.high
 
 
 def test_every_file_that_the_readme_links_to_exists():

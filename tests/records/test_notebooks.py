@@ -90,7 +90,8 @@ def test_every_notebook_says_what_it_found_with_numbers_of_its_run(notebook):
         node
         for cell in code_of(jupytext.read(notebook))
         for node in ast.walk(ast.parse(cell))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "evidence.summary"
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("evidence.summary", "exp.conclude")
     ]
     (call,) = calls
     finding = {each.arg: each.value for each in call.keywords}["finding"]
