@@ -20,11 +20,12 @@
 # **Reported before.** A total failure of unknown cause: over 50 epochs the loss stayed at 0.854 in
 # training and 0.759 in the test. Complex arithmetic was suspected. Decision: DEBUG.
 #
-# **What this notebook shows.** *The answer is yes, and the cause was the task.* As first posed, the
-# input was the same for every sequence, so it said nothing about the target; 0.854 and 0.759 are the
-# lowest losses that any model can reach there. Once the input says which oscillator starts, and how,
-# the same layer learns to continue it in seconds. The seeds below also served to choose the settings,
-# so the numbers are better than those of untouched seeds would be.
+# **Answer.** Yes. Once the input says which oscillator starts, and how, the same layer learns in
+# seconds to continue it, from 128 steps to 512.
+#
+# **Cause of the failure.** The task, not the model. As first posed, the input was the same for every
+# sequence, so it said nothing about the target. The reported losses are the lowest ones that any
+# model can reach there.
 
 # %% tags=["parameters"]
 experiment: str = "004"  # the notebook these parameters belong to
@@ -36,11 +37,6 @@ identified_steps: int = 1000  # updates of the identified models, in [10, 100000
 samples: int = 2000  # sequences that a score is the mean over, in [100, 1000000]
 device: str = "cpu"  # where to train, one of auto, cpu, cuda
 
-# %%
-import lab
-
-p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
-
 # %% jupyter={"source_hidden": true}
 from functools import partial
 
@@ -49,10 +45,10 @@ import pandas as pd
 import torch
 from IPython.display import display
 
+import lab
 from lab import audit
 from lab.benchmark.forward import training_milliseconds
 from lab.evidence import shown
-from lab.experiment import MEDIAN, NUMBER, Arm, Experiment, Planned
 from lab.linalg import oscillator_parameters, parameter_error
 from lab.mixers import OscDPLR, unroll
 from lab.plots import figures, panels
@@ -62,9 +58,12 @@ from lab.tasks import AnonymousOscillations, KnownOscillators, Stored, oscillati
 from lab.tasks.oscillation import OMEGA, ZETA
 from lab.train import mean_loss
 
-# %% jupyter={"source_hidden": true}
+p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
-TRAIN, TEST = 128, 512  # steps
+
+# %% jupyter={"source_hidden": true}
+from lab.experiment import MEDIAN, NUMBER, Arm, Experiment, Planned
+
 ORIGINAL = (  # the proposal's own criteria: id, what is measured, limit, kind
     ("S1", "train MSE, 128 steps", "<", 1e-3, "success"),
     ("S2", "test MSE, 512 steps", "<", 1e-2, "success"),
@@ -104,20 +103,24 @@ exp
 
 # %% [markdown]
 # **How to read the table.** MSE is the mean squared error; $K$ is the number of oscillators that a
-# model has to keep apart; "real" and "complex" say what $B$ and $C$ are. S1 to S4, F1 and F2 are the
-# criteria of the proposal. They are asked twice: of the task *as posed*, where they fall as they fell
-# before and decide nothing, and of the corrected task, where in every seed the worst of four models
-# counts. C1 to C4 belong to the correction. C1 asks for a small error, C2 for the true frequencies
-# and dampings, C4 whether the diagnosis holds; C3 checks the code. C1+ asks of the smallest models
-# more than C1 does: they see 128 steps in training, never 512.
+# model has to keep apart; "real" and "complex" say what the matrices $B$ and $C$ are.
+#
+# - S1 to S4, F1 and F2 are the criteria of the proposal. They are asked twice: of the task as posed,
+#   where they fall as they fell before and decide nothing, and of the corrected task, where in every
+#   seed the worst of four models counts.
+# - C1 to C4 belong to the correction. C1 asks for a small error, C2 for the true frequencies and
+#   dampings; C4 asks whether the diagnosis holds; C3 checks the code. C1+ asks more than C1, and of
+#   the smallest models, which see 128 steps in training and never 512.
 #
 # Two of the criteria say less than they seem to. An untrained model meets S3 and S4. And F2 is the
 # ratio of two errors that are both close to zero once a task is solved, which the proposal could not
 # foresee: where every training error is below 1e-5 it is not judged, and S2 decides instead.
 #
 # What would have changed our mind: a loss clearly below the floor on the task as posed, or a
-# corrected task that is still not learned.
-#
+# corrected task that is still not learned. The seeds of this notebook were also used while its
+# settings were chosen, so its numbers are better than those of new seeds would be.
+
+# %% [markdown]
 # ## Is the task what we think it is?
 #
 # As first posed, every sequence is a new oscillation with its own frequency $\omega$, damping
@@ -146,14 +149,13 @@ display(report, audit.task(anonymous, length=TEST))
 # **The reported losses are this floor**, within the sampling error of a mean over 1,000 sequences,
 # which the last column gives.
 
-# %% tags=["nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 floors = {"train MSE": anonymous.floor(TRAIN), "test MSE": anonymous.floor(TEST)}
 squares = anonymous.sample(8000, TEST, stream(0, "sampling error")).targets.square()
+spread = torch.stack([squares[:, :n].mean((1, 2)).std() for n in (TRAIN, TEST)])
 frame = pd.DataFrame({"reported": REPORTED, "floor": floors}).loc[list(floors)]
-frame["ratio"] = frame.reported / frame.floor
-spread = [squares[:, :n].mean((1, 2)).std().item() for n in (TRAIN, TEST)]
-frame["standard error of 1,000"] = np.array(spread) / np.sqrt(1000)
-frame.round(4)
+frame["reported / floor"] = frame.reported / frame.floor
+frame.assign(**{"standard error of 1,000": spread / 1000**0.5 / frame.floor}).round(4)
 
 # %% [markdown]
 # Besides, nothing oscillates. Move the sliders: at $\Delta = 0.01$, no $\omega$ and $\zeta$ in the
@@ -217,8 +219,8 @@ audit.model(reported_model(None, seed=0).double(), AnonymousOscillations(dtype=t
 # %%
 growth = {}
 for form in ("plain", "dissipative"):
-    kind = partial(OscDPLR, 1, form=form, dtype=torch.float64)
-    steps = [kind(generator=stream(i, "init")).discretised()[0].detach() for i in range(200)]
+    layer = partial(OscDPLR, 1, form=form, dtype=torch.float64)
+    steps = [layer(generator=stream(i, "init")).discretised()[0].detach() for i in range(200)]
     growth[form] = torch.linalg.eigvals(torch.stack(steps)).abs().amax(1)
 assert (growth["dissipative"] <= 1).all(), "the dissipative form has an eigenvalue outside the circle"
 print("plain form: most draws are unstable:", int((growth["plain"] > 1).sum()) > 100)
@@ -244,8 +246,7 @@ posed = exp.train({"as posed": Arm(reported_model, data=sets)}, anonymous, {
 })
 posed_mse = {n: posed.scores(length=n, samples=10 * p.samples, score=mean_loss)["as posed"]
              for n in (TRAIN, TEST)}
-of_floor = {f"{n} steps": error / anonymous.floor(n) for n, error in posed_mse.items()}
-exp.judge("C4", of_floor)
+exp.judge("C4", {f"{n} steps": mse / anonymous.floor(n) for n, mse in posed_mse.items()})
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 posed.losses(floors={"floor": anonymous.floor(TRAIN)},
@@ -345,10 +346,10 @@ ladder = exp.train({
                                  "schedule": "one-cycle", "device": p.device})
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-found = ladder.scores(length=TRAIN, samples=5 * p.samples, score=mean_loss)
-frame = pd.DataFrame({"loss": {name: loss.item() for name, loss in found.items()}})
-every = [each.tasks[0] for each in ladder.values()]
-frame["floor"] = [0.0 if isinstance(task, Stored) else task.floor(TRAIN) for task in every]
+losses = ladder.scores(length=TRAIN, samples=5 * p.samples, score=mean_loss)
+frame = pd.DataFrame({"loss": {name: loss.item() for name, loss in losses.items()}})
+posed_tasks = [each.tasks[0] for each in ladder.values()]
+frame["floor"] = [0.0 if isinstance(task, Stored) else task.floor(TRAIN) for task in posed_tasks]
 frame.assign(ratio=(frame.loss / frame.floor).where(frame.floor > 0)).round(4)
 
 # %% [markdown]
@@ -448,9 +449,8 @@ exp.judge("C1 test", dict(zip(ARMS, test, strict=True)))
 judge_original("", train, test, omega)
 exp.note("test MSE / train MSE, the largest", (test / train).max(), statistic=NUMBER)
 exp.note("largest ω of A_d, rad/s", omega.max(), statistic=NUMBER)
-gaps = [audit.disagreement(layer, noise, layer.forms())
-        for arm in ARMS[2:] for layer in arms[arm].models]
-exp.judge("C3", max(forms_gap, *gaps))
+eights = arms[ARMS[2]].models + arms[ARMS[3]].models
+exp.judge("C3", max(forms_gap, *(audit.disagreement(m, noise, m.forms()) for m in eights)))
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 exp.key_figure((posed | arms.select(ARMS[-1:])).losses(
@@ -464,15 +464,16 @@ exp.key_figure((posed | arms.select(ARMS[-1:])).losses(
 # Below are the errors of all seeds on fresh sequences, at the length of training, at four times that
 # length, and in the table also at sixteen times.
 
-
-# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+# %%
 def table(arms, errors):
+    """Median and worst seed at every length, and the time that training took."""
     rows = {(f"{n} steps", how): {arm: f"{getattr(found[arm], how)():.1e}" for arm in arms}
             for n, found in errors.items() for how in ("median", "max")}
     seconds = {arm: round(each.histories[0].seconds, 1) for arm, each in arms.items()}
     return pd.DataFrame({**rows, ("training", "seconds"): seconds})
 
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(table(arms, errors))
 figures.strips(
     {f"{arm}, {n} steps": errors[n][arm] for arm in arms for n in (TRAIN, TEST)},
@@ -517,7 +518,7 @@ figures.lines({"128 steps, fitted": banks[:, 0], "512 steps": banks[:, 1]}, x=si
 # more; 2,048 are.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-table(trained.select([ARMS[-1], SHORT, PLAIN]), errors)
+display(table(trained.select([ARMS[-1], SHORT, PLAIN]), errors))
 
 # %% [markdown]
 # ## Identified: as many oscillators as there are systems
@@ -588,10 +589,8 @@ def drive_of(model, drive):
     return white if drive == "white noise" else x
 
 
-panels.states((minimal | arms).models, drive_of, title="states of the modes",
-              drive=panels.Choice("input", ["impulse", "white noise"]))
-
-# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+display(panels.states((minimal | arms).models, drive_of, title="states of the modes",
+                      drive=panels.Choice("input", ["impulse", "white noise"])))
 panels.in_training(every.histories, draw=lambda seen, at: figures.eigenvalues(
     seen["A"][at], seen["A_d"][at], path=(seen["A"][::2], seen["A_d"][::2])
 ))
@@ -603,11 +602,10 @@ panels.in_training(every.histories, draw=lambda seen, at: figures.eigenvalues(
 # machine is printed here.
 
 # %%
-blind = max(of_floor["128 steps"].tolist(), key=lambda ratio: abs(ratio - 1))
-known = errors[TEST][ARMS[-1]].quantile(0.5).item()
 exp.conclude(
-    finding=f"As posed, the loss is {blind:.2f} times the least that a blind model can reach; with "
-    f"oscillators known by channel, the error at {TEST} steps is {shown(known, 2)} (K = 8, median).",
+    finding=f"As posed, the loss is {exp.value('C4', '128 steps'):.2f} times the least that a blind "
+    f"model can reach; with oscillators known by channel, the error at {TEST} steps is "
+    f"{shown(exp.value('C1 test', ARMS[-1]), 2)} (K = 8, median).",
     settles="Score steps 128 to 2,048 with the envelope taken off, and ask for the poles of one "
     "head that is not told the channels.",
     tags=["oscillators", "length"], impact=3, cost_h=4,

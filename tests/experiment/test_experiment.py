@@ -80,6 +80,7 @@ def test_values_are_judged_by_the_statistic_of_the_table_and_kept_by_seed():
     exp.judge("T", 2.0)
     exp.judge("D", torch.tensor([0.5, 0.7]), minus=[0.4, 0.4])
     exp.judge("P", [0.3, 0.2])
+    assert (exp.value("C1", "A5"), exp.value("T")) == (0.4, 2.0)
     record = exp.sheet.record()
     found = [(row["metric"], row["value"], row["status"]) for row in record["criteria"]]
     assert found[:3] == [
@@ -120,6 +121,8 @@ def test_the_last_values_count():
         (lambda e: e.judge("C1", [1, 1], minus=[0, 0]), "criterion C1 is not paired"),
         (lambda e: e.judge("D", [1, 1]), "criterion D is paired: give minus"),
         (lambda e: e.judge("C1", {"a": [1, 1]}), "criterion C1 has the parts ('',), got ('a',)"),
+        (lambda e: e.value("C1"), "criterion C1, part '', was not judged; [] were"),
+        (lambda e: e.value("C2"), "there is no criterion 'C2'"),
         (lambda e: e.conclude(), "criteria ['C1', 'D'] were never judged"),
         (lambda e: e.not_run("C1", ""), "why criterion C1 was not run is empty"),
         (lambda e: e.tune({}, Z3, {}, seeds=[0, 101], score=None, lr=[1, 2]), "[101] are reported"),
