@@ -132,6 +132,7 @@ exp
 # them: that is what the audit counts first.
 
 # %%
+TRAIN, TEST = 128, 512  # steps
 anonymous = AnonymousOscillations()
 report = audit.task(anonymous, length=TRAIN)
 print(report["test inputs also in training"], "of test inputs seen")
@@ -155,7 +156,7 @@ squares = anonymous.sample(8000, TEST, stream(0, "sampling error")).targets.squa
 spread = torch.stack([squares[:, :n].mean((1, 2)).std() for n in (TRAIN, TEST)])
 frame = pd.DataFrame({"reported": REPORTED, "floor": floors}).loc[list(floors)]
 frame["reported / floor"] = frame.reported / frame.floor
-frame.assign(**{"standard error of 1,000": spread / 1000**0.5 / frame.floor}).round(4)
+frame.assign(**{"standard error of 1,000": spread.numpy() / 1000**0.5 / frame.floor}).round(4)
 
 # %% [markdown]
 # Besides, nothing oscillates. Move the sliders: at $\Delta = 0.01$, no $\omega$ and $\zeta$ in the
