@@ -17,6 +17,8 @@ from lab.evidence.planned import Planned
 from lab.evidence.report import report
 from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
+from lab.evidence.written import Written
+from lab.evidence.written import sentences as when_written
 from lab.experiment.tuning import Tuned
 from lab.plots.render import bundle
 from lab.records import committed
@@ -45,6 +47,7 @@ class Shown(Protocol):
     seeds: list[int]
     reported: dict[str, float]
     plan: dict[str, Planned]
+    written: dict[str, Written]
     judged: dict[tuple[str, str], Judged]
     values: dict[str, list[dict[str, Any]]]
     notes: dict[str, Judged]
@@ -113,6 +116,7 @@ class Sheet:
             reported=exp.reported, parameters=parameters, seeds=exp.seeds,
             tuning_seeds=sorted({seed for each in exp.tuning for seed in each.seeds}),
             tables={name: rows for name, rows in tables.items() if rows}, summary=exp.summary,
+            written=exp.written,
         )  # fmt: skip
 
     def judged(self) -> list[Judged]:
@@ -161,6 +165,7 @@ class Sheet:
             lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]
         lines += [f"† {each.id} was added afterwards: {each.added}" for each in added]
+        lines += when_written(self.of.written)
         for each in self.of.tuning:
             lines += [each.closing] if each.at_the_edge else []
         if any(planned.varies for _, planned in self.rows()):
