@@ -1,19 +1,21 @@
 """The first output of a notebook: question, criteria, and what came of them, in one table."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from operator import itemgetter
 from typing import Any, Protocol
 
 import plotly.graph_objects as go
 from IPython.display import display
 
 from lab.evidence import MIME, line_of, validate
-from lab.evidence.comparison import shown
+from lab.evidence.comparison import shown, shown_value
 from lab.evidence.display import aligned, cell
 from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
-from lab.evidence.planned import Planned
+from lab.evidence.planned import ASIDE, Planned
 from lab.evidence.report import report
 from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
@@ -22,10 +24,12 @@ from lab.evidence.written import sentences as when_written
 from lab.experiment.tuning import Tuned
 from lab.plots.render import bundle
 from lab.records import committed
+from lab.records.committed import Row
 
 COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
 FULL = "committed full run"  # one column more, at the defaults of a notebook
 NOT_YET = "not yet run"
+MANY = 3  # parts of a criterion from which on they share one line of the first table
 NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn."
 
 # Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
@@ -175,54 +179,110 @@ class Sheet:
     def bundle(self) -> dict[str, Any]:
         """What a notebook shows: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
-        columns, full = COLUMNS, self._of_full_run()
-        if self.full is not None:
-            columns = (*COLUMNS, FULL)
-        texts = [self._texts(key, planned, full) for key, planned in self.rows()]
+        columns: tuple[str, ...] = COLUMNS if self.full is None else (*COLUMNS, FULL)
+        full = self._of_full_run()
+        rows = [self._row(key, planned, full) for key, planned in self.rows()]
         word, reason = self.verdict()
         plain = [heading, self.of.question, "", f"{word}: {reason}", *self.found(), ""]
         closing = self.closing()
-        head = "".join(cell("th", column) for column in columns)
-        body = "".join(map(self._html, texts, (key for key, _ in self.rows())))
         below = "".join(f"<p><small>{escape(line)}</small></p>" for line in closing)
         page = (
             f"<p><b>{escape(heading)}</b><br>{escape(self.of.question)}</p>"
-            f"{_box(word, [reason, *self.found()])}"
-            f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table>{below}{_folded([*self.of.notes.values()])}"
+            f"{_box(word, [reason, *self.found()])}{self._tables(columns, rows, full)}"
+            f"{below}{_folded([*self.of.notes.values()])}"
         )
-        plain += [aligned([columns, *texts]), *closing]
+        plain += [aligned([columns, *(row.texts for row in rows)]), *closing]
         return {"text/html": page, "text/plain": "\n".join(plain)}
 
-    def _of_full_run(self) -> dict[str, str]:
-        """Value and status in the committed full run, by the name of the criterion."""
-        rows = [] if self.full is None else validate(self.full)
-        return {row.name: f"{row.row()[4]}, {row.status}" for row in rows}
+    def _tables(
+        self, columns: Sequence[str], rows: Sequence["_Line"], full: Mapping[str, Row]
+    ) -> str:
+        """What decides, a line a criterion; folded away, every row, where there are more."""
+        lines = [line for p in self.of.plan.values() for line in self._lines(p, full)]
+        if len(lines) == len(rows):
+            return _table(columns, rows)
+        summary = f"<summary>All {len(rows)} rows</summary>"
+        return f"{_table(columns, lines)}<details>{summary}{_table(columns, rows)}</details>"
 
-    def _texts(
-        self, key: tuple[str, str], planned: Planned, full: Mapping[str, str]
-    ) -> tuple[str, ...]:
+    def _lines(self, planned: Planned, full: Mapping[str, Row]) -> list["_Line"]:
+        """Of one criterion in the first table: none that never decides, one for many parts."""
+        if planned.arm in ASIDE:
+            return []
+        rows = [self._row((planned.id, part), planned, full) for part in planned.rows]
+        if len(rows) < MANY:
+            return rows
+        here = [self.of.judged.get((planned.id, part)) for part in planned.rows]
+        there = [full.get(row.name) for row in rows]
+        texts = list(rows[0].texts[: len(COLUMNS) - 2])
+        texts[2] = _of_arm(planned) + planned.metric(f"each of {len(rows)}")
+        longer = [] if self.full is None else [", ".join(filter(None, _together(there, "-")))]
+        colours = {row.colour for row in rows}
+        colour = next((c for c in (_COLOURS[False], _OPEN, _COLOURS[True]) if c in colours), "")
+        return [_Line((*texts, *_together(here, NOT_YET), *longer), "", colour)]
+
+    def _of_full_run(self) -> dict[str, Row]:
+        """The rows of the committed full run, by the name of the criterion."""
+        return {} if self.full is None else {row.name: row for row in validate(self.full)}
+
+    def _row(self, key: tuple[str, str], planned: Planned, full: Mapping[str, Row]) -> "_Line":
         """One row of the table."""
         found = self.of.judged.get(key)
-        arm = "" if planned.arm == "corrected" else f"{planned.arm}: "
         kind = planned.kind + (" *" if planned.varies else "") + (" †" if planned.added else "")
         statistic = f"paired, {planned.statistic}" if planned.paired else planned.statistic
         said = ("", NOT_YET) if found is None else (found.shown, found.status)
         name = f"{planned.id} ({planned.arm}, {planned.metric(key[1])})"
-        longer = () if self.full is None else (full.get(name, "-"),)
-        measured = arm + planned.metric(key[1])
-        return (key[0], kind, measured, statistic, planned.limit, *said, *longer)
+        there = full.get(name)
+        longer = "-" if there is None else f"{there.row()[4]}, {there.status}"
+        measured = _of_arm(planned) + planned.metric(key[1])
+        texts = (key[0], kind, measured, statistic, planned.limit, *said)
+        return _Line(texts if self.full is None else (*texts, longer), name, _colour(found))
 
-    def _html(self, texts: Sequence[str], key: tuple[str, str]) -> str:
-        """One row; the status has a colour."""
-        found, colour, place = self.of.judged.get(key), "", COLUMNS.index("status")
-        if found is not None and found.decides:
-            wanted = found.as_wanted
-            colour = _OPEN if wanted is None else _COLOURS[wanted]
-        cells = "".join(
-            cell("td", text, colour if i == place else "") for i, text in enumerate(texts)
-        )
-        return f'<tr style="border-top:1px solid #8886">{cells}</tr>'
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """A line of a table: its cells, the name of the criterion, the colour of its status."""
+
+    texts: tuple[str, ...]
+    name: str
+    colour: str
+
+
+def _table(columns: Sequence[str], lines: Sequence[_Line]) -> str:
+    head, place = "".join(cell("th", column) for column in columns), COLUMNS.index("status")
+    rows = [
+        "".join(cell("td", text, line.colour if i == place else "")
+                for i, text in enumerate(line.texts))
+        for line in lines
+    ]  # fmt: skip
+    body = "".join(f'<tr style="border-top:1px solid #8886">{row}</tr>' for row in rows)
+    return (
+        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _together(rows: Sequence[Row | None], missing: str) -> tuple[str, str]:
+    """The values of many rows from the lowest to the highest, and how many have which status."""
+    counts = Counter(missing if row is None else row.status for row in rows)
+    status = ", ".join(f"{count} {each}" for each, count in counts.items())
+    status = next(iter(counts)) if len(counts) == 1 else status
+    known = [(row.value, row) for row in rows if row is not None and row.value is not None]
+    if not known:
+        return "", status
+    ends = (min(known, key=itemgetter(0)), max(known, key=itemgetter(0)))
+    return " to ".join(shown_value(v, row.op, row.threshold) for v, row in ends), status
+
+
+def _of_arm(planned: Planned) -> str:
+    """The arm in front of what is measured, where it is not the usual one."""
+    return "" if planned.arm == "corrected" else f"{planned.arm}: "
+
+
+def _colour(found: Judged | None) -> str:
+    """Of a status: green where it is as wanted, red where it is not."""
+    if found is None or not found.decides:
+        return ""
+    return _OPEN if found.as_wanted is None else _COLOURS[found.as_wanted]
 
 
 def _box(word: str, lines: Sequence[str]) -> str:

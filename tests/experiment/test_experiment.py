@@ -254,6 +254,26 @@ def test_a_number_for_the_reader_has_no_limit_to_meet():
     assert (row.limit, row.status) == ("", "recorded")
 
 
+def test_many_parts_share_a_line_and_what_never_decides_is_folded_away():
+    parts = ("a", "b", "c", "d")
+    exp = experiment(
+        Planned("C1", "accuracy of {part}", ">", 0.5, parts=parts),
+        Planned("P", "accuracy as proposed", ">", 0.4, arm="proposal"),
+    )
+    first, folded = exp.sheet.bundle()["text/html"].split("<details>")
+    assert ("accuracy of each of 4" in first, first.count("accuracy of")) == (True, 1)
+    assert "as proposed" not in first
+    assert "All 5 rows" in folded
+    assert folded.count("accuracy of") == 4
+    exp.judge("C1", {"a": [0.6, 0.7], "b": [0.4, 0.8], "c": [0.9, 0.9], "d": [0.8, 0.8]})
+    exp.judge("P", [0.5, 0.5])
+    first, folded = exp.sheet.bundle()["text/html"].split("<details>")
+    assert "0.4 to 0.9" in first
+    assert "3 met, 1 missed" in first
+    assert ("#d64545" in first, "proposal: accuracy as proposed" in folded) == (True, True)
+    assert "accuracy of c" in exp.sheet.bundle()["text/plain"]
+
+
 # --- runs ----------------------------------------------------------------------------------------
 
 
