@@ -1,43 +1,35 @@
 """The first output of a notebook: question, criteria, and what came of them, in one table."""
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from operator import itemgetter
 from typing import Any, Protocol
 
 import plotly.graph_objects as go
 from IPython.display import display
 
 from lab.evidence import MIME, line_of, validate
-from lab.evidence.comparison import shown, shown_value
-from lab.evidence.display import aligned, cell
+from lab.evidence.comparison import shown
+from lab.evidence.display import cell
 from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
-from lab.evidence.planned import ASIDE, Planned
+from lab.evidence.planned import Planned
 from lab.evidence.report import report
 from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
 from lab.evidence.written import Written
 from lab.evidence.written import sentences as when_written
+from lab.experiment.rows import COLOURS, OPEN, SMALL, Rows
 from lab.experiment.tuning import Tuned
 from lab.plots.render import bundle
 from lab.records import committed
-from lab.records.committed import Row
 
-COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
-FULL = "committed full run"  # one column more, at the defaults of a notebook
-NOT_YET = "not yet run"
-MANY = 3  # parts of a criterion from which on they share one line of the first table
 NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn."
 
-# Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
-_COLOURS = {True: "#2e9d4d", False: "#d64545"}
-_OPEN, _BROKEN = "#c98a00", "#888888"
+_BROKEN = "#888888"
 _OF_RULING = {
-    Ruling.PROCEED: _COLOURS[True], Ruling.REFUTED: _COLOURS[False],
-    Ruling.ABANDON: _COLOURS[False], Ruling.UNDECIDED: _OPEN, Ruling.DEBUG: _BROKEN,
+    Ruling.PROCEED: COLOURS[True], Ruling.REFUTED: COLOURS[False],
+    Ruling.ABANDON: COLOURS[False], Ruling.UNDECIDED: OPEN, Ruling.DEBUG: _BROKEN,
 }  # fmt: skip
 
 
@@ -159,12 +151,14 @@ class Sheet:
             lines.append(f"The {committed.label(self.full)} says {line_of(self.full)}")
         return lines
 
+    def doubts(self) -> list[str]:
+        """What is known to speak against the finding, where there is one."""
+        return [] if self.of.summary is None else sentences(self.of.number)
+
     def closing(self) -> list[str]:
         """What stands below the table."""
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
-        if self.of.summary is not None:
-            lines = [*sentences(self.of.number), *lines]
         if (proposal := of_proposal(self.judged())) is not None:
             lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]
@@ -179,126 +173,45 @@ class Sheet:
     def bundle(self) -> dict[str, Any]:
         """What a notebook shows: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
-        columns: tuple[str, ...] = COLUMNS if self.full is None else (*COLUMNS, FULL)
-        full = self._of_full_run()
-        rows = [self._row(key, planned, full) for key, planned in self.rows()]
+        full = None if self.full is None else validate(self.full)
+        rows = Rows([*self.of.plan.values()], self.of.judged, full)
+        first, every = rows.first(), rows.every()
         word, reason = self.verdict()
         plain = [heading, self.of.question, "", f"{word}: {reason}", *self.found(), ""]
-        closing = self.closing()
-        below = "".join(f"<p><small>{escape(line)}</small></p>" for line in closing)
+        closing, doubts = self.closing(), self.doubts()
+        notes = [(note.metric, note.shown) for note in self.of.notes.values()]
+        rest = len(every) if len(every) > len(first) else 0
         page = (
             f"<p><b>{escape(heading)}</b><br>{escape(self.of.question)}</p>"
-            f"{_box(word, [reason, *self.found()])}{self._tables(columns, rows, full)}"
-            f"{below}{_folded([*self.of.notes.values()])}"
+            f"{_box(word, [reason, *self.found()], doubts)}{rows.html(first)}"
+            f'<p style="{SMALL}">{"<br>".join(map(escape, closing))}</p>'
+            f"{_folded('rows in full', rows.html(every), rest)}"
+            f"{_folded('more numbers', _rows(notes), len(notes))}"
         )
-        plain += [aligned([columns, *(row.texts for row in rows)]), *closing]
+        plain += [rows.text(), *doubts, *closing]
         return {"text/html": page, "text/plain": "\n".join(plain)}
 
-    def _tables(
-        self, columns: Sequence[str], rows: Sequence["_Line"], full: Mapping[str, Row]
-    ) -> str:
-        """What decides, a line a criterion; folded away, every row, where there are more."""
-        lines = [line for p in self.of.plan.values() for line in self._lines(p, full)]
-        if len(lines) == len(rows):
-            return _table(columns, rows)
-        summary = f"<summary>All {len(rows)} rows</summary>"
-        return f"{_table(columns, lines)}<details>{summary}{_table(columns, rows)}</details>"
 
-    def _lines(self, planned: Planned, full: Mapping[str, Row]) -> list["_Line"]:
-        """Of one criterion in the first table: none that never decides, one for many parts."""
-        if planned.arm in ASIDE:
-            return []
-        rows = [self._row((planned.id, part), planned, full) for part in planned.rows]
-        if len(rows) < MANY:
-            return rows
-        here = [self.of.judged.get((planned.id, part)) for part in planned.rows]
-        there = [full.get(row.name) for row in rows]
-        texts = list(rows[0].texts[: len(COLUMNS) - 2])
-        texts[2] = _of_arm(planned) + planned.metric(f"each of {len(rows)}")
-        longer = [] if self.full is None else [", ".join(filter(None, _together(there, "-")))]
-        colours = {row.colour for row in rows}
-        colour = next((c for c in (_COLOURS[False], _OPEN, _COLOURS[True]) if c in colours), "")
-        return [_Line((*texts, *_together(here, NOT_YET), *longer), "", colour)]
-
-    def _of_full_run(self) -> dict[str, Row]:
-        """The rows of the committed full run, by the name of the criterion."""
-        return {} if self.full is None else {row.name: row for row in validate(self.full)}
-
-    def _row(self, key: tuple[str, str], planned: Planned, full: Mapping[str, Row]) -> "_Line":
-        """One row of the table."""
-        found = self.of.judged.get(key)
-        kind = planned.kind + (" *" if planned.varies else "") + (" †" if planned.added else "")
-        statistic = f"paired, {planned.statistic}" if planned.paired else planned.statistic
-        said = ("", NOT_YET) if found is None else (found.shown, found.status)
-        name = f"{planned.id} ({planned.arm}, {planned.metric(key[1])})"
-        there = full.get(name)
-        longer = "-" if there is None else f"{there.row()[4]}, {there.status}"
-        measured = _of_arm(planned) + planned.metric(key[1])
-        texts = (key[0], kind, measured, statistic, planned.limit, *said)
-        return _Line(texts if self.full is None else (*texts, longer), name, _colour(found))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Line:
-    """A line of a table: its cells, the name of the criterion, the colour of its status."""
-
-    texts: tuple[str, ...]
-    name: str
-    colour: str
-
-
-def _table(columns: Sequence[str], lines: Sequence[_Line]) -> str:
-    head, place = "".join(cell("th", column) for column in columns), COLUMNS.index("status")
-    rows = [
-        "".join(cell("td", text, line.colour if i == place else "")
-                for i, text in enumerate(line.texts))
-        for line in lines
-    ]  # fmt: skip
-    body = "".join(f'<tr style="border-top:1px solid #8886">{row}</tr>' for row in rows)
-    return (
-        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
-    )
-
-
-def _together(rows: Sequence[Row | None], missing: str) -> tuple[str, str]:
-    """The values of many rows from the lowest to the highest, and how many have which status."""
-    counts = Counter(missing if row is None else row.status for row in rows)
-    status = ", ".join(f"{count} {each}" for each, count in counts.items())
-    status = next(iter(counts)) if len(counts) == 1 else status
-    known = [(row.value, row) for row in rows if row is not None and row.value is not None]
-    if not known:
-        return "", status
-    ends = (min(known, key=itemgetter(0)), max(known, key=itemgetter(0)))
-    return " to ".join(shown_value(v, row.op, row.threshold) for v, row in ends), status
-
-
-def _of_arm(planned: Planned) -> str:
-    """The arm in front of what is measured, where it is not the usual one."""
-    return "" if planned.arm == "corrected" else f"{planned.arm}: "
-
-
-def _colour(found: Judged | None) -> str:
-    """Of a status: green where it is as wanted, red where it is not."""
-    if found is None or not found.decides:
-        return ""
-    return _OPEN if found.as_wanted is None else _COLOURS[found.as_wanted]
-
-
-def _box(word: str, lines: Sequence[str]) -> str:
-    """The verdict in a frame of its colour, with its reason and what was found."""
+def _box(word: str, lines: Sequence[str], doubts: Sequence[str]) -> str:
+    """The verdict in a frame of its colour: its reason, what was found, what speaks against it."""
     colour = _OF_RULING.get(Ruling(word), _BROKEN) if word in set(Ruling) else _BROKEN
     rest = "<br>".join(map(escape, lines))
     style = f"border:1px solid {colour};border-left:8px solid {colour};padding:6px 12px"
-    return f'<div style="{style}"><b>{escape(word)}</b><br>{rest}</div>'
+    folded = _folded("doubts", "<br>".join(map(escape, doubts)), len(doubts))
+    return f'<div style="{style}"><b>{escape(word)}</b><br>{rest}{folded}</div>'
 
 
 def _numbers(reported: Mapping[str, float]) -> list[str]:
     return [f"{name} {shown(value)}" for name, value in reported.items()]
 
 
-def _folded(notes: Sequence[Judged]) -> str:
-    if not notes:
-        return ""
-    rows = "".join(f"<tr>{cell('td', n.metric)}{cell('td', n.shown)}</tr>" for n in notes)
-    return f"<details><summary>{len(notes)} more numbers</summary><table>{rows}</table></details>"
+def _rows(pairs: Sequence[tuple[str, str]]) -> str:
+    """A table of names and values."""
+    rows = "".join(f"<tr>{cell('td', name)}{cell('td', value)}</tr>" for name, value in pairs)
+    return f"<table>{rows}</table>"
+
+
+def _folded(what: str, inside: str, count: int) -> str:
+    """So many of something, behind a word to click on; empty if there are none."""
+    words = f"{count} {what if count > 1 else what.removesuffix('s')}"
+    return f"<details><summary>{words}</summary>{inside}</details>" if count else ""

@@ -15,8 +15,8 @@ from torch import nn
 
 from lab import research_log
 from lab.evidence import MIME, validate
-from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned
-from lab.experiment.display import NOT_YET
+from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display
+from lab.experiment.rows import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.plots.render import PLOTLY
@@ -229,6 +229,24 @@ def test_before_the_run_every_criterion_is_there_and_none_is_judged():
     assert re.search(r"C1 +success +accuracy +worst seed +> 0\.5 +not yet run", shown)
 
 
+def test_verdict_and_doubts_stand_in_one_box_above_the_table(monkeypatch):
+    monkeypatch.setattr(display, "sentences", lambda number: ["In doubt: <one>.", "In doubt: two."])
+    exp = experiment()
+    assert "doubts" not in exp.sheet.bundle()["text/html"]  # there is no finding to doubt
+    exp.judge("C1", [0.9, 0.9])
+    exp.conclude(finding="Both of 2 seeds.", settles="Five seeds.", tags=["a"])
+    page = exp.sheet.bundle()["text/html"]
+    box = page[page.index("<div") : page.index("</div>")]
+    for words in ("<b>PROCEED</b>", "Finding: Both of 2 seeds.", "2 doubts", "&lt;one&gt;"):
+        assert words in box
+    assert page.index("</div>") < page.index("<table")
+
+
+def test_scores_are_shown_with_three_digits_however_small_they_are():
+    frame = Scores({"a": torch.tensor([1.23456e-6])}, [100]).frame()
+    assert frame.loc[("a", "seed 100"), "score"] == 1.23e-6
+
+
 def test_at_the_defaults_the_committed_full_run_stands_beside(monkeypatch):
     full = experiment(ABOVE, Planned("C2", "x", ">", 1.0))
     full.judge("C1", [0.75, 0.9])
@@ -263,7 +281,7 @@ def test_many_parts_share_a_line_and_what_never_decides_is_folded_away():
     first, folded = exp.sheet.bundle()["text/html"].split("<details>")
     assert ("accuracy of each of 4" in first, first.count("accuracy of")) == (True, 1)
     assert "as proposed" not in first
-    assert "All 5 rows" in folded
+    assert "5 rows in full" in folded
     assert folded.count("accuracy of") == 4
     exp.judge("C1", {"a": [0.6, 0.7], "b": [0.4, 0.8], "c": [0.9, 0.9], "d": [0.8, 0.8]})
     exp.judge("P", [0.5, 0.5])
