@@ -117,7 +117,7 @@ exp
 # foresee: where every training error is below 1e-5 it is not judged, and S2 decides instead.
 #
 # What would have changed our mind: a loss clearly below the floor on the task as posed, or a
-# corrected task that is still not learned. The seeds of this notebook were also used while its
+# corrected task that is not learned either. The seeds of this notebook were also used while its
 # settings were chosen, so its numbers are better than those of new seeds would be.
 
 # %% [markdown]
@@ -154,10 +154,10 @@ display(report, audit.task(anonymous, length=TEST))
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 floors = {"train MSE": anonymous.floor(TRAIN), "test MSE": anonymous.floor(TEST)}
 squares = anonymous.sample(8000, TEST, stream(0, "sampling error")).targets.square()
-spread = torch.stack([squares[:, :n].mean((1, 2)).std() for n in (TRAIN, TEST)])
+spread = torch.stack([squares[:, :n].mean((1, 2)).std() for n in (TRAIN, TEST)]).numpy()
 frame = pd.DataFrame({"reported": REPORTED, "floor": floors}).loc[list(floors)]
 frame["reported / floor"] = frame.reported / frame.floor
-frame.assign(**{"standard error of 1,000": spread.numpy() / 1000**0.5 / frame.floor}).round(4)
+frame.assign(**{"standard error of 1,000": spread / 1000**0.5 / frame.floor}).round(4)
 
 # %% [markdown]
 # Besides, nothing oscillates. Move the sliders: at $\Delta = 0.01$, no $\omega$ and $\zeta$ in the
@@ -165,8 +165,7 @@ frame.assign(**{"standard error of 1,000": spread.numpy() / 1000**0.5 / frame.fl
 # told from a straight line (dashed). At $\Delta = 1$ the same oscillators do turn.
 
 # %%
-turn = OMEGA[1] * np.sqrt(1 - ZETA[0] ** 2) * TRAIN * anonymous.dt
-assert turn < 0.128, "a phase turns further than the text says"
+assert OMEGA[1] * np.sqrt(1 - ZETA[0] ** 2) * TRAIN * anonymous.dt < 0.128, "the largest turn"
 
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
@@ -185,7 +184,8 @@ def draw_target(omega, zeta, amplitude, phase, dt):
 panels.targets(
     draw=draw_target, omega=panels.Slider("ω, rad/s", OMEGA[1], *OMEGA, 0.001),
     zeta=panels.Slider("ζ", ZETA[0], *ZETA, 0.01), amplitude=panels.Slider("A", 1.0, 0.5, 2.0, 0.05),
-    phase=panels.Slider("φ, rad", 0.0, 0.0, 6.28, 0.02), dt=panels.Slider("Δ, s", 0.01, 0.01, 1.0, 0.01),
+    phase=panels.Slider("φ, rad", 0.0, 0.0, 6.28, 0.02),
+    dt=panels.Slider("Δ, s", 0.01, 0.01, 1.0, 0.01),
 )
 
 # %% [markdown]
@@ -237,8 +237,10 @@ figures.strips(growth, title="Largest |eigenvalue| of A_d at the start, Δ = 1",
 #
 # This is the original task with the original budget: 8,000 training sequences of 128 steps, AdamW at
 # a step size of 1e-3, batches of 32, and 12,500 updates, which are the 50 epochs (here, sequences are
-# drawn with replacement). The score is the error over 128 and 512 steps of fresh sequences. Every
-# seed is a run of its own.
+# drawn with replacement). The score is the error over 128 and 512 steps of fresh sequences. C4 asks
+# of every seed whether this error is the floor, within 3 %. A smaller error would refute the
+# diagnosis, for no model can be below the floor but by luck. A larger one would mean that training
+# had something left to do. Every seed is a run of its own.
 
 # %%
 sets = [Stored(anonymous, 8000, TRAIN, stream(seed, "training set")) for seed in p.seeds]
@@ -326,6 +328,7 @@ print(f"log ω moved by {(after - before).mean():+.3f} on average; "
 #
 # Only a task whose floor is zero can: **a single sequence, repeated**. The same code fits it, both at
 # the reported $\Delta$, where it is nearly a straight line, and at $\Delta = 1$, where it oscillates.
+# These two rows are the positive control: model, gradients and optimiser do their work.
 
 # %%
 def rung(task=anonymous, **changes):
@@ -357,7 +360,7 @@ frame.assign(ratio=(frame.loss / frame.floor).where(frame.floor > 0)).round(4)
 # %% [markdown]
 # ## Corrected: the input says which oscillator starts, and how
 #
-# In every run, $K$ oscillators are drawn once. A sequence excites one of them, with $A\cos\varphi$ in
+# In every run, $K$ oscillators are drawn once, from the same ranges as before. A sequence excites one of them, with $A\cos\varphi$ in
 # channel $k$ and $A\sin\varphi$ in channel $K + k$; now $\Delta = 1$. The input determines the target
 # (which is linear in it), and so the floor is zero.
 
@@ -415,6 +418,10 @@ pd.DataFrame({f"{n} steps": training_milliseconds(
 # %% [markdown]
 # ### Training
 #
+# An output is linear in $B$, $C$ and $D$, but not in the parameters of $A$, so these three have twice
+# the step size of the others. All seeds of one arm train side by side, each with oscillators of its
+# own; the arms train in processes beside each other.
+#
 # The dissipative form with 16 oscillators and rank 2 is trained in float64 for $K = 1$ and $K = 8$,
 # with real and with complex $B$ and $C$. One update in ten sees a window of 512 steps, the others
 # see 128. Two ablations leave one thing out each: the long windows, and the dissipative form.
@@ -430,8 +437,7 @@ SHORT, PLAIN = "K = 8, complex, windows of 128 only", "K = 8, complex, plain for
 trained = exp.train({
     **{f"K = {K}, {kind}": Arm(partial(dissipative, complex_io=kind == "complex"), task=tasks[K])
        for K in (1, 8) for kind in ("real", "complex")},
-    SHORT: Arm(dissipative, length=TRAIN),
-    PLAIN: partial(dissipative, form="plain"),
+    SHORT: Arm(dissipative, length=TRAIN), PLAIN: partial(dissipative, form="plain"),
 }, tasks[8], RECIPE)
 errors = {n: trained.scores(length=n, samples=p.samples, score=mean_loss)
           for n in (TRAIN, TEST, 4 * TEST)}
@@ -492,7 +498,7 @@ figures.strips(
 #
 # Because 128 steps do not determine sixteen overlapping modes. Here is a bank of random oscillators
 # that are **never trained**: only their amplitudes are fitted, by least squares, to the first 128
-# steps of one oscillation that is not among them. From eight oscillators on, the fit is perfect up to
+# steps of one oscillation that is not among them. The test error covers 512 steps. From eight oscillators on, the fit is perfect up to
 # rounding. It says nothing about the frequencies, and past the window it is worthless. A small
 # training error is therefore no evidence that anything has been identified.
 
@@ -518,7 +524,7 @@ figures.lines({"128 steps, fitted": banks[:, 0], "512 steps": banks[:, 1]}, x=si
               x_title="oscillators, none of them trained")
 
 # %% [markdown]
-# The two ablations. Without the long windows, the layer fits 128 steps just as well and extrapolates
+# The two ablations stand below the layer that they are taken from. Without the long windows, the layer fits 128 steps just as well and extrapolates
 # far worse. The plain form does as well as the dissipative one here, but nothing except the loss
 # keeps its eigenvalues inside the unit circle. With long windows, 512 steps are no extrapolation any
 # more; 2,048 are.
@@ -567,7 +573,8 @@ figures.recovered(
 )
 
 # %% [markdown]
-# How far does each layer reach beyond what it saw? The next cell takes the error over the steps that
+# How far does each layer reach beyond what it saw? Errors over all steps are easy to keep small,
+# because the targets die out. So the next cell takes the error over the steps that
 # follow the longest training window, up to four times its length, and divides it by the energy of the
 # targets there. A model that says zero has 1. This decides nothing, and is kept in the record.
 
