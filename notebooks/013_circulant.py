@@ -27,7 +27,7 @@
 # coordinate by itself, as Adam does, can tell the bases apart.
 #
 # **Why REFUTED.** The proposal also claimed that circulants follow commutative groups alone (C2a).
-# Two layers of them get 65 points beyond that limit on $S_3$, which does not commute.
+# On $S_3$, which does not commute, two layers of them get 18 to 65 points beyond that limit.
 
 # %% tags=["parameters"]
 experiment: str = "013"  # the notebook these parameters belong to

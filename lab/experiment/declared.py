@@ -125,7 +125,7 @@ def _form(call: ast.Call, names: Mapping[str, Any]) -> Form | None:
         return None
     given = dict(zip(order, call.args, strict=False))
     given |= {each.arg: each.value for each in call.keywords if each.arg in order}
-    spread = [each for each in call.args if isinstance(each, ast.Starred)]
+    spread: list[ast.expr] = [each for each in call.args if isinstance(each, ast.Starred)]
     spread += [each.value for each in call.keywords if each.arg is None]
     left_out = Unread(ast.unparse(call)) if spread else None
     form = {name: left_out or value for name, value in defaults.items()}

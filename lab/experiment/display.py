@@ -70,7 +70,8 @@ class Sheet:
         self.handle = display(self.bundle(), raw=True, display_id=True)
         line = f"<p><small>{escape(NO_FIGURE_YET)}</small></p>"
         empty = {"text/html": line, "text/plain": NO_FIGURE_YET}
-        self.below = display(empty, raw=True, display_id=True)
+        longer = None if self.full is None else committed.key_figure(self.full)
+        self.below = display(longer or empty, raw=True, display_id=True)
         if self.figure is not None:
             self.draw(self.figure)
 
