@@ -145,7 +145,7 @@ def test_a_notebook_opens_runs_follows_its_sliders_and_keeps_what_it_showed(serv
     error.or_(verdict).first.wait_for(state="attached", timeout=LATER)  # it may be far below
     assert error.count() == 0, error.first.inner_text()
     assert re.search(
-        r"^verdict: (PROCEED|DEBUG|ABANDON|INCONCLUSIVE)$", verdict.last.text_content(), re.M
+        r"^verdict: (PROCEED|DEBUG|ABANDON|REFUTED|UNDECIDED)$", verdict.last.text_content(), re.M
     )
     idle.wait_for()
     # At the defaults it is too short to show all: the committed full run stands beside it.
