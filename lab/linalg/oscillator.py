@@ -48,17 +48,19 @@ def oscillator_parameters(
     return omega, -eigenvalues.real / omega
 
 
-def parameter_error(found: Tensor, true: Tensor) -> Tensor:
+def parameter_error(
+    found: Float[Tensor, "parameters found"], true: Float[Tensor, "parameters oscillators"]
+) -> Float[Tensor, ""]:
     """The largest relative error of any parameter, once each oscillator is matched to a found one.
 
     The pairs are those with the smallest sum of their errors; found oscillators may be left over.
 
     Args:
-        found: Float["parameters found"], such as omega and zeta, in any order of the oscillators.
-        true: Float["parameters oscillators"], not zero, of at most as many.
+        found: such as omega and zeta, with the oscillators in any order.
+        true: parameters other than zero, of at most as many oscillators.
 
     Returns:
-        Float[""], dimensionless.
+        The error, dimensionless.
 
     Raises:
         ValueError: there are more true oscillators than found ones, or other parameters.

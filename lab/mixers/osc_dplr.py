@@ -176,7 +176,7 @@ class OscDPLR(Layer):
         states = self.states(x, scan)
         return (states @ self.readout().to(states.dtype).mT).real + x @ wide(self.D).mT
 
-    def forms(self) -> list[Callable[[Tensor], Tensor]]:
+    def forms(self) -> list[Callable[..., Tensor]]:
         """All ways to compute the layer, each a function of Float["B T p"] to Float["B T q"].
 
         The recurrence is the first; then the parallel scan, the convolution, and with the bilinear
@@ -188,7 +188,7 @@ class OscDPLR(Layer):
             kernel = kernel_resolvent(A, B, C, self.dt, x.shape[1])
             return causal_convolution(x, kernel) + x @ wide(self.D).mT
 
-        found = [partial(unroll, self), self.forward_scan, self]
+        found: list[Callable[..., Tensor]] = [partial(unroll, self), self.forward_scan, self]
         return [*found, through_resolvent] if self.discretisation == "bilinear" else found
 
     @widened
