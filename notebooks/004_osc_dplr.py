@@ -57,7 +57,6 @@ from lab.scan import matrix_scan_associative, matrix_scan_sequential
 from lab.seeding import stream
 from lab.tasks import AnonymousOscillations, KnownOscillators, Stored, oscillation
 from lab.tasks.oscillation import OMEGA, ZETA
-from lab.train import mean_loss
 
 p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
@@ -254,7 +253,7 @@ posed = exp.train({"as posed": Arm(reported_model, data=sets)}, anonymous, {
     "optimizer": torch.optim.AdamW, "device": p.device,
     "watch": {"log omega": lambda model: model.log_omega.clone()},
 })
-posed_mse = {n: posed.scores(length=n, samples=10 * p.samples, score=mean_loss)["as posed"]
+posed_mse = {n: posed.scores(length=n, samples=10 * p.samples, score="loss")["as posed"]
              for n in (TRAIN, TEST)}
 exp.judge("C4", {f"{n} steps": mse / anonymous.floor(n) for n, mse in posed_mse.items()})
 
@@ -357,7 +356,7 @@ ladder = exp.train({
                                  "schedule": "one-cycle", "device": p.device})
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-losses = ladder.scores(length=TRAIN, samples=5 * p.samples, score=mean_loss)
+losses = ladder.scores(length=TRAIN, samples=5 * p.samples, score="loss")
 frame = pd.DataFrame({"loss": {name: loss.item() for name, loss in losses.items()}})
 posed_tasks = [each.tasks[0] for each in ladder.values()]
 frame["floor"] = [0.0 if isinstance(task, Stored) else task.floor(TRAIN) for task in posed_tasks]
@@ -447,7 +446,7 @@ trained = exp.train({
        for K in (1, 8) for kind in ("real", "complex")},
     SHORT: Arm(dissipative, length=TRAIN), PLAIN: partial(dissipative, form="plain"),
 }, tasks[8], RECIPE)
-errors = {n: trained.scores(length=n, samples=p.samples, score=mean_loss)
+errors = {n: trained.scores(length=n, samples=p.samples, score="loss")
           for n in (TRAIN, TEST, 4 * TEST)}
 
 
@@ -567,7 +566,7 @@ minimal = exp.train({
 found = minimal.measure(frequencies)
 true = minimal.measure(lambda _, task: torch.stack([task.omega, task.zeta]))
 wrong = {arm: torch.stack([*map(parameter_error, found[arm], true[arm])]) for arm in minimal}
-errors |= {n: errors[n] | minimal.scores(length=n, samples=p.samples, score=mean_loss)
+errors |= {n: errors[n] | minimal.scores(length=n, samples=p.samples, score="loss")
            for n in (TRAIN, TEST)}
 exp.judge("C2", {arm: wrong[arm] for arm in MINIMAL})
 exp.judge("C1+", {arm: errors[TEST][arm] for arm in MINIMAL})
