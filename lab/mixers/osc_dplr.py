@@ -188,7 +188,7 @@ class OscDPLR(Layer):
             kernel = kernel_resolvent(A, B, C, self.dt, x.shape[1])
             return causal_convolution(x, kernel) + x @ wide(self.D).mT
 
-        found = [partial(unroll, self), self.forward_scan, self]
+        found: list[Callable[[Tensor], Tensor]] = [partial(unroll, self), self.forward_scan, self]
         return [*found, through_resolvent] if self.discretisation == "bilinear" else found
 
     @widened
