@@ -68,6 +68,11 @@ class Timed:
 # --- models --------------------------------------------------------------------------------------
 
 
+def _renamed(module: Any, now: str, then: str) -> Any:
+    """What a module has under its present or its earlier name."""
+    return getattr(module, now if hasattr(module, now) else then)
+
+
 def _memory(name: str, width: int, **settings: Any) -> Any:
     """A memory by its class, which has not always been told the width of the model."""
     kind = getattr(memories, name)
@@ -110,8 +115,7 @@ def _osc_gate(task: Any, seed: int) -> nn.Module:
 
 def _levels(task: Any, seed: int) -> nn.Module:
     g = stream(seed, "init")
-    found = getattr(memories, "LogLinearAttention", None) or memories.FenwickAttention
-    kind: Any = found
+    kind = _renamed(memories, "LogLinearAttention", "FenwickAttention")
 
     def layer(favoured: int | None) -> nn.Module:
         inner = _memory("CosFormer", 32, heads=2, d_key=16, d_value=16, horizon=128)
@@ -138,7 +142,7 @@ def _gla(g: torch.Generator) -> nn.Module:
 
 
 def _selective(g: torch.Generator) -> nn.Module:
-    kind: Any = getattr(mixers, "Mamba", None) or mixers.SelectiveDiagonal
+    kind = _renamed(mixers, "Mamba", "SelectiveDiagonal")
     layer: nn.Module = kind(32, d_state=16, convolution=3, gate="elementwise", generator=g)
     return layer
 
@@ -210,7 +214,7 @@ TRAININGS: dict[str, tuple[Callable[..., nn.Module], Callable[[], Any], dict[str
     "009 selective": (partial(_recall, _selective), _noisy_pairs, _by_009),
     "014 slots": (
         _slots, _by_index,
-        {"seeds": 3, "batch": 64, "length": 32, "lr": 3e-3, "weight_decay": 1e-4},
+        {"seeds": 3, "batch": 64, "length": 17, "lr": 3e-3, "weight_decay": 1e-4},
     ),
     "201 delta": (
         _delta, lambda: recall_curve.TASK,
@@ -230,7 +234,8 @@ class Run:
 
     def go_on(self, updates: int) -> dict[str, Any]:
         """Seconds of every update but the last, of all of them, of the processor, and losses."""
-        each, task = self.training, Timed(self.training.task)
+        each = self.training
+        task: Any = Timed(each.task)
         used, start = time.process_time(), time.perf_counter()
         histories = fit_together(
             self.models, [task] * each.seeds, seeds=range(each.seeds), steps=updates,
