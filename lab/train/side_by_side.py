@@ -111,8 +111,9 @@ class SideBySide:
         """Multiply the gradients of each model so that together they are not above `longest`."""
         if bool((norms <= longest).all()):
             return
-        factors, found = (longest / norms).clamp(max=1.0), self._gradients()
-        torch._foreach_mul_(found, [self._by_model(factors, grad) for grad in found])
+        factors = (longest / norms).clamp(max=1.0)
+        for gradient in self._gradients():
+            gradient *= self._by_model(factors, gradient)
 
     def _gradients(self) -> list[Tensor]:
         """All that there are, ["models ..."] if there are several models."""
