@@ -36,13 +36,34 @@ print(json.dumps([first, kept, later, returned, held - resident()]))
 """
 
 
+TRAINED = """
+import json
+import torch
+from lab.mixers import OscDPLR
+from lab.seeding import stream
+from lab.tasks import KnownOscillators
+from lab.train import fit
+from lab.train.heap import keep_freed_memory
+
+model = OscDPLR(2, d_output=1, generator=stream(0, "init"), dtype=torch.float64)
+task = KnownOscillators.draw(1, stream(0, "task"))
+history = fit(model, task, seed=0, steps=20, batch=64, length=64, lr=0.02, device="cpu")
+print(json.dumps([keep_freed_memory(), history.loss.tolist()]))
+"""
+
+
+def plain():
+    """The environment without what configures the allocator."""
+    configured = ("GLIBC_TUNABLES", "MALLOC_")
+    return {name: v for name, v in os.environ.items() if not name.startswith(configured)}
+
+
 def child(**environment):
     """Page faults before and after memory is kept, whether it is, and what is returned."""
-    configured = ("GLIBC_TUNABLES", "MALLOC_")
-    plain = {name: v for name, v in os.environ.items() if not name.startswith(configured)}
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(PROJECT / "lab/train/heap.py")], env=plain | environment,
-        capture_output=True, text=True, check=True, timeout=120,
+        [sys.executable, "-c", CHILD, str(PROJECT / "lab/train/heap.py")],
+        env=plain() | environment, capture_output=True, text=True, check=True,
+        timeout=120,
     )  # fmt: skip
     return json.loads(done.stdout)
 
@@ -64,3 +85,18 @@ def test_whoever_configures_the_allocator_decides(environment):
     first, kept, later, _, _ = child(**environment)
     assert not kept
     assert later > first / 2
+
+
+def test_losses_are_the_same_with_memory_that_is_kept():
+    found = []
+    for environment in ({}, {"MALLOC_TOP_PAD_": "0"}):
+        done = subprocess.run(
+            [sys.executable, "-c", TRAINED], cwd=PROJECT, env=plain() | environment,
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        found.append(json.loads(done.stdout))
+    (with_it, losses), (without_it, others) = found
+    assert with_it
+    assert not without_it
+    assert losses == others
+    assert losses[-1] < losses[0]

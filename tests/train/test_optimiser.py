@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from lab.mixers import OscDPLR
 from lab.seeding import stream
-from lab.tasks import KnownOscillators
+from lab.tasks import Batch, KnownOscillators
+from lab.train import fit_together
 from lab.train.optimiser import grouped
 from lab.train.side_by_side import SideBySide
 
@@ -149,3 +151,59 @@ def test_a_norm_that_is_not_finite_is_not_taken_for_a_short_one():
     run.shrink_gradients(1e9, run.gradient_norms())
     assert all(each.isnan().all() for each in gradients(run, 2))
     assert all(map(torch.equal, gradients(run, 1), before))
+
+
+# --- the whole update ----------------------------------------------------------------------------
+
+STEPS, RATE, CLIP = 20, 0.02, 0.5
+
+
+def start(seeds):
+    """Models and tasks."""
+    kind = functools.partial(OscDPLR, 2, d_output=1, d_state=3, dtype=torch.float64)
+    models = [kind(generator=stream(seed, "init")) for seed in seeds]
+    return models, [KnownOscillators.draw(1, stream(s, "task")) for s in seeds]
+
+
+def plainly_trained(seeds):
+    """Float["models steps"]: losses, of a loop that treats one parameter after another."""
+    models, tasks = start(seeds)
+    stacked, _ = torch.func.stack_module_state(models)
+    updates = torch.optim.AdamW([{"params": [p]} for p in stacked.values()], foreach=False)
+    data = [stream(seed, "data") for seed in seeds]
+
+    def loss(parameters, batch):
+        call = functools.partial(torch.func.functional_call, models[0], parameters)
+        return tasks[0].loss(lambda *inputs: call(inputs), batch)
+
+    losses = []
+    for _ in range(STEPS):
+        for group in updates.param_groups:
+            group["lr"] = RATE
+        each = [task.sample(4, 8, g) for task, g in zip(tasks, data, strict=True)]
+        batch = Batch(*(torch.stack(parts) for parts in zip(*each, strict=True)))
+        losses.append(torch.vmap(loss)(stacked, batch))
+        updates.zero_grad()
+        losses[-1].sum().backward()
+        squares = [p.grad.flatten(1).abs().square().sum(1) for p in stacked.values()]
+        factors = (CLIP / torch.stack(squares).sum(0).sqrt()).clamp(max=1.0)
+        for parameter in stacked.values():
+            parameter.grad *= factors.view(-1, *[1] * (parameter.ndim - 1))
+        updates.step()
+    return torch.stack(losses, 1).detach()
+
+
+def trained(seeds, clip):
+    models, tasks = start(seeds)
+    histories = fit_together(
+        models, tasks, seeds=seeds, steps=STEPS, batch=4, length=8, lr=RATE, clip=clip,
+        optimizer=torch.optim.AdamW, decay="all", device="cpu",
+    )  # fmt: skip
+    return torch.stack([history.loss for history in histories])
+
+
+def test_training_has_the_bits_of_a_loop_over_parameters():
+    seeds = [0, 1, 2]
+    losses = trained(seeds, CLIP)
+    assert torch.equal(losses, plainly_trained(seeds))
+    assert not torch.equal(losses, trained(seeds, None))  # the clip is reached
