@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
 
     Only the first call does anything. Nothing is changed where the C library is not glibc on Linux,
     or where the environment configures its allocator (GLIBC_TUNABLES or MALLOC_...), which decides
-    instead; `GLIBC_TUNABLES=glibc.malloc.trim_threshold=131072` keeps glibc's own behaviour.
+    instead; `GLIBC_TUNABLES=glibc.malloc.perturb=0` keeps all as it is.
 
     Returns:
         Whether freed memory is now kept.

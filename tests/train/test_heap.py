@@ -79,7 +79,7 @@ def test_arrays_of_the_next_update_find_their_pages():
 
 
 @pytest.mark.parametrize("environment", [
-    {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}, {"MALLOC_TOP_PAD_": "0"},
+    {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}, {"MALLOC_TOP_PAD_": "0"},
 ])  # fmt: skip
 def test_whoever_configures_the_allocator_decides(environment):
     first, kept, later, _, _ = child(**environment)
