@@ -38,7 +38,7 @@
 experiment: str = "001"  # the notebook these parameters belong to
 seeds: list[int] = [0]  # one model per arm and seed, in [0, 2147483647]
 reported_steps: int = 10  # updates of the models of the reported setting, in [10, 1000000]
-steps: int = 400  # updates of the corrected models, in [10, 1000000]
+steps: int = 140  # updates of the corrected models, in [10, 1000000]
 reach_steps: int = 10  # updates of the models of larger groups, in [10, 1000000]
 batch: int = 32  # words per update and model, in [1, 65536]
 samples: int = 128  # words that an accuracy is the mean over, in [100, 1000000]

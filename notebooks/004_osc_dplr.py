@@ -31,11 +31,11 @@
 # %% tags=["parameters"]
 experiment: str = "004"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # one model and one set of oscillators each, in [0, 2147483647]
-reported_steps: int = 250  # updates as posed (12,500 are the 50 epochs), in [1, 1000000]
-ladder_steps: int = 100  # updates of every row of the debugging ladder, in [1, 1000000]
-corrected_steps: int = 400  # updates of the corrected models, in [10, 1000000]
-identified_steps: int = 1000  # updates of the identified models, in [10, 1000000]
-samples: int = 2000  # sequences that a score is the mean over, in [100, 1000000]
+reported_steps: int = 80  # updates as posed (12,500 are the 50 epochs), in [1, 1000000]
+ladder_steps: int = 30  # updates of every row of the debugging ladder, in [1, 1000000]
+corrected_steps: int = 60  # updates of the corrected models, in [10, 1000000]
+identified_steps: int = 100  # updates of the identified models, in [10, 1000000]
+samples: int = 1000  # sequences that a score is the mean over, in [100, 1000000]
 device: str = "cpu"  # where to train, one of auto, cpu, cuda
 
 # %% jupyter={"source_hidden": true}

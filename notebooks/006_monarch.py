@@ -37,11 +37,11 @@ experiment: str = "006"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # one model per arm and seed, in [0, 2147483647]
 reported_steps: int = 3  # updates of the two models as reported, in [1, 1000000]
 fixed_steps: int = 5  # updates of the same two with a label at every step, in [1, 1000000]
-monarch_steps: int = 10  # updates of MonarchID, in [1, 1000000]
-rotation_steps: int = 10  # updates of BlockCay and BlockExp, in [1, 1000000]
-block_steps: int = 190  # updates of every other model of one layer, in [1, 1000000]
+monarch_steps: int = 5  # updates of MonarchID, in [1, 1000000]
+rotation_steps: int = 5  # updates of BlockCay and BlockExp, in [1, 1000000]
+block_steps: int = 60  # updates of every other model of one layer, in [1, 1000000]
 pair_steps: int = 3  # updates on the task of two generators, in [1, 1000000]
-ascent_steps: int = 100  # steps of the search for the largest sign flip, in [10, 100000]
+ascent_steps: int = 60  # steps of the search for the largest sign flip, in [10, 100000]
 samples: int = 200  # words that an accuracy is the mean over, in [100, 1000000]
 device: str = "cpu"  # where to train, one of auto, cpu, cuda
 

@@ -34,12 +34,12 @@
 # %% tags=["parameters"]
 experiment: str = "007"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # one model each, alike in every arm, in [0, 2147483647]
-copy_seeds: list[int] = [0, 1]  # of copying by index and of other arms, in [0, 2147483647]
-copy_steps: int = 10  # updates per model on copying by index, in [2, 1000000]
-steps: int = 110  # updates per model on selective copying, in [2, 1000000]
+copy_seeds: list[int] = [0]  # of copying by index and of other arms, in [0, 2147483647]
+copy_steps: int = 5  # updates per model on copying by index, in [2, 1000000]
+steps: int = 20  # updates per model on selective copying, in [2, 1000000]
 shared_steps: int = 3  # updates per model of the comparison by state size, in [2, 1000000]
 batch: int = 16  # sequences per update, in [1, 100000]
-samples: int = 200  # sequences that a score is the mean over, in [50, 1000000]
+samples: int = 100  # sequences that a score is the mean over, in [50, 1000000]
 
 # %%
 import lab

@@ -36,16 +36,16 @@
 # %% tags=["parameters"]
 experiment: str = "009"  # the notebook these parameters belong to
 seeds: list[int] = [0, 1]  # two or more, paired between arms, in [0, 2147483647]
-reported_steps: int = 20  # updates of the first attempt's models on task A, in [2, 1000000]
-second_steps: int = 80  # updates of the second attempt's, in [2, 1000000]
-softmax_steps: int = 80  # updates of softmax attention on task A, in [2, 1000000]
-bound_steps: int = 150  # updates of the models of task A with a convolution, in [2, 1000000]
-steps: int = 10  # updates per model on task B with 8 pairs, in [2, 1000000]
-full_steps: int = 10  # and with 16 pairs, in [2, 1000000]
-filler_steps: int = 10  # updates per model on task C, in [2, 1000000]
+reported_steps: int = 4  # updates of the first attempt's models on task A, in [2, 1000000]
+second_steps: int = 15  # updates of the second attempt's, in [2, 1000000]
+softmax_steps: int = 15  # updates of softmax attention on task A, in [2, 1000000]
+bound_steps: int = 20  # updates of the models of task A with a convolution, in [2, 1000000]
+steps: int = 6  # updates per model on task B with 8 pairs, in [2, 1000000]
+full_steps: int = 6  # and with 16 pairs, in [2, 1000000]
+filler_steps: int = 6  # updates per model on task C, in [2, 1000000]
 curve_steps: int = 3  # updates per model of recall against state size, in [2, 1000000]
 batch: int = 16  # sequences per update and model, in [1, 100000]
-samples: int = 300  # sequences that a score is the mean over, in [50, 1000000]
+samples: int = 200  # sequences that a score is the mean over, in [50, 1000000]
 
 # %%
 import lab

@@ -32,11 +32,11 @@
 # %% tags=["parameters"]
 experiment: str = "013"  # the notebook these parameters belong to
 seeds: list[int] = [0, 3]  # one model each, alike in every arm, in [0, 2147483647]
-steps: int = 150  # updates per model, in [2, 1000000]
-s3_steps: int = 10  # updates per model on the smaller group, in [2, 1000000]
-a5_steps: int = 10  # updates per model on the largest group, in [2, 1000000]
+steps: int = 30  # updates per model, in [2, 1000000]
+s3_steps: int = 4  # updates per model on the smaller group, in [2, 1000000]
+a5_steps: int = 4  # updates per model on the largest group, in [2, 1000000]
 batch: int = 16  # words per update, in [1, 100000]
-samples: int = 200  # words that a score is the mean over, in [50, 1000000]
+samples: int = 100  # words that a score is the mean over, in [50, 1000000]
 
 # %% jupyter={"source_hidden": true}
 import math

@@ -35,13 +35,13 @@
 experiment: str = "014"  # the notebook these parameters belong to
 seeds: list[int] = [0, 2]  # one model each, alike in every arm, in [0, 2147483647]
 batch: int = 64  # sequences per update, in [1, 100000]
-steps: int = 130  # updates per model where a query can choose, in [2, 1000000]
-slow_steps: int = 50  # updates where it cannot, in [2, 1000000]
+steps: int = 45  # updates per model where a query can choose, in [2, 1000000]
+slow_steps: int = 20  # updates where it cannot, in [2, 1000000]
 recall_steps: int = 4  # updates per model on key-value pairs, in [2, 1000000]
 loads: list[int] = [4]  # content tokens of the capacity curve, in [2, 1000]
 capacity_steps: int = 4  # updates per model of the capacity curve, in [2, 1000000]
 shared_steps: int = 3  # updates per model of the comparison by state size, in [2, 1000000]
-samples: int = 500  # sequences that a score is the mean over, in [50, 1000000]
+samples: int = 300  # sequences that a score is the mean over, in [50, 1000000]
 
 # %%
 import lab

@@ -36,7 +36,7 @@
 experiment: str = "015"  # the notebook these parameters belong to
 seeds: list[int] = [1, 2]  # one model each, alike in every arm, in [0, 2147483647]
 source_steps: int = 10  # updates per model in the form proposed, in [10, 1000000]
-steps: int = 130  # updates per model on the short sequences, in [10, 1000000]
+steps: int = 50  # updates per model on the short sequences, in [10, 1000000]
 long_steps: int = 2  # further ones on sequences of 256 steps, in [2, 1000000]
 load_steps: int = 2  # further ones for twice as many pairs, and again, in [2, 1000000]
 curve_steps: int = 10  # updates per model of the curve over state sizes, in [10, 1000000]

@@ -25,6 +25,8 @@ Build = Callable[[Any, int], nn.Module]
 Tasks = Task | Sequence[Task]  # one for all seeds, or one per seed
 Measure = Literal["by_step", "accuracy", "loss"]  # of a score
 
+_QUICK = 100_000  # tokens that an arm is scored on in a second or two
+
 
 class Arm:
     """How the models of one arm are built, and how it differs from the shared recipe.
@@ -159,7 +161,13 @@ class Arms(Mapping[str, Trained]):
             score = partial(_taken, score)
         seeds = self._shared_seeds()
         how = partial(score, length=length, samples=samples)
-        jobs = {name: Job(partial(_score_each, each, how)) for name, each in self.items()}
+        jobs = {
+            name: Job(
+                partial(_score_each, each, how),
+                short=len(each.models) * samples * length <= _QUICK,
+            )
+            for name, each in self.items()
+        }
         return Scores(run(jobs, label="scoring", workers=workers), seeds, self.budgets())
 
     def budgets(self) -> dict[str, Budget]:

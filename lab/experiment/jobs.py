@@ -5,7 +5,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +27,8 @@ T = TypeVar("T")
 Alone = tuple[str, bytes, Path, str]  # the arguments of `_alone`
 
 _EVERY = 0.3  # seconds between two checks of the progress of the jobs
+# So few steps in all take less time than a process needs to start: about 6 s of imports.
+_FEW = 600
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Job(Generic[T]):
             back; changes that it makes to objects are lost.
         steps: number of steps, 0 if unknown; jobs with more steps start first.
         models: number of models that it trains, for the progress bar.
+        short: whether it takes a second or two, less than a process needs to start.
     """
 
     call: Callable[[], T]
     steps: int = 0
     models: int = 0
+    short: bool = False
 
 
 class JobError(RuntimeError):
@@ -63,7 +67,7 @@ def run(jobs: Mapping[str, Job[T]], *, label: str, workers: int | None = None) -
         label: label of the progress bar.
         workers: number of processes on this machine; with 1, everything runs in this process. If
             None: the cluster, or the environment variable LAB_WORKERS, or one process per
-            processor.
+            processor; but this process alone if the jobs are short or have fewer than 600 steps.
 
     Raises:
         ValueError: workers is not a whole number of at least 1.
@@ -83,7 +87,7 @@ def run(jobs: Mapping[str, Job[T]], *, label: str, workers: int | None = None) -
             if workers is None and cluster.address() is not None:
                 done = _elsewhere(calls, jobs)
             else:
-                count = min(_workers(workers), max(len(jobs), 1))
+                count = min(_workers(workers, [*jobs.values()]), max(len(jobs), 1))
                 each = [delayed(_alone)(*call) for call in calls.values()]
                 done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(each))
     return {name: done[name] for name in jobs}
@@ -109,7 +113,7 @@ def _elsewhere(calls: Mapping[str, Alone], jobs: Mapping[str, Job[T]]) -> dict[s
     return done
 
 
-def _workers(wanted: int | None) -> int:
+def _workers(wanted: int | None, jobs: Sequence[Job[T]]) -> int:
     """The number of processes, as described in `run`."""
     if wanted is not None:
         return whole("train", "workers", wanted, least=1)
@@ -118,7 +122,9 @@ def _workers(wanted: int | None) -> int:
         return int(configured)
     given = os.environ.get("LAB_WORKERS")
     if given is None:
-        return os.cpu_count() or 1
+        known = all(job.short or job.steps for job in jobs)
+        short = known and sum(job.steps for job in jobs if not job.short) < _FEW
+        return 1 if short else os.cpu_count() or 1
     if not given.isdecimal() or int(given) < 1:
         raise ValueError(f"LAB_WORKERS is {given!r}; it must be a whole number of at least 1")
     return int(given)

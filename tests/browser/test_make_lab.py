@@ -219,5 +219,7 @@ def test_a_training_is_one_bar_that_becomes_one_line_and_stays_one(page, project
 
 
 def idle(page):
+    # JupyterLab drops what it is asked to run while its kernel is "Initializing".
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     panel.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()

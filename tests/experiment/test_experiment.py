@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import sys
 
@@ -16,6 +17,7 @@ from torch import nn
 from lab import research_log
 from lab.evidence import MIME, validate
 from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display, solved
+from lab.experiment.jobs import Job, run
 from lab.experiment.rows import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
@@ -463,3 +465,15 @@ def test_tuning_chooses_by_the_median_and_says_who_is_at_the_edge():
     record = exp.sheet.record()
     assert record["tuning_seeds"] == [0, 1]
     assert len(record["tables"]["tuning of lr"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("work", "elsewhere"),
+    [({"steps": 100}, False), ({"steps": 600}, True), ({}, True), ({"short": True}, False)],
+)
+def test_jobs_of_a_few_steps_need_no_process(monkeypatch, work, elsewhere):
+    monkeypatch.delenv("LAB_WORKERS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    jobs = {"a": Job(os.getpid, **work), "b": Job(os.getpid, steps=1)}
+    processes = run(jobs, label="short or long")
+    assert (os.getpid() not in processes.values()) is elsewhere
