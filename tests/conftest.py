@@ -1,4 +1,4 @@
-"""What has to be settled before the first test module imports torch, or Triton by way of it."""
+"""Settings that must be in place before a test imports torch, which may import Triton."""
 
 import os
 

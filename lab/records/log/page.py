@@ -1,6 +1,6 @@
 """The page of one experiment: everything in its record, and its other runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lab import evidence
@@ -53,8 +53,23 @@ def _picture(each: Experiment) -> list[str]:
 
 
 def _criteria(criteria: Iterable[Criterion | Judged]) -> list[str]:
-    rows = [tuple(map(escape, each.row())) for each in criteria]
-    return [table(evidence.COLUMNS, rows) if rows else "It has no criteria."]
+    """A table of the criteria, and one of the further numbers, which share id, kind and status."""
+    notes: list[tuple[str, ...]] = []
+    others: list[tuple[str, ...]] = []
+    for each in criteria:
+        (notes if each.is_note else others).append(tuple(map(escape, each.row())))
+    parts = [table(evidence.COLUMNS, others) if others else "It has no criteria."]
+    if notes:
+        parts += ["More numbers, which decide nothing:", _notes(notes)]
+    return parts
+
+
+def _notes(rows: Iterable[Sequence[str]]) -> str:
+    """The further numbers; without a column of limits if none has a limit."""
+    shown = [(metric, arm, value, limit) for _, arm, metric, _, value, limit, _ in rows]
+    head = ("measured", "arm", "value", "limit")
+    width = len(head) if any(limit for *_, limit in shown) else len(head) - 1
+    return table(head[:width], [row[:width] for row in shown])
 
 
 def _written(record: Mapping[str, Any]) -> list[str]:
