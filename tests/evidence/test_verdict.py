@@ -7,9 +7,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lab.evidence import text_of
 from lab.evidence.comparison import holds
+from lab.evidence.criteria import NOTE
 from lab.evidence.judged import Judged, Reading, judge, read
 from lab.evidence.planned import Planned
+from lab.evidence.report import report
 from lab.evidence.verdict import MEANING, RULE, Verdict, of_proposal, rule
 
 numbers = st.floats(-10, 10)
@@ -159,3 +162,15 @@ def test_a_reason_does_not_name_every_one_of_many_rows():
     assert reason == "success criterion C1 (corrected) is missed in 3 rows."
     _, reason = rule([row(OPEN)] * 3)
     assert reason.count("about 12 seeds would decide it") == 3
+
+
+def test_a_record_as_text_lists_further_numbers_below_its_criteria():
+    note = judge(Planned(NOTE, "loss", ">", 0.0, "one number", kind="context"), "", Reading(0.25))
+    record = report(
+        "300", title="x", question="Is it?", criteria=[row(MET), note], reported={},
+        parameters={}, seeds=[0],
+    )  # fmt: skip
+    lines = text_of(record).splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["id", "C1"]
+    assert lines[4:8] == ["", "More numbers, which decide nothing:", "loss (one number): 0.25", ""]
+    assert lines[8].startswith("PROCEED: ")

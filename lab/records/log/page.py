@@ -1,6 +1,6 @@
 """The page of one experiment: everything in its record, and its other runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lab import evidence
@@ -20,7 +20,8 @@ WIDTH = 700  # width of pictures in pixels, at which every figure is legible
 def page(each: Experiment) -> str:
     """The page as Markdown."""
     parts = [MARK, *_head(each), *_declared(each), *_picture(each)]
-    parts += ["## Criteria", *_criteria(evidence.validate(each.record)), *_written(each.record)]
+    rows = evidence.validate(each.record)
+    parts += ["## Criteria", *_criteria(rows), *_written(each.record), *_notes(rows)]
     parts += [*_reported(each.record["reported"]), "## Run", *_run(each)]
     parts += ["## Runs of this experiment", _history(each)]
     return "\n\n".join(parts) + "\n"
@@ -52,24 +53,20 @@ def _picture(each: Experiment) -> list[str]:
     return [picture(f"{each.name}.png", each.picture.title or "A figure", WIDTH)]
 
 
-def _criteria(criteria: Iterable[Criterion | Judged]) -> list[str]:
-    """A table of the criteria, and one of the further numbers, which share id, kind and status."""
-    notes: list[tuple[str, ...]] = []
-    others: list[tuple[str, ...]] = []
-    for each in criteria:
-        (notes if each.is_note else others).append(tuple(map(escape, each.row())))
-    parts = [table(evidence.COLUMNS, others) if others else "It has no criteria."]
-    if notes:
-        parts += ["More numbers, which decide nothing:", _notes(notes)]
-    return parts
+def _criteria(rows: Iterable[Criterion | Judged]) -> list[str]:
+    criteria = [tuple(map(escape, each.row())) for each in rows if not each.is_note]
+    return [table(evidence.COLUMNS, criteria) if criteria else "It has no criteria."]
 
 
-def _notes(rows: Iterable[Sequence[str]]) -> str:
-    """The further numbers; without a column of limits if none has a limit."""
-    shown = [(metric, arm, value, limit) for _, arm, metric, _, value, limit, _ in rows]
+def _notes(rows: Iterable[Criterion | Judged]) -> list[str]:
+    """The further numbers, without what they share; a column of limits only if one has a limit."""
+    cells = [tuple(map(escape, each.row())) for each in rows if each.is_note]
+    if not cells:
+        return []
+    shown = [(metric, arm, value, limit) for _, arm, metric, _, value, limit, _ in cells]
     head = ("measured", "arm", "value", "limit")
     width = len(head) if any(limit for *_, limit in shown) else len(head) - 1
-    return table(head[:width], [row[:width] for row in shown])
+    return ["More numbers, which decide nothing:", table(head[:width], [r[:width] for r in shown])]
 
 
 def _written(record: Mapping[str, Any]) -> list[str]:
