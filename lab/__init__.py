@@ -5,7 +5,7 @@ that it opens. Import models, tasks and training from their own modules, as in
 `from lab.scan import ...`.
 """
 
-from lab.records.parameters import parameters
+from lab.params.parameters import parameters
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""What has to be settled before the first test module imports torch, or Triton by way of it."""
+"""Settings that must be in place before a test imports torch, which may import Triton."""
 
 import os
 
@@ -9,8 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 if not torch.cuda.is_available():
-    # For tests/test_scan_gpu.py. Triton reads it when it is first imported, which several parts of
-    # torch do (counting operations is one).
+    # For tests/scan/test_scan_gpu.py. Triton reads it when it is first imported, which several
+    # parts of torch do (counting operations is one).
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import shapes

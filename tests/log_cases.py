@@ -70,7 +70,7 @@ SUMMARY = {
 
 
 def with_summary(experiment="004", finding="The error is 1.7e-7.", **fields):
-    """A record that declares what it found."""
+    """A record with a summary."""
     found = Evidence(experiment, title="Oscillators", reported={}, seeds=[0, 1, 2])
     found.check("S1", 1.7e-7, "<", 1e-3)
     found.summary(**{**SUMMARY, "finding": finding, **fields})

@@ -1,4 +1,4 @@
-"""A notebook as text, and parameters with no end."""
+"""A notebook as text, and YAML that expands without end."""
 
 NOTEBOOK = """\
 # ---

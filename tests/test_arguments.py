@@ -1,4 +1,4 @@
-"""Every argument out of its range is one sentence: where, name, value, what was expected."""
+"""The error about an argument is one sentence: where, name, value, what was expected."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Effects of a factorial experiment, found again where they were put in."""
+"""Contrasts recover the effects that were put into a factorial experiment."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Who watches: decided by what a front end leaves in the environment."""
+"""Notebook, terminal or headless run, recognised by what a front end leaves in the environment."""
 
 import sys
 import types

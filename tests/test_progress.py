@@ -1,4 +1,4 @@
-"""What is seen of a long computation: a bar for those who watch, one line when it is done."""
+"""A long computation shows a bar while it runs, and one line when it is done."""
 
 import io
 import os
@@ -99,7 +99,7 @@ def test_a_process_without_an_error_stream_shows_nothing(headless, monkeypatch):
 
 
 class Shell:
-    """An IPython of which cells can be executed: all that a bar asks it for."""
+    """The part of IPython that a progress bar uses, which can execute cells."""
 
     def __init__(self):
         self.execution_count, self.message = 0, "none"
@@ -177,7 +177,7 @@ def test_an_error_leaves_how_far_it_came(shell):
 
 
 def train(*, stop_at=None, steps=6):
-    """Two layers of one oscillator, with Ctrl-C at an update."""
+    """Train two layers of one oscillator, with Ctrl-C at an update."""
 
     def before(step):
         if step == stop_at:

@@ -1,4 +1,4 @@
-"""Streams that agree everywhere and have nothing in common."""
+"""Streams are the same on every machine and independent of each other."""
 
 import itertools
 

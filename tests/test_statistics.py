@@ -1,4 +1,4 @@
-"""Intervals and the sign test: against scipy, by hand, and against the truth they should hold."""
+"""Intervals and the sign test against scipy, by hand, and in how often they contain the truth."""
 
 import re
 

@@ -51,7 +51,7 @@ D_MODEL = 6
 
 
 class Dense(Transition):
-    """Any matrix at all: what the suites are tried on, with nothing overridden."""
+    """Any matrix, with the default scan and product: the suites are tried on it."""
 
     def __init__(self, d_model: int, *, d_state: int, generator: torch.Generator) -> None:
         super().__init__(d_model, d_state=d_state)

@@ -1,8 +1,11 @@
 """Criteria that are fixed before a run, the verdict that follows from them, and the record of both.
 
-A notebook creates one `Evidence`, calls `check` once per criterion and `summary` once, and displays
-it. The output contains the record as JSON with MIME type `MIME`, and `lab.research_log` reads it
-from the executed notebook. Nothing here imports torch, so that reading a record stays cheap.
+The `Experiment` of a notebook displays the record as JSON with MIME type `MIME`, and
+`lab.research_log` reads it from the executed notebook. `verdict.py` has the rule of verdicts.
+Older notebooks create one `Evidence`, call `check` once per criterion and `summary` once, and
+display it. Their records have schema 1, with the rule in `rule_of_schema_1.py`.
+
+Nothing here imports torch, so that reading a record stays cheap.
 """
 
 from lab.evidence.comparison import OPS, holds, shown
@@ -12,14 +15,13 @@ from lab.evidence.machine import commit, environment
 from lab.evidence.record import MIME, SCHEMA, Evidence
 from lab.evidence.stored import line_of, reproducible, same, summary_of, text_of, validate
 from lab.evidence.summary import Summary
-from lab.evidence.verdict import RULE, Verdict, decide, explain, verdict_line
+from lab.evidence.verdict import Verdict
 
 __all__ = [
     "COLUMNS",
     "KINDS",
     "MIME",
     "OPS",
-    "RULE",
     "SCHEMA",
     "Criterion",
     "Evidence",
@@ -29,9 +31,7 @@ __all__ = [
     "as_text",
     "commit",
     "criterion",
-    "decide",
     "environment",
-    "explain",
     "holds",
     "line_of",
     "reproducible",
@@ -40,5 +40,4 @@ __all__ = [
     "summary_of",
     "text_of",
     "validate",
-    "verdict_line",
 ]

@@ -10,6 +10,8 @@ from lab.evidence.comparison import OPS, Threshold, holds, shown, shown_limit, s
 from lab.evidence.values import check_text, check_type, finite, number
 
 KINDS = ("success", "failure", "kill", "context")
+# The id that all further numbers share, which a notebook adds for the reader (kind "context").
+NOTE = "E"
 COLUMNS = ("id", "arm", "metric", "kind", "value", "limit", "status")
 
 # Spellings that do not resemble the operator they stand for, so a search by similarity fails.
@@ -38,6 +40,11 @@ class Criterion:
     def decides(self) -> bool:
         """Whether the verdict may depend on it: neither the reported arm nor context does."""
         return self.arm != "reported" and self.kind != "context"
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it is no criterion, but a further number for the reader."""
+        return self.kind == "context" and self.id == NOTE
 
     @property
     def as_wanted(self) -> bool:

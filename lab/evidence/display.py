@@ -7,7 +7,7 @@ from typing import Any
 from lab.evidence import criteria, summary
 from lab.evidence.comparison import shown
 from lab.evidence.criteria import COLUMNS, Criterion
-from lab.evidence.verdict import verdict_line
+from lab.evidence.rule_of_schema_1 import verdict_line
 
 
 def as_text(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:

@@ -91,7 +91,7 @@ def read(
 
 def _content(path: Path) -> dict[str, Any]:
     # Imported here, because most folders have no such file, and the library does not need pyyaml.
-    from lab import plain_yaml
+    from lab.params import plain_yaml
 
     if not path.is_file():
         raise DoubtError(f"{path} is not a file")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from lab.evidence.comparison import Threshold, holds, shown, shown_limit, shown_value
+from lab.evidence.criteria import NOTE
 from lab.evidence.planned import ASIDE, Kind, Planned
 from lab.evidence.values import check_type
 
@@ -75,6 +76,11 @@ class Judged:
         """Whether the verdict may depend on it."""
         asked = self.status not in ("unattainable", "not run", "recorded")
         return asked and self.arm not in ASIDE
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it is no criterion, but a further number for the reader."""
+        return self.kind == "context" and self.id == NOTE
 
     @property
     def as_wanted(self) -> bool | None:

@@ -13,9 +13,9 @@ from lab.evidence.criteria import Criterion, criterion
 from lab.evidence.display import as_html, as_text
 from lab.evidence.doubts import sentences
 from lab.evidence.machine import environment
+from lab.evidence.rule_of_schema_1 import VerdictOfSchema1, decide
 from lab.evidence.summary import Summary
 from lab.evidence.values import check_text, number, plain
-from lab.evidence.verdict import Verdict, decide
 
 MIME = "application/vnd.lab.evidence+json"
 SCHEMA = 1
@@ -136,7 +136,7 @@ class Evidence:
         """
         self.summarised = Summary(**fields)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> VerdictOfSchema1:
         """PROCEED, DEBUG, ABANDON or INCONCLUSIVE, by the rule of `decide`."""
         return decide(self.criteria)
 

@@ -13,9 +13,9 @@ from lab.evidence.display import aligned, in_words
 from lab.evidence.judged import Judged
 from lab.evidence.machine import environment
 from lab.evidence.record import STARTED
-from lab.evidence.ruling import of_proposal, rule
 from lab.evidence.summary import Summary
 from lab.evidence.values import number, plain
+from lab.evidence.verdict import of_proposal, rule
 from lab.evidence.written import Written
 
 SCHEMA = 2
@@ -70,18 +70,21 @@ def report(
 
 
 def as_text(record: Mapping[str, Any]) -> str:
-    """A record of this schema as an aligned table, with its verdict and the reason.
+    """A record of this schema as an aligned table, further numbers, the verdict and its reason.
 
     Raises:
         ValueError: a criterion is not as `lab.evidence.judged.read` wants it.
     """
-    rows = [judged.read(each).row() for each in record["criteria"]]
+    found = [judged.read(each) for each in record["criteria"]]
+    criteria = aligned([COLUMNS, *(each.row() for each in found if not each.is_note)])
+    notes = [f"{each.metric} ({each.statistic}): {each.shown}" for each in found if each.is_note]
+    notes = ["More numbers, which decide nothing:", *notes, ""] if notes else []
     reported = [f"{name} {shown(value)}" for name, value in record["reported"].items()]
     lines = [f"Reported before: {', '.join(reported)}."] if reported else []
     lines += [f"{record['verdict']}: {record['reason']}"]
     if record["proposal"] is not None:
-        lines.append(f"The proposal by its own criteria, as they fall: {record['proposal']}.")
+        lines.append(f"Verdict by the original criteria of the proposal: {record['proposal']}.")
     lines += when.sentences(when.read(record.get("written", {})))
     lines += in_words(record)
     heading = f"{record['experiment']} {record['title']}"
-    return "\n".join([heading, "", aligned([COLUMNS, *rows]), "", *lines])
+    return "\n".join([heading, "", criteria, "", *notes, *lines])

@@ -7,9 +7,9 @@ from lab.evidence import criteria, display, judged, report, summary, written
 from lab.evidence.criteria import Criterion
 from lab.evidence.judged import Judged
 from lab.evidence.record import SCHEMA
-from lab.evidence.ruling import rule
+from lab.evidence.rule_of_schema_1 import verdict_line
 from lab.evidence.values import check_type, finite
-from lab.evidence.verdict import verdict_line
+from lab.evidence.verdict import rule
 
 _FIELDS: dict[str, type] = {
     "experiment": str,
@@ -100,8 +100,8 @@ def _judged(record: Mapping[str, Any]) -> tuple[Sequence[Criterion | Judged], st
         found = [criteria.read(stored) for stored in record["criteria"]]
         return found, verdict_line(found)
     rows = [judged.read(stored) for stored in record["criteria"]]
-    ruling, reason = rule(rows)
-    return rows, f"{ruling}: {reason}"
+    verdict, reason = rule(rows)
+    return rows, f"{verdict}: {reason}"
 
 
 def _check_schema(schema: Any) -> None:

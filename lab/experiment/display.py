@@ -1,4 +1,4 @@
-"""The first output of a notebook: question and criteria with their results, in one table."""
+"""The first output of a notebook: its question, its criteria with their results, its verdict."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +15,8 @@ from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
 from lab.evidence.planned import Planned
 from lab.evidence.report import report
-from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
+from lab.evidence.verdict import MEANING, Verdict, of_proposal, rule
 from lab.evidence.written import Written
 from lab.evidence.written import sentences as when_written
 from lab.experiment.rows import COLOURS, OPEN, SMALL, Rows
@@ -27,9 +27,9 @@ from lab.records import committed
 NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn."
 
 _BROKEN = "#888888"
-_OF_RULING = {
-    Ruling.PROCEED: COLOURS[True], Ruling.REFUTED: COLOURS[False],
-    Ruling.ABANDON: COLOURS[False], Ruling.UNDECIDED: OPEN, Ruling.DEBUG: _BROKEN,
+_OF_VERDICT = {
+    Verdict.PROCEED: COLOURS[True], Verdict.REFUTED: COLOURS[False],
+    Verdict.ABANDON: COLOURS[False], Verdict.UNDECIDED: OPEN, Verdict.DEBUG: _BROKEN,
 }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ class Shown(Protocol):
 class Sheet:
     """Displays an experiment once, and updates these outputs when criteria are judged.
 
-    The first output is the table, the second the key figure, or a line in its place.
+    The first output is the table. The second is the key figure, or a line in its place.
     """
 
     def __init__(self, of: Shown) -> None:
@@ -142,18 +142,18 @@ class Sheet:
         rows = [key for key, _ in self.rows()]
         if missing := [key for key in rows if key not in self.of.judged]:
             return "No verdict yet", f"{len(rows) - len(missing)} of {len(rows)} criteria judged."
-        ruling, reason = rule(self.judged())
-        return str(ruling), f"{MEANING[ruling]}. {reason[0].upper()}{reason[1:]}"
+        verdict, reason = rule(self.judged())
+        return str(verdict), f"{MEANING[verdict]} {reason[0].upper()}{reason[1:]}"
 
     def found(self) -> list[str]:
-        """What stands below the verdict: the finding, and what a longer run found."""
+        """The lines below the verdict: the finding, and the verdict of the committed full run."""
         lines = [] if self.of.summary is None else [f"Finding: {self.of.summary.finding}"]
         if self.full is not None:
             lines.append(f"The {committed.label(self.full)} says {line_of(self.full)}")
         return lines
 
     def doubts(self) -> list[str]:
-        """What is known to speak against the finding, where there is one."""
+        """The known doubts about the finding; empty if there is no finding."""
         return [] if self.of.summary is None else sentences(self.of.number)
 
     def closing(self) -> list[str]:
@@ -161,18 +161,18 @@ class Sheet:
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
         if (proposal := of_proposal(self.judged())) is not None:
-            lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
+            lines.append(f"Verdict by the original criteria of the proposal: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]
-        lines += [f"† {each.id} was added afterwards: {each.added}" for each in added]
+        lines += [f"† {each.id} was added after a first run: {each.added}" for each in added]
         lines += when_written(self.of.written)
         for each in self.of.tuning:
             lines += [each.closing] if each.at_the_edge else []
         if any(planned.varies for _, planned in self.rows()):
-            lines.append("* Another machine may see another status.")
+            lines.append("* This status may differ on another machine.")
         return lines
 
     def bundle(self) -> dict[str, Any]:
-        """The output of a notebook: HTML, and text for terminals and diffs."""
+        """The table and the verdict as HTML, and as text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
         full = None if self.full is None else validate(self.full)
         rows = Rows([*self.of.plan.values()], self.of.judged, full)
@@ -194,8 +194,8 @@ class Sheet:
 
 
 def _box(word: str, lines: Sequence[str], doubts: Sequence[str]) -> str:
-    """The verdict in a frame of its colour: its reason, what was found, what speaks against it."""
-    colour = _OF_RULING.get(Ruling(word), _BROKEN) if word in set(Ruling) else _BROKEN
+    """The verdict in a coloured frame, with `lines` below it and the doubts, folded."""
+    colour = _OF_VERDICT.get(Verdict(word), _BROKEN) if word in set(Verdict) else _BROKEN
     rest = "<br>".join(map(escape, lines))
     style = f"border:1px solid {colour};border-left:8px solid {colour};padding:6px 12px"
     folded = _folded("doubts", "<br>".join(map(escape, doubts)), len(doubts))
@@ -213,6 +213,6 @@ def _rows(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _folded(what: str, inside: str, count: int) -> str:
-    """So many of something, behind a word to click on; empty if there are none."""
+    """HTML that is folded behind its title, such as "3 doubts"; empty if there are none."""
     words = f"{count} {what if count > 1 else what.removesuffix('s')}"
     return f"<details><summary>{words}</summary>{inside}</details>" if count else ""

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from lab.evidence.criteria import NOTE
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
 from lab.evidence.summary import Summary, check_question
@@ -252,7 +253,7 @@ class Experiment:
     def note(self, measured: str, values: Values, *, statistic: str = MEAN) -> None:
         """Add a number for the reader to the record; it has the kind context and never decides."""
         reading = statistics.read(values, statistic, high_is_bad=False, op=">", threshold=0.0)
-        planned = Planned("E", measured.replace("{", "("), ">", 0.0, statistic, kind="context")
+        planned = Planned(NOTE, measured.replace("{", "("), ">", 0.0, statistic, kind="context")
         self.notes[measured] = judge(planned, "", reading)
         self.sheet.refresh()
 

@@ -1,1 +1,1 @@
-"""Notebook parameters, papermill's handler, reading of executed notebooks, and the research log."""
+"""Executed notebooks: the papermill handler that writes them, their readers, the research log."""

@@ -19,8 +19,8 @@ from IPython.display import HTML, display
 from lab.evidence import Criterion, Evidence, validate
 from lab.evidence.judged import Judged
 from lab.files import PROJECT
+from lab.params.parameters import at_defaults
 from lab.records import executed
-from lab.records.parameters import at_defaults
 
 Row = Criterion | Judged
 FOLDER = PROJECT / "executed"

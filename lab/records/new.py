@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lab.arguments import shorten
 from lab.files import write_text
 from lab.records.executed import TEMPLATE, TEMPLATE_QUESTION, TEMPLATE_TITLE
-from lab.records.parameters import shorten
 
 EXAMPLE = "make new NN=300 NAME=gated_rotations"
 

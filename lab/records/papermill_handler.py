@@ -1,6 +1,6 @@
 """Lets the stock papermill command read py:percent notebooks and write results atomically.
 
-This module also installs `lab.records.papermill_checks`, which checks the parameters.
+This module also installs `lab.params.papermill_checks`, which checks the parameters.
 
 Only papermill imports this module, during its own import, through the entry point `notebooks/` in
 pyproject.toml. Importing it before papermill would be circular.
@@ -24,10 +24,11 @@ from papermill.translators import PythonTranslator, papermill_translators
 
 from lab.arguments import shorten
 from lab.files import write_bytes, write_text
-from lab.records import made_of, papermill_checks
+from lab.params import papermill_checks
+from lab.params.papermill_checks import NotebookError
+from lab.params.parameters import ParameterError, declarations, is_declaration
+from lab.records import made_of
 from lab.records.executed import TEMPLATE, TEMPLATE_TITLE, is_finished, previous
-from lab.records.papermill_checks import NotebookError
-from lab.records.parameters import ParameterError, declarations, is_declaration
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -226,7 +227,7 @@ def _metadata(buf: str) -> dict[str, Any]:
 
 
 class DeclarationTranslator(PythonTranslator):
-    """papermill's Python translator, for all declarations that `lab.records.parameters` allows.
+    """papermill's Python translator, for all declarations that `lab.params.parameters` allows.
 
     papermill's own translator parses lines with regular expressions, and overlooks a parameter
     whose value or comment contains = or #.

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lab import plain_yaml
 from lab.evidence.doubts import DoubtError
 from lab.files import PROJECT
+from lab.params import plain_yaml
 from lab.records import executed, made_of, stale
 from lab.records.log.writing import write
 

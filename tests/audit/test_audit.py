@@ -1,4 +1,4 @@
-"""An audit must let sound apparatus pass and stop at each of the faults it is there for."""
+"""An audit passes sound tasks and models, and stops at every fault that it looks for."""
 
 import math
 

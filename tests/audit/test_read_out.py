@@ -1,4 +1,4 @@
-"""What heads read, against the definition of what they read."""
+"""The read-outs of heads, against their definition."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Characters and relations of layers that were made to have them, or not."""
+"""Characters and relations of layers that were built with and without them."""
 
 import math
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def test_the_nearest_character_of_a_disturbed_one_is_itself(n):
 
 
 def layer(of_tokens):
-    """A model whose first layer says what a function makes of tokens."""
+    """A model whose first layer returns a function of the tokens."""
     return SimpleNamespace(
         mixers=[SimpleNamespace(of_tokens=lambda table, tokens: of_tokens(tokens))],
         mixer_norms=[nn.Identity()], embedding=torch.eye(2),
@@ -35,7 +35,7 @@ def layer(of_tokens):
 
 
 def product(tokens):
-    """One-hot: the element that a word makes so far."""
+    """The product of a word so far, one-hot."""
     element = torch.zeros(len(tokens), dtype=torch.int64)
     said = []
     for step in tokens.T:

@@ -1,4 +1,4 @@
-"""The state that is counted is the state that is declared in papers."""
+"""The counted sizes of states are those that the papers state."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: the same function, the right bytes, honest notes."""
+"""The benchmark measures what it says: equal functions, correct bytes, true notes."""
 
 import gc
 import math

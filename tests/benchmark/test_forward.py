@@ -1,4 +1,4 @@
-"""Forward passes and steps of training side by side: all run, and the slow one is slower."""
+"""Times of forward passes and training steps: every mixer runs, and more work takes longer."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from lab.benchmark.forward import forward_milliseconds, training_milliseconds
 
 
 class Repeats(nn.Module):
-    """A product of matrices, some times over."""
+    """A matrix product, repeated."""
 
     def __init__(self, times):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The protocol of the shared figure: its rows are what was trained, and they come back whole."""
+"""The protocol of the shared figure: its rows say what was trained, and a record keeps them."""
 
 import math
 

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"there is none of {', 
 
 @pytest.fixture(params=NOTEBOOKS)
 def served(tmp_path, request):
-    """A copy of a notebook, and a JupyterLab over it with nobody's settings but our own."""
+    """A copy of a notebook, and a JupyterLab for it that has only the project's settings."""
     copies = tmp_path / "root" / "notebooks"
     copies.mkdir(parents=True)
     for name in (request.param, "jupytext.toml"):
@@ -52,7 +52,7 @@ def served(tmp_path, request):
 
 @contextmanager
 def jupyterlab(root, folder):
-    """A JupyterLab over `root` that keeps all of its own in `folder`; yields its address."""
+    """Run a JupyterLab for `root`, with its own files in `folder`; yields its address."""
     log, running = folder / "server.log", folder / "runtime"
     with log.open("w") as out:
         server = subprocess.Popen(
@@ -77,7 +77,7 @@ def jupyterlab(root, folder):
 
 
 def environment(folder):
-    """That of `make lab`, with all that JupyterLab reads and writes of its own in `folder`."""
+    """The environment of `make lab`, in which JupyterLab keeps its own files in `folder`."""
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     quiet = {
@@ -102,7 +102,7 @@ def environment(folder):
 
 @pytest.fixture
 def page():
-    """A page, and in `page.problems` what its console and its network should not have seen."""
+    """A page; `page.problems` collects errors and requests to other machines."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -122,7 +122,7 @@ def refuse(page, route):
 
 @pytest.fixture
 def shots(tmp_path):
-    """Where pictures go: LAB_SCREENSHOTS, for a look at them, or nowhere that lasts."""
+    """The folder of screenshots: LAB_SCREENSHOTS if it is set, else a temporary one."""
     folder = Path(os.environ.get("LAB_SCREENSHOTS", tmp_path / "screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -179,7 +179,7 @@ def test_a_notebook_opens_runs_follows_its_sliders_and_keeps_what_it_showed(serv
 
 
 def check_reopened(page, address, notebook, seen):
-    """The next day, with a new kernel, every panel shows its last view, and none an error."""
+    """With a new kernel, panels of the reopened notebook show their last view and no error."""
     choose(page, "Kernel", "Shut Down Kernel")
     page.wait_for_timeout(1000)
     later = page.context.browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -199,7 +199,7 @@ def check_reopened(page, address, notebook, seen):
 
 
 def wait_for_the_end(page):
-    """Wait until the kernel, which has begun, has run all: it asks for nothing and is idle."""
+    """Wait until the kernel has run all cells, and is idle."""
     waiting = page.locator(".jp-Notebook .jp-InputPrompt", has_text="[*]")
     idle = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
     quiet = 0
@@ -260,7 +260,7 @@ def check_saved(page, source):
 
 
 def is_whole(notebook):
-    """Whether it is saved with what the run left; an automatic save may have come before."""
+    """Whether all cells of the saved file have run; an earlier automatic save may lack some."""
     try:
         cells = json.loads(notebook.read_text())["cells"]
     except (FileNotFoundError, ValueError):

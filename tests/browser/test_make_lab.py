@@ -1,4 +1,4 @@
-"""`make lab` as a new user meets it: the start page, and what is seen of a training."""
+"""`make lab` for a new user: the start page, and the progress bar of a training."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def notebook(project):
 
 @pytest.fixture(scope="module")
 def address(project):
-    """Of the JupyterLab that `make lab` starts, with nobody's settings but the project's."""
+    """The address of the JupyterLab that `make lab` starts, with only the project's settings."""
     folder = project.parent
     own = {k: v for k, v in environment(folder).items() if "MAKE" not in k}
     own |= {
@@ -98,7 +98,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, address):
-    """The start page, with nothing else open, and no problem in it when the test is over."""
+    """The start page, with nothing else open; checks after the test that it had no problem."""
     page = opened(browser, address)
     yield page
     assert page.problems == []

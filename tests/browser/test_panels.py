@@ -67,7 +67,7 @@ VIEW_OF = """(graph) => ({
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The notebook, and the address of a JupyterLab over it."""
+    """The notebook, and the address of a JupyterLab for it."""
     folder = tmp_path_factory.mktemp("panels")
     root = folder / "root"
     root.mkdir()

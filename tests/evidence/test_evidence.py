@@ -1,4 +1,4 @@
-"""The rule, the record and its table; every number a reader sees goes through these."""
+"""The rule of schema 1, the record and its table, through which all numbers reach a reader."""
 
 import fractions
 import importlib.metadata
@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 
 from lab import evidence as lab_evidence
-from lab.evidence import KINDS, MIME, OPS, Evidence, Verdict, criterion, decide
+from lab.evidence import KINDS, MIME, OPS, Evidence, criterion
+from lab.evidence.rule_of_schema_1 import VerdictOfSchema1, decide, explain
 
 patient = settings(deadline=None)
 asks_git = settings(deadline=None, max_examples=40)  # each example starts a few processes
@@ -84,7 +85,7 @@ def test_every_small_set_of_criteria_gets_the_verdict_of_the_rule(size):
         verdict = decide(case(*each) for each in cases)
         assert verdict == expected_verdict(cases), cases
         verdicts.add(verdict)
-    assert verdicts == (set(Verdict) if size else {"INCONCLUSIVE"})
+    assert verdicts == (set(VerdictOfSchema1) if size else {"INCONCLUSIVE"})
 
 
 @patient
@@ -98,7 +99,7 @@ def test_order_does_not_matter(criteria, random):
 @given(some_criteria, st.integers(0, 6))
 def test_a_kill_that_is_met_abandons(criteria, position):
     criteria.insert(position, case("kill", "met"))
-    assert decide(criteria) == Verdict.ABANDON
+    assert decide(criteria) == VerdictOfSchema1.ABANDON
 
 
 @patient
@@ -106,7 +107,7 @@ def test_a_kill_that_is_met_abandons(criteria, position):
 def test_the_reported_arm_and_context_never_decide(criteria, kind, outcome):
     extra = [case(kind, outcome, arm="reported"), case("context", outcome)]
     assert decide(criteria + extra) == decide(criteria)
-    assert lab_evidence.explain(criteria + extra) == lab_evidence.explain(criteria)
+    assert explain(criteria + extra) == explain(criteria)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_the_reported_arm_and_context_never_decide(criteria, kind, outcome):
     ],
 )
 def test_the_reason_names_the_criteria_that_decided(cases, reason):
-    assert lab_evidence.explain(case(*each) for each in cases) == reason
+    assert explain(case(*each) for each in cases) == reason
 
 
 # --- one criterion -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Criteria written before a run: what could never be missed is refused."""
+"""Criteria written before a run: a success criterion that could never be missed is refused."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The summary of a run: refused where it says nothing, and kept in the record as it was given."""
+"""The summary of a run: it is refused if it says nothing, and stored in the record unchanged."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Arms side by side that had not the same: a figure and a table of them say so."""
+"""Figures and tables say where their arms had different budgets."""
 
 import re
 
@@ -16,7 +16,7 @@ Z3 = WordProblem(groups.cyclic(3), [1, 2])
 
 
 class Model(nn.Module):
-    """Some parameters, and always the first class."""
+    """A model with some parameters that always answers with the first class."""
 
     def __init__(self, size=100):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Arms on a local Ray cluster: the record of local processes, and workers that are killed."""
+"""Arms on a local Ray cluster give the record of local processes, even if workers are killed."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Criteria read from the source of a notebook, of which nothing is run."""
+"""Criteria are read from the source of a notebook without running it."""
 
 import pytest
 

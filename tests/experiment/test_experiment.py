@@ -1,4 +1,4 @@
-"""An experiment from its table of criteria to its record; arms beside each other as alone."""
+"""An experiment from its table of criteria to its record; parallel arms train as they do alone."""
 
 import dataclasses
 import json

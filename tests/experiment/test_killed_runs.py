@@ -1,4 +1,4 @@
-"""A headless run that is killed goes on where it was, and ends with the same record."""
+"""A headless run that was killed continues where it stopped, and ends with the same record."""
 
 import contextlib
 import os
@@ -102,7 +102,7 @@ def start(project, folder=""):
 
 
 def kill(run):
-    """The run, its kernel and its workers, at once."""
+    """Kill the run, its kernel and its workers at once."""
     children = subprocess.run(
         ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout

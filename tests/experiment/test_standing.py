@@ -1,4 +1,4 @@
-"""Which criteria stood in the committed source before a run, in a checkout of a few commits."""
+"""Which criteria were committed before a run, in a checkout of a few commits."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Statistics of seeds: against the definitions, and the number of seeds that would decide."""
+"""Statistics over seeds against their definitions, and the number of seeds that would decide."""
 
 import re
 

@@ -18,7 +18,7 @@ patient = settings(deadline=None)
 
 
 def problem(B, T, N, M, alike, seed):
-    """Unit keys, `alike` of them one and the same direction, and beta up to its end of 2."""
+    """Unit keys, of which `alike` have the same direction, and beta up to its bound of 2."""
     generator = stream(seed)
 
     def normal(*shape):

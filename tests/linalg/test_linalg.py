@@ -38,7 +38,7 @@ steps = st.floats(-2, 1).map(lambda power: 10**power)  # dt
 
 @st.composite
 def matrices(draw: st.DrawFn) -> DPLR:
-    """Of any mixture of real and complex parts, the diagonal in the left half plane."""
+    """DPLR matrices of real and complex parts, with the diagonal in the left half plane."""
     N, r, generator = draw(orders), draw(ranks), stream(draw(seeds))
     diagonal = torch.randn(N, dtype=draw(dtypes), generator=generator)
     diagonal = diagonal - 2 * diagonal.real.clamp_min(0)
@@ -56,7 +56,7 @@ def problems(draw: st.DrawFn) -> tuple[DPLR, Tensor, Tensor]:
 
 
 def dense(A: DPLR) -> Tensor:
-    """From the definition, entry by entry, always complex."""
+    """The matrix from its definition, entry by entry, always complex."""
     P, Q = A.P.to(COMPLEX), A.Q.to(COMPLEX)
     return torch.diag(A.diagonal.to(COMPLEX)) + sum(
         (torch.outer(P[:, k], Q[:, k]) for k in range(A.rank)), torch.zeros((), dtype=COMPLEX)

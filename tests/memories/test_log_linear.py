@@ -29,7 +29,7 @@ lengths = st.one_of(st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33]),
 
 
 class Steps(list):
-    """Which steps were summed up: adding joins the lists."""
+    """A list of the steps in a sum; adding joins two lists."""
 
     def __add__(self, other):
         return Steps(list(self) + list(other))

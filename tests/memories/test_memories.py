@@ -40,7 +40,7 @@ def distances(T):
 
 
 def averages(weights, v):
-    """Of the values, with weights ["B H T T"] that are masked here."""
+    """Averages of the values with weights ["B H T T"], which are masked here."""
     weights = weights * (distances(v.shape[2]) >= 0)
     return weights @ v / weights.sum(-1, keepdim=True).clamp(min=EPSILON)
 

@@ -1,4 +1,4 @@
-"""Slots are causal attention with a logit of low rank, whichever way they are computed."""
+"""In every form, slots are causal attention with logits of low rank."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def memory(m, M, mu=1.0, H=2, decay=0.1):
 
 
 def attention(slots, q, k, v, x):
-    """Its definition: logits of all pairs, with one term for every slot."""
+    """The definition: logits of all pairs, with one term for every slot."""
     total = slots.log_decay(x).cumsum(-1)
     terms = slots.mu * (q[:, :, :, None] + k[:, :, None])  # ["B H T T m"]
     logits = terms.logsumexp(-1) + total[..., :, None] - total[..., None, :]

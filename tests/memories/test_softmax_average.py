@@ -1,4 +1,4 @@
-"""Softmax averages written out: one definition, and everything else against it."""
+"""Every form of softmax averages, against one definition that is written out."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Tropical slots are hard attention, however computed, and the limit of soft slots."""
+"""In every form, tropical slots are hard attention, and the limit of soft slots."""
 
 from functools import partial
 
@@ -147,7 +147,7 @@ def test_a_wrong_form_is_refused():
 @settings(deadline=None, max_examples=200)
 @given(T=st.integers(1, 24), values=st.integers(1, 5), seed=st.integers(0, 2**31))
 def test_ties_go_to_the_later_step_in_every_form(T, values, seed):
-    """Whole numbers, so that nothing is rounded and ties are many."""
+    """Whole numbers: nothing is rounded, and there are many ties."""
     generator = stream(seed)
     a = -torch.randint(values, (1, T, 3), generator=generator).double()
     b = torch.randint(values, (1, T, 3), generator=generator).double()

@@ -1,4 +1,4 @@
-"""One suite for the mixers of word problems: every form of one must be the same map."""
+"""One suite for the mixers of word problems: all forms of a mixer compute the same function."""
 
 import re
 

@@ -22,7 +22,7 @@ def layer(expand, **settings):
 
 
 def definition(mamba, x):
-    """From the parameters and the docstring alone, for a gate "silu"."""
+    """The layer from its parameters and its docstring alone, for the gate "silu"."""
     E, width = mamba.out.in_features, len(mamba.convolution.kernel)
     A, outputs = -mamba.log_A.exp(), []
     h = torch.zeros(len(x), E, N, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""One suite for all mixers: every form of one must be the same map. A new mixer adds rows."""
+"""One suite for all mixers: all forms compute the same function. A new mixer adds rows."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ class Case:
     state: int
 
     def mixer(self, seed: int = 0) -> nn.Module:
-        """In double precision, every parameter moved well away from its initial value."""
+        """A mixer in double precision, every parameter moved well away from its initial value."""
         generator = stream(seed)
         mixer = self.build(generator, torch.float64)
         with torch.no_grad():
@@ -44,7 +44,7 @@ class Case:
 
 
 def osc_dplr_definition(mixer: OscDPLR, x: Tensor) -> Tensor:
-    """From the parameters and the docstring, with dense matrices and one step after another."""
+    """The layer from its parameters and its docstring, with dense matrices, step by step."""
     dt, omega, zeta = mixer.dt, mixer.log_omega.exp(), mixer.logit_zeta.sigmoid()
     P, Q = mixer.P, mixer.Q
     diagonal = torch.complex(-zeta * omega, omega * (1 - zeta**2).sqrt())
@@ -103,7 +103,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def forms(mixer: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The ways to compute the map, the definition left out."""
+    """All forms except the definition."""
     found = {"forward": mixer.forward, "step": lambda x: unroll(mixer, x)}
     if hasattr(mixer, "forward_scan"):
         found["scan"] = mixer.forward_scan

@@ -1,4 +1,4 @@
-"""The gate after the read-out: what it computes, where it starts, and how many numbers it has."""
+"""The gate after the read-out: its values, its initial values and its number of parameters."""
 
 import re
 
@@ -21,7 +21,7 @@ def inputs(seed=0):
 
 
 def moved(gate, seed=0):
-    """Every parameter away from where it starts, where gates are constant."""
+    """The layer with every parameter moved, since its gates start as constants."""
     with torch.no_grad():
         for parameter in gate.parameters():
             parameter += torch.randn(parameter.shape, dtype=parameter.dtype, generator=stream(seed))
@@ -29,7 +29,7 @@ def moved(gate, seed=0):
 
 
 def by_hand(gate, o, x):
-    """The definition, one number after another."""
+    """The definition, number by number."""
     read = torch.zeros_like(o)
     for b, t, h, m in torch.cartesian_prod(*map(torch.arange, o.shape)).tolist():
         row = h if gate.kind == "headwise" else h * M + m

@@ -100,7 +100,7 @@ def test_a_model_adds_its_norms_and_biases_and_no_embedding():
 
 
 class Marked(nn.Module):
-    """With the mark that other codes put on the parameter itself."""
+    """A layer with the mark that other code bases put on the parameter itself."""
 
     def __init__(self):
         super().__init__()

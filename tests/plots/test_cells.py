@@ -1,4 +1,4 @@
-"""Cells show categories with their symbols, and equal symbols in equal colours."""
+"""Cells show categories with their symbols, and equal symbols have equal colours."""
 
 import numpy as np
 import pytest

@@ -29,14 +29,14 @@ Wrong: $\frac{1}{$
 
 
 def page(notebook):
-    """As `jupyter nbconvert --to html` writes it with the settings of the environment."""
+    """The page that `jupyter nbconvert --to html` writes with the settings of the environment."""
     return HTMLExporter(config=Config(json.loads(SETTINGS.read_text()))).from_notebook_node(
         notebook
     )[0]
 
 
 def asked_for(html):
-    """What a browser would load from elsewhere."""
+    """The addresses that a browser would load."""
     found = re.findall(r"<(?:script|img|link|iframe)[^>]*?(?:src|href)=[\"']([^\"']*)", html)
     styles = re.findall(r"(?:url\(|@import )[\"']?([^\"')]*)", html)
     return [address for address in found + styles if re.match("(https?:)?//", address)]

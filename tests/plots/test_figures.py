@@ -29,7 +29,7 @@ def complex_series(*shape, seed=0):
 
 
 def assert_same(values, tensor):
-    """Equal to the single precision that figures are drawn in."""
+    """Whether values are equal in single precision, in which figures are drawn."""
     np.testing.assert_array_equal(np.asarray(values), tensor.flatten().to(torch.float32).numpy())
 
 

@@ -1,4 +1,4 @@
-"""A panel is its figure at the defaults, and in a live front end follows its controls."""
+"""A panel shows its figure at the defaults, and in a live front end it follows its controls."""
 
 import asyncio
 import base64

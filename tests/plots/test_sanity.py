@@ -1,4 +1,4 @@
-"""Targets, states and eigenvalues: panels show what tasks and models say of themselves."""
+"""Panels of targets, states and eigenvalues show the numbers of the task and the model."""
 
 import plotly.graph_objects as go
 import pytest

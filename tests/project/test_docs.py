@@ -1,4 +1,4 @@
-"""The pages of `make docs`: a part is built, a warning is an error, and nothing is fetched."""
+"""The pages of `make docs`: some are built, with warnings as errors, and nothing is fetched."""
 
 import importlib.util
 import os

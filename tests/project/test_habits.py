@@ -1,4 +1,4 @@
-"""What is said in several places is said alike: versions, commands, rows of the shared suites."""
+"""What stands in several places agrees: versions, commands, rows of the shared suites."""
 
 import re
 from pathlib import Path

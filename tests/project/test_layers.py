@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # From the ground up. A room imports itself and rooms on lower floors.
 FLOORS = (
     {"arguments", "files", "frontend", "git", "statistics"},
-    {"plain_yaml", "progress"},
+    {"params", "progress"},
     {"evidence", "linalg", "seeding"},
     {"nn", "scan", "tasks"},
     {"memories", "plots", "train", "transitions"},

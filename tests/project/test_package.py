@@ -1,4 +1,4 @@
-"""What is installed and what an import brings along: the library does without the notebooks."""
+"""What is installed and what an import loads: the library works without the notebooks' packages."""
 
 import ast
 import email
@@ -27,7 +27,7 @@ NOTEBOOKS_NEED = {
 FOR_NOTEBOOKS = (
     "lab.experiment",
     "lab.records.papermill_handler",
-    *("lab.plain_yaml", "lab.records.committed", "lab.records.papermill_checks"),
+    *("lab.params.plain_yaml", "lab.records.committed", "lab.params.papermill_checks"),
     *("lab.records.programme", "lab.records.repaint"),
     "lab.plots",
 )
@@ -111,7 +111,7 @@ history = fit(model, task, steps=2, batch=2, length=task.length, lr=1e-3, seed=0
 print(len(history.loss), sorted(task.ceilings))
 try:
     lab.parameters()
-except lab.records.parameters.ParameterError as error:
+except lab.params.parameters.ParameterError as error:
     print(error)
 """
     trained, sentence = run(f"{WITHOUT}\nimport lab\n{program}").splitlines()

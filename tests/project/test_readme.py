@@ -41,7 +41,7 @@ NOT_TRIED = {
     "python3 -m venv": "it makes an environment",
     "uv pip": "it needs a network",
     "env ": "it is a command with another environment",
-    "pytest": "all tests, of which this is one; tests/test_conftest.py tries pytest --nbval",
+    "pytest": "all tests, this one too; tests/project/test_conftest.py tries pytest --nbval",
 }
 
 

@@ -1,4 +1,4 @@
-"""Annotated shapes are held to in tests, and every public function of some rooms has them."""
+"""Tests check annotated shapes, and all public functions of some folders have them."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""README's table of mixers: complete, of classes that exist, with the states that they have."""
+"""README's table of mixers is complete, its classes exist, and its sizes of states are right."""
 
 import re
 from pathlib import Path

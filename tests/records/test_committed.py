@@ -1,4 +1,4 @@
-"""The committed full run beside a run at the defaults, and never beside any other."""
+"""The committed full run is shown beside a run at the defaults, and beside no other run."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Defaults: what Run All costs, and what stands beside it where a short run shows too little."""
+"""The defaults of a notebook: the cost of Run All, and the full run shown beside a short one."""
 
 import math
 import re
@@ -8,7 +8,7 @@ import jupytext
 import pytest
 import yaml
 
-from lab.records.parameters import declarations
+from lab.params.parameters import declarations
 
 ROOT = Path(__file__).parents[2]
 NUMBERED = {

@@ -12,12 +12,12 @@ import jupytext
 import papermill  # noqa: F401  (which loads the handler; it cannot be imported first)
 import pytest
 
-from lab import plain_yaml
+from lab.params import plain_yaml
+from lab.params.papermill_checks import declared
+from lab.params.parameters import check_given
 from lab.records.executed import TEMPLATE, TEMPLATE_QUESTION, TEMPLATE_TITLE, read_notebook
 from lab.records.new import main
-from lab.records.papermill_checks import declared
 from lab.records.papermill_handler import PercentHandler
-from lab.records.parameters import check_given
 
 ROOT = Path(__file__).parents[2]
 FILES = ("notebooks/_template.py", "params/_template.yaml", "params/smoke/_template.yaml")

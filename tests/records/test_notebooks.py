@@ -12,12 +12,13 @@ import papermill  # noqa: F401  (which loads the handler; it cannot be imported 
 import pytest
 import yaml
 
-from lab import plain_yaml, research_log
+from lab import research_log
 from lab.evidence import doubts, reproducible, summary_of
+from lab.params import plain_yaml
+from lab.params.papermill_checks import declared
+from lab.params.parameters import check_given
 from lab.records.log.notebook import Notebook
-from lab.records.papermill_checks import declared
 from lab.records.papermill_handler import PercentHandler
-from lab.records.parameters import check_given
 from lab.research_log import read_notebook
 
 ROOT = Path(__file__).parents[2]

@@ -133,7 +133,7 @@ def test_a_run_that_fails_keeps_what_was_finished_until_another_has(executed, fo
     done = run(*papermill, cwd=folder)
     assert done.returncode == 1
     assert sentence in done.stderr.rstrip().splitlines()[-1]
-    assert "lab/records/parameters.py" not in done.stderr  # no traceback through the checks
+    assert "lab/params/parameters.py" not in done.stderr  # no traceback through the checks
     written = json.loads(result.read_text())
     errors = [o for c in written["cells"] for o in c.get("outputs", []) if "ename" in o]
     assert [error["traceback"][0].startswith(sentence) for error in errors] == [True]

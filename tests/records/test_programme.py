@@ -1,4 +1,4 @@
-"""The programme: what is due runs, what is not stays, and one that fails stops no other."""
+"""The programme runs what is due and nothing else, and a failure stops no other notebook."""
 
 import json
 import re
@@ -167,7 +167,7 @@ def test_a_result_says_what_it_was_made_of(done):
     notebook = json.loads((done / "executed" / "300.ipynb").read_text())
     found = notebook["metadata"][made_of.KEY]
     assert found == made_of.made_of(done / "notebooks" / "300_tiny.py")
-    assert {"300_tiny.py", "lab/evidence/record.py", "lab/records/parameters.py"} <= set(
+    assert {"300_tiny.py", "lab/evidence/record.py", "lab/params/parameters.py"} <= set(
         found["code"]
     )
     assert set(found["versions"]) == {"python", "torch", "numpy", "numba", "scipy"}

@@ -1,4 +1,4 @@
-"""Pictures of executed notebooks are drawn anew, and nothing else of them changes."""
+"""Pictures of executed notebooks are drawn again, and nothing else in them changes."""
 
 import nbformat
 import plotly.graph_objects as go

@@ -1,4 +1,4 @@
-"""The log must survive whatever lies in the folder, and never take half a run for a result."""
+"""The log copes with any file in its folder, and never shows an unfinished run as a result."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The start page: README as it is, and in it every notebook by its question."""
+"""The start page is the README with a list of all notebooks and their questions."""
 
 import re
 from pathlib import Path

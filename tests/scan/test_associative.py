@@ -1,4 +1,4 @@
-"""The scan over any monoid: here maps over a finite field, exact and not commuting."""
+"""The scan over any monoid, here affine maps over a finite field: exact, and not commuting."""
 
 import pytest
 import torch

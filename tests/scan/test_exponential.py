@@ -1,4 +1,4 @@
-"""exp and log1p as kernels compute them, against arithmetic of 50 digits and more."""
+"""exp and log1p of the kernels against arithmetic with 50 digits or more."""
 
 import re
 from decimal import Decimal, localcontext
@@ -52,7 +52,7 @@ def units(actual, exact, of):
 
 
 def log1p(u):
-    """Of a Decimal; the digits of a small one would be lost beside 1."""
+    """log1p of a Decimal; a small one would lose its digits if 1 were added."""
     return (1 + u).ln() if u > Decimal("1e-20") else u - u * u / 2 + u * u * u / 3
 
 

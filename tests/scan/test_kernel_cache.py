@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: private, whole or compiled anew, and never the reason of a failure."""
+"""Compiled kernels on disk are private, recompiled if damaged, and never make a call fail."""
 
 import errno
 import os
@@ -44,7 +44,7 @@ def fresh(monkeypatch, folder):
 
 
 def doubled(kernel):
-    """Runs it, and whether its compiled form came from the cache."""
+    """Run a kernel; returns whether its compiled form came from the cache."""
     x, out = torch.arange(9.0), torch.zeros(9)
     threads.run(kernel, 9, x, out, work=0)
     assert torch.equal(out, 2 * x)

@@ -1,4 +1,4 @@
-"""The scan of keys and values: every form is the loop, whatever gains and corrections there are."""
+"""The scan of keys and values: every form equals the loop, with any gains and corrections."""
 
 import re
 from functools import partial

@@ -17,7 +17,7 @@ step = torch.arange(1, T + 1, dtype=torch.float64)
 
 
 def error(actual, expected):
-    """The largest, relative to the largest number expected."""
+    """The largest error, relative to the largest expected number."""
     return ((actual.double() - expected).abs().max() / expected.abs().max()).item()
 
 

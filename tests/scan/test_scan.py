@@ -49,7 +49,7 @@ def largest_gap(actual, expected) -> float:
 
 
 def gradients(function, arguments, seed=0):
-    """Of a random projection of the outputs, which no error can hide in for long."""
+    """Gradients of a random projection of the outputs, in which an error would show."""
     arguments = of_floats(lambda t: t.clone().requires_grad_(), arguments)
     projections = []
     for output in floating(function(*arguments)):

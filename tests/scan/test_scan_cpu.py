@@ -1,4 +1,4 @@
-"""What the compiled kernels rest on: torch's threads, rows cut between them, fresh memory."""
+"""What the compiled kernels rely on: torch's threads, rows divided among them, fresh memory."""
 
 import ctypes
 import itertools

@@ -36,7 +36,7 @@ def problem(B, T, D, N, G=None, dtype=torch.float64, seed=0):
 
 
 def turned(arguments):
-    """The same with time first."""
+    """The same arguments with time first."""
     return {
         name: part if name not in ("u", "delta", "z", "B", "C") else part.movedim(-1, 1)
         for name, part in arguments.items()
@@ -55,7 +55,7 @@ def with_gradients(form, arguments, seed=0, **flags):
 
 
 def number_by_number(u, delta, A, B, C, D, z, delta_bias, initial):
-    """From the docstring alone: no tensor operation but on single numbers."""
+    """The scan from its docstring alone, with operations on single numbers."""
     y, h = torch.zeros_like(u), initial.clone()
     for s, d, t in itertools.product(*map(range, u.shape)):
         dt = math.log1p(math.exp(delta[s, d, t] + delta_bias[d]))

@@ -1,4 +1,4 @@
-"""log_scan and tropical_scan: what only they have, the zero at -inf and the winner."""
+"""What only log_scan and tropical_scan have: a zero at -inf, and a winner."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""softmax_scan is causal attention with logits that decay, and what it does without any."""
+"""softmax_scan is causal attention with decaying logits, also where no logit is finite."""
 
 import re
 
@@ -15,7 +15,7 @@ INF = torch.inf
 
 
 def attention(decay, score, value):
-    """Its definition as a T x T matrix of logits, per batch and n."""
+    """The definition: a T x T matrix of logits, per batch and n."""
     T = decay.shape[1]
     total = decay.cumsum(1)
     logits = total[:, :, None] - total[:, None] + score[:, None]  # ["B T T N"], by t and j

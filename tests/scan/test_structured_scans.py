@@ -1,4 +1,4 @@
-"""Each structured scan is a matrix scan whose matrices are never written out: here they are."""
+"""Each structured scan against the matrix scan of its matrices, which are written out here."""
 
 import re
 
@@ -97,7 +97,7 @@ def test_wide_states_and_many_sequences(dtype, draw, N):
 
 
 def second_gradients(function, arguments):
-    """Of a random projection of the gradients of a random projection of the states."""
+    """Gradients of a random projection of the gradients of a random projection of the states."""
     arguments = [a.clone().requires_grad_(a.dtype != torch.int64) for a in arguments]
     inputs, projection = [a for a in arguments if a.requires_grad], function(*arguments)
     for seed in range(2):

@@ -1,4 +1,4 @@
-"""What torch does not promise to keep is called in one module, lab/scan/torch_private.py."""
+"""Private functions of torch are called only in lab/scan/torch_private.py."""
 
 import ast
 from pathlib import Path

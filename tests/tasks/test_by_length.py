@@ -1,4 +1,4 @@
-"""A task that is another one at every length, and the memory that a call keeps."""
+"""A task that differs at every length, and the memory that a call keeps."""
 
 import math
 

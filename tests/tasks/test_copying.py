@@ -179,7 +179,7 @@ def test_places_content_and_noise_are_uniform():
 
 
 def best_of_one_place(content, symbols, noisy):
-    """By enumeration of places and content: answer j from what is at one step, as best one can."""
+    """Best accuracy of answers from the token at one step, by enumeration of places and content."""
     total = 0.0
     for j in range(content):
         scores = []

@@ -67,7 +67,7 @@ def within(found, expected, samples, errors=4.0):
 
 
 def uniform(outcomes, expected):
-    """Whether all of `expected` different outcomes came, and as often as each other."""
+    """Whether all of `expected` different outcomes occurred, and equally often."""
     counts = Counter(outcomes)
     total = sum(counts.values())
     # 4.5 errors: the largest of up to 120 counts is looked at.

@@ -1,4 +1,4 @@
-"""What is loaded is what was saved, bit for bit, and never what another run saved."""
+"""A loaded checkpoint equals the saved one bit for bit, and that of another run is refused."""
 
 import math
 import re

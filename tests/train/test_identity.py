@@ -1,4 +1,4 @@
-"""Functions, models and tasks of another make are told apart, whatever it is that differs."""
+"""Functions, models and tasks have different identities, whatever it is that differs."""
 
 import collections
 import contextlib

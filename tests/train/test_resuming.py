@@ -1,4 +1,4 @@
-"""Whatever a training depends on is in its checkpoint or in its identity, or it is refused."""
+"""All that a training depends on is in its checkpoint or its identity; anything else is refused."""
 
 import copy
 import functools
@@ -24,7 +24,7 @@ SETTINGS = {"steps": 8, "batch": 4, "length": 6, "lr": 0.02, "device": "cpu"}
 
 
 class KilledError(Exception):
-    """What the operating system does to a run."""
+    """Stands for a kill by the operating system."""
 
 
 class Killing(KnownOscillators):

@@ -1,4 +1,4 @@
-"""Training that can be killed at any update, and scoring that depends on nothing but its seed."""
+"""Training can be killed at any update, and a score depends only on its seed."""
 
 import functools
 import math
@@ -44,7 +44,7 @@ def oscillators(seed=0):
 
 
 class KilledError(Exception):
-    """What the operating system does to a run."""
+    """Stands for a kill by the operating system."""
 
 
 class Fragile(KnownOscillators):

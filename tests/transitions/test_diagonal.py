@@ -1,4 +1,4 @@
-"""The real diagonal transition: three ways to draw it, each held to a few plain lines."""
+"""The real diagonal transition: its three initialisations against a few plain lines."""
 
 import math
 

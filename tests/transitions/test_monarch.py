@@ -1,4 +1,4 @@
-"""Monarch matrices against dense ones, limits of fixed blocks, and what turning blocks reach."""
+"""Monarch matrices against dense ones, limits of fixed blocks, and the reach of rotating blocks."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""What is proved of the norms of oscillator steps, and the claim that fails."""
+"""Proven norms of oscillator steps, and a claim that fails."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""One suite for all transitions: products, scans and promises against the dense matrices."""
+"""One suite for all transitions: products, scans and bounds against the dense matrices."""
 
 import pytest
 import torch

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from lab.evidence import report
 from lab.records.executed import Entry
 from lab.records.log import ranking, words
 from lab.records.log.experiment import Experiment
@@ -17,10 +16,10 @@ _WIDE, _ON_ONE_LINE = "&nbsp;" * 48, "&nbsp;" * 14
 _INTRODUCTION = """\
 # Research log
 
-What each experiment asked, what it found, and what to run next. A number leads to the criteria in
-full, a picture too; a [verdict](#what-the-words-mean) follows from criteria that were written down
-before the run. Generated from the records of the executed notebooks in this folder
-(`python -m lab.research_log --write FOLDER`): do not edit it."""
+What each experiment asked, what it found, and what to run next. The number and the picture of an
+experiment lead to its page, which has all criteria. A [verdict](#what-the-words-mean) follows from
+criteria that were written down before the run. This page is generated from the records of the
+executed notebooks in this folder (`python -m lab.research_log --write FOLDER`): do not edit it."""
 
 
 def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) -> str:
@@ -30,21 +29,21 @@ def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) 
         experiments: the experiments with a result.
         others: entries without a result.
     """
-    planned = any(each.record["schema"] == report.SCHEMA for each in experiments)
+    schemas = {each.record["schema"] for each in experiments}
     parts = [_INTRODUCTION, "## Findings", _findings(experiments)]
     parts += ["## Without a result", _unfinished(others)] if others else []
     parts += ["## What to run next", _ORDER, ranking.ranking(experiments)]
-    parts += ["## What the words mean", _REPORTED, words.explained(planned=planned)]
+    parts += ["## What the words mean", _REPORTED, words.explained(schemas)]
     return "\n\n".join(parts) + "\n"
 
 
 _ORDER = """\
-As the notebooks declare it: what nothing blocks comes first, then the larger impact, then the
-smaller cost (hours of a person and of two idle cores)."""
+Each notebook declares what would settle its question. Runs that nothing blocks come first, then
+those of larger impact, then those of smaller cost (hours of a person and of two idle cores)."""
 
 _REPORTED = """\
-Criteria of the arm `reported` repeat an earlier run, and those of kind `context` are there for the
-reader: neither decides."""
+Criteria of the arm `reported` repeat an earlier run, and criteria of kind `context` only inform the
+reader. Neither decides a verdict."""
 
 
 def _findings(experiments: Sequence[Experiment]) -> str:

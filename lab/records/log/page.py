@@ -20,7 +20,8 @@ WIDTH = 700  # width of pictures in pixels, at which every figure is legible
 def page(each: Experiment) -> str:
     """The page as Markdown."""
     parts = [MARK, *_head(each), *_declared(each), *_picture(each)]
-    parts += ["## Criteria", *_criteria(evidence.validate(each.record)), *_written(each.record)]
+    rows = evidence.validate(each.record)
+    parts += ["## Criteria", *_criteria(rows), *_written(each.record), *_notes(rows)]
     parts += [*_reported(each.record["reported"]), "## Run", *_run(each)]
     parts += ["## Runs of this experiment", _history(each)]
     return "\n\n".join(parts) + "\n"
@@ -52,9 +53,20 @@ def _picture(each: Experiment) -> list[str]:
     return [picture(f"{each.name}.png", each.picture.title or "A figure", WIDTH)]
 
 
-def _criteria(criteria: Iterable[Criterion | Judged]) -> list[str]:
-    rows = [tuple(map(escape, each.row())) for each in criteria]
-    return [table(evidence.COLUMNS, rows) if rows else "It has no criteria."]
+def _criteria(rows: Iterable[Criterion | Judged]) -> list[str]:
+    criteria = [tuple(map(escape, each.row())) for each in rows if not each.is_note]
+    return [table(evidence.COLUMNS, criteria) if criteria else "It has no criteria."]
+
+
+def _notes(rows: Iterable[Criterion | Judged]) -> list[str]:
+    """The further numbers, without what they share; a column of limits only if one has a limit."""
+    cells = [tuple(map(escape, each.row())) for each in rows if each.is_note]
+    if not cells:
+        return []
+    shown = [(metric, arm, value, limit) for _, arm, metric, _, value, limit, _ in cells]
+    head = ("measured", "arm", "value", "limit")
+    width = len(head) if any(limit for *_, limit in shown) else len(head) - 1
+    return ["More numbers, which decide nothing:", table(head[:width], [r[:width] for r in shown])]
 
 
 def _written(record: Mapping[str, Any]) -> list[str]:

@@ -1,72 +1,64 @@
 """Explanations of the verdicts, for readers who have not read the rule."""
 
-from lab import evidence
-from lab.evidence import Verdict, ruling
-from lab.evidence.ruling import Ruling
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+from lab.evidence import SCHEMA, report, rule_of_schema_1, verdict
+from lab.evidence.rule_of_schema_1 import VerdictOfSchema1
+from lab.evidence.verdict import MEANING
 from lab.records.log.markup import escape, table
 
-# What each verdict says about the question, and what a reader may conclude.
-MEANING = {
-    Verdict.PROCEED: ("answered: yes", "What was asked for is there, in the runs that were made."),
-    Verdict.ABANDON: (
-        "answered: no",
-        "Refuted with evidence: what was to end the idea, written down before, has happened.",
+Word = TypeVar("Word", bound=StrEnum)  # the verdicts of one rule
+
+MEANING_OF_SCHEMA_1 = {
+    VerdictOfSchema1.ABANDON: (
+        "The question is answered with evidence, and the answer is no: a criterion that was to end "
+        "the idea is met."
     ),
-    Verdict.DEBUG: (
-        "not answered by the word alone",
-        "Something that was wanted is missing. That can be a refutation with evidence, a rival "
-        "that was too good, or a run that was too short: the finding and the doubts say which.",
+    VerdictOfSchema1.INCONCLUSIVE: (
+        "The run is not finished: nothing that decides was measured, or a value is not a number."
     ),
-    Verdict.INCONCLUSIVE: (
-        "not finished",
-        "Nothing that decides was measured, or what was measured is not a number.",
+    VerdictOfSchema1.DEBUG: (
+        "The verdict alone does not answer the question. The idea may be refuted, a rival may be "
+        "too good, or the run may be too short: the finding and the doubts say which."
     ),
+    VerdictOfSchema1.PROCEED: "The question is answered, and the answer is yes.",
 }
-# The same for experiments whose table of criteria was shown before the run.
-RULINGS = {
-    Ruling.DEBUG: "cannot be answered yet",
-    Ruling.ABANDON: "answered: no, and the idea ends",
-    Ruling.REFUTED: "answered: no",
-    Ruling.UNDECIDED: "open: the numbers are too few",
-    Ruling.PROCEED: "answered: yes",
-}
-IN_DOUBT = (
-    "**in doubt**, beside a verdict",
-    "answered by the record, disputed since",
-    "The rule gives this verdict, and something that is known speaks against it: the sentences say "
-    "what, with numbers. `doubts.yaml` keeps them by hand until the experiment is written again.",
-)
+
+HEAD = ("verdict", "what it means", "when (the first line that applies)")
+
+_INTRODUCTION = """\
+Notebooks on `lab.experiment` show all criteria before the run, each with its statistic. A criterion
+is undecided if its interval contains the limit. Unattainable criteria, and criteria that were not
+run, decide nothing."""
+
+_INTRODUCTION_OF_SCHEMA_1 = "Earlier notebooks follow an earlier rule:"
+
+_IN_DOUBT = """\
+**In doubt** beside a verdict means that the rule gives this verdict, but something that is known
+speaks against it. The sentences below say what. They are written by hand, in `doubts.yaml`."""
 
 
-def explained(*, planned: bool = False) -> str:
-    """The table of verdicts, in the order in which the rule considers them.
+def explained(schemas: Collection[int]) -> str:
+    """A table of verdicts for every rule that a record follows, the current rule first.
 
     Args:
-        planned: whether there are records whose criteria were shown before the run. Another rule
-            applies to them, which a second table explains.
+        schemas: the schemas of the records; if there are none, the current rule is explained.
     """
-    rows = [
-        (f"**{verdict}**", *MEANING[verdict], f"{order}. {escape(case)}")
-        for order, (case, verdict) in enumerate(evidence.RULE, 1)
-    ]
-    head = ("word", "the question is", "what that means", "when, the first that applies")
-    first = table(head, [*rows, (*IN_DOUBT, "")])
-    return f"{first}\n\n{_SECOND}\n\n{_of_rulings(head)}" if planned else first
+    parts = []
+    if report.SCHEMA in schemas or not schemas:
+        parts += [_INTRODUCTION, _table(MEANING, verdict.RULE)]
+    if SCHEMA in schemas:
+        parts += [_INTRODUCTION_OF_SCHEMA_1] if parts else []
+        parts += [_table(MEANING_OF_SCHEMA_1, rule_of_schema_1.RULE)]
+    return "\n\n".join([*parts, _IN_DOUBT])
 
 
-_SECOND = """\
-Records with criteria that were shown before the run, each with its statistic, follow this rule.
-A criterion is undecided where its interval holds the limit; one that is unattainable or was not run
-decides nothing."""
-
-
-def _of_rulings(head: tuple[str, ...]) -> str:
-    cases: dict[Ruling, list[str]] = {each: [] for each in RULINGS}
-    for order, (case, found, _) in enumerate(ruling.LINES, 1):
+def _table(meaning: Mapping[Word, str], rule: Sequence[tuple[str, Word]]) -> str:
+    """A row for every verdict, with the lines of the rule that lead to it."""
+    cases: dict[Word, list[str]] = {each: [] for each in meaning}
+    for order, (case, found) in enumerate(rule, 1):
         cases[found].append(f"{order}. {escape(case)}")
-    cases[Ruling.PROCEED] = [f"{len(ruling.LINES) + 1}. otherwise"]
-    rows = [
-        (f"**{each}**", question, escape(ruling.MEANING[each]), "<br>".join(cases[each]))
-        for each, question in RULINGS.items()
-    ]
-    return table(head, rows)
+    rows = [(f"**{each}**", escape(meaning[each]), "<br>".join(cases[each])) for each in meaning]
+    return table(HEAD, rows)

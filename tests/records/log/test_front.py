@@ -1,4 +1,4 @@
-"""The front page: two minutes for who leads, and nothing shown that a record does not say."""
+"""The front page is read in two minutes, and shows nothing that is not in a record."""
 
 import re
 from html.parser import HTMLParser
@@ -25,8 +25,8 @@ from markdown_it import MarkdownIt
 from nbformat.v4 import new_markdown_cell
 
 from lab import evidence, research_log
+from lab.evidence import report, rule_of_schema_1, verdict
 from lab.evidence.doubts import Doubt
-from lab.evidence.ruling import Ruling
 from lab.records.executed import Entry
 from lab.records.log import words
 from lab.records.log.experiment import NO_FINDING, Experiment
@@ -125,22 +125,37 @@ def test_a_reader_sees_any_text_as_it_is(text):
     each = Experiment("004.ipynb", record, doubts=(Doubt("1a2b3c4", text + "."),))
     rows = read(front_page([each], [Entry("005.ipynb", "failed", None, text)])).rows
     shown = " ".join(text.replace("\ud800", " ").split())
-    assert list(map(len, rows)) == [3] * 2 + [3] * 2 + [4] * 6
+    assert list(map(len, rows)) == [3] * 2 + [3] * 2 + [3] * 5
     assert rows[1][1].strip().startswith(f"{shown} {NO_FINDING}".strip())
     doubt = " ".join(f"{text.replace(chr(0xD800), ' ')}.".split()).rstrip(".")
     assert " ".join(rows[1][2].split()).endswith(f"in doubt (1){doubt}.")
     assert rows[3][2] == shown
 
 
-def test_every_verdict_is_explained_by_the_rule_in_force():
-    assert words.MEANING.keys() == set(evidence.Verdict)
-    assert words.RULINGS.keys() == set(Ruling)
-    rows = tables(words.explained())[0]
-    assert [row[3] for row in rows.values()] == [
-        *(f"{i}. {case}" for i, (case, _) in enumerate(evidence.RULE, 1)), "",
-    ]  # fmt: skip
-    assert rows["**ABANDON**"][1] == "answered: no"
-    assert rows["**INCONCLUSIVE**"][1] == "not finished"
+@pytest.mark.parametrize(
+    ("schemas", "rules"),
+    [
+        (set(), [verdict]),
+        ({report.SCHEMA}, [verdict]),
+        ({evidence.SCHEMA}, [rule_of_schema_1]),
+        ({evidence.SCHEMA, report.SCHEMA}, [verdict, rule_of_schema_1]),  # the current one first
+    ],
+)
+def test_every_rule_in_force_is_explained_line_by_line(schemas, rules):
+    shown = tables(words.explained(schemas))
+    assert len(shown) == len(rules)
+    for rows, rule in zip(shown, rules, strict=True):
+        lines = [(case, name) for name, row in rows.items() for case in row[2].split("<br>")]
+        numbered = [(f"{i}. {case}", f"**{each}**") for i, (case, each) in enumerate(rule.RULE, 1)]
+        assert sorted(lines) == sorted(numbered)
+
+
+def test_every_verdict_has_a_meaning():
+    assert verdict.MEANING.keys() == set(verdict.Verdict)
+    assert words.MEANING_OF_SCHEMA_1.keys() == set(rule_of_schema_1.VerdictOfSchema1)
+    rows = tables(words.explained({evidence.SCHEMA, report.SCHEMA}))
+    assert rows[0]["**REFUTED**"][1].endswith("the answer is no.")
+    assert rows[1]["**INCONCLUSIVE**"][1].startswith("The run is not finished")
 
 
 # --- the committed page --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Earlier runs are not lost, and a clone without its past shows the same log."""
+"""Earlier runs are not lost, and a clone without git history shows the same log."""
 
 import json
 import subprocess

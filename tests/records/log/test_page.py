@@ -1,4 +1,4 @@
-"""The page of one experiment holds all of its record."""
+"""The page of an experiment shows everything in its record."""
 
 from html.parser import HTMLParser
 
@@ -8,6 +8,10 @@ from log_cases import RECORD, complete, make_record, tables, with_summary
 from markdown_it import MarkdownIt
 
 from lab import research_log
+from lab.evidence import Evidence, report
+from lab.evidence.criteria import NOTE
+from lab.evidence.judged import Reading, judge
+from lab.evidence.planned import Planned
 from lab.records.log.experiment import Experiment
 from lab.records.log.history import Run
 from lab.records.log.page import MARK, page
@@ -25,6 +29,39 @@ def test_the_page_says_what_the_record_says(tmp_path):
     assert [row[2:] for row in runs.values()] == [["**PROCEED**, shown above", "2 / 2", "-"]]
     criteria = tables((tmp_path / "log" / "014.md").read_text())[0]
     assert criteria["S1"][4:] == ["0.5 ± 2e-8", r"\< 0.001", "missed"]
+
+
+def further(measured, value):
+    """A number that a notebook on `lab.experiment` adds for the reader."""
+    planned = Planned(NOTE, measured, ">", 0.0, "one number", kind="context")
+    return judge(planned, "", Reading(value))
+
+
+def test_further_numbers_have_a_table_of_their_own_that_says_what_they_are():
+    success = judge(Planned("C1", "accuracy", ">", 0.5), "", Reading(1.0))
+    rows = [success, further("largest ratio", 59.5), further("loss", None)]
+    record = report.report(
+        "004", title="x", question="Is it?", criteria=rows, reported={}, parameters={}, seeds=[0]
+    )
+    text = page(Experiment("004.ipynb", record))
+    criteria, notes, _, _ = tables(text)
+    assert list(criteria) == ["C1"]
+    assert list(notes.values()) == [
+        ["largest ratio (one number)", "corrected", "59.5"],
+        ["loss (one number)", "corrected", "not finite"],
+    ]
+    assert "More numbers, which decide nothing:" in text
+
+
+def test_further_numbers_of_an_earlier_record_keep_their_limits():
+    found = Evidence("004", title="x", reported={})
+    found.check("S1", 1.0, ">", 0.5)
+    found.check("R", 1.0, ">", 0.5, kind="context", metric="a named criterion")
+    found.check(NOTE, 0.9, ">", 0.8, kind="context", metric="mean", spread=0.25, arm="ablation")
+    criteria, notes, *_ = tables(page(Experiment("004.ipynb", found.record())))
+    assert criteria["R"][3:] == ["context", "1", r"\> 0.5", "recorded"]
+    assert list(criteria) == ["S1", "R"]
+    assert list(notes.values()) == [["mean", "ablation", "0.9 ± 0.25", r"\> 0.8"]]
 
 
 def test_parameters_and_what_is_declared_are_shown():

@@ -1,4 +1,4 @@
-"""Statuses from values and intervals, and the one rule from statuses to a verdict."""
+"""Statuses follow from values and intervals, and the verdict follows from statuses."""
 
 import json
 import re
@@ -7,10 +7,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lab.evidence import text_of
 from lab.evidence.comparison import holds
+from lab.evidence.criteria import NOTE
 from lab.evidence.judged import Judged, Reading, judge, read
 from lab.evidence.planned import Planned
-from lab.evidence.ruling import LINES, MEANING, Ruling, of_proposal, rule
+from lab.evidence.report import report
+from lab.evidence.verdict import MEANING, RULE, Verdict, of_proposal, rule
 
 numbers = st.floats(-10, 10)
 
@@ -64,50 +67,50 @@ def test_the_other_statuses(reading, changes, status):
 
 
 @pytest.mark.parametrize(
-    ("rows", "ruling", "words"),
+    ("rows", "verdict", "words"),
     [
-        ([row(MET)], Ruling.PROCEED, "every success criterion is met (C1)"),
-        ([row(MISSED)], Ruling.REFUTED, "success criterion C1 (corrected, accuracy) is missed"),
-        ([row(OPEN)], Ruling.UNDECIDED, "about 12 seeds would decide it"),
-        ([row(FAR)], Ruling.UNDECIDED, "no number of seeds within reach would decide it"),
-        ([row(MET), row(OPEN, kind="kill")], Ruling.UNDECIDED, "kill criterion"),
-        ([row(MISSED), row(OPEN)], Ruling.REFUTED, "missed"),
-        ([row(MISSED), row(MET, kind="kill")], Ruling.ABANDON, "kill criterion"),
-        ([row(MISSED), row(MISSED, kind="kill")], Ruling.REFUTED, "success"),
-        ([row(MET), row(MET, kind="failure")], Ruling.DEBUG, "failure criterion"),
-        ([row(MET), row(MISSED, kind="failure")], Ruling.PROCEED, "no failure or kill"),
-        ([row(MET), row(OPEN, kind="failure")], Ruling.PROCEED, "met"),
-        ([row(MET), row(MISSED, kind="control")], Ruling.DEBUG, "control criterion"),
-        ([row(MET), row(OPEN, kind="control")], Ruling.DEBUG, "undecided"),
-        ([row(MET, kind="kill"), row(MISSED, kind="control"), row()], Ruling.DEBUG, "control"),
-        ([row(Reading(None))], Ruling.DEBUG, "not finite"),
-        ([row(MET), row(Reading(None), kind="kill")], Ruling.DEBUG, "not finite"),
-        ([row(MET, kind="control")], Ruling.DEBUG, "no success criterion was judged"),
-        ([row(Reading(None, missing="no GPU"))], Ruling.DEBUG, "no success criterion was judged"),
-        ([], Ruling.DEBUG, "no success criterion was judged"),
+        ([row(MET)], Verdict.PROCEED, "every success criterion is met (C1)"),
+        ([row(MISSED)], Verdict.REFUTED, "success criterion C1 (corrected, accuracy) is missed"),
+        ([row(OPEN)], Verdict.UNDECIDED, "about 12 seeds would decide it"),
+        ([row(FAR)], Verdict.UNDECIDED, "no number of seeds within reach would decide it"),
+        ([row(MET), row(OPEN, kind="kill")], Verdict.UNDECIDED, "kill criterion"),
+        ([row(MISSED), row(OPEN)], Verdict.REFUTED, "missed"),
+        ([row(MISSED), row(MET, kind="kill")], Verdict.ABANDON, "kill criterion"),
+        ([row(MISSED), row(MISSED, kind="kill")], Verdict.REFUTED, "success"),
+        ([row(MET), row(MET, kind="failure")], Verdict.DEBUG, "failure criterion"),
+        ([row(MET), row(MISSED, kind="failure")], Verdict.PROCEED, "no failure or kill"),
+        ([row(MET), row(OPEN, kind="failure")], Verdict.PROCEED, "met"),
+        ([row(MET), row(MISSED, kind="control")], Verdict.DEBUG, "control criterion"),
+        ([row(MET), row(OPEN, kind="control")], Verdict.DEBUG, "undecided"),
+        ([row(MET, kind="kill"), row(MISSED, kind="control"), row()], Verdict.DEBUG, "control"),
+        ([row(Reading(None))], Verdict.DEBUG, "not finite"),
+        ([row(MET), row(Reading(None), kind="kill")], Verdict.DEBUG, "not finite"),
+        ([row(MET, kind="control")], Verdict.DEBUG, "no success criterion was judged"),
+        ([row(Reading(None, missing="no GPU"))], Verdict.DEBUG, "no success criterion was judged"),
+        ([], Verdict.DEBUG, "no success criterion was judged"),
         # What never decides.
-        ([row(MET), row(MISSED, arm="reported")], Ruling.PROCEED, "met"),
-        ([row(MET), row(MET, arm="proposal", kind="kill")], Ruling.PROCEED, "met"),
-        ([row(MET), row(MISSED, kind="context")], Ruling.PROCEED, "met"),
-        ([row(MET), row(MISSED, unattainable="proof")], Ruling.PROCEED, "met"),
-        ([row(MET), row(Reading(None, missing="no GPU"), kind="kill")], Ruling.PROCEED, "met"),
+        ([row(MET), row(MISSED, arm="reported")], Verdict.PROCEED, "met"),
+        ([row(MET), row(MET, arm="proposal", kind="kill")], Verdict.PROCEED, "met"),
+        ([row(MET), row(MISSED, kind="context")], Verdict.PROCEED, "met"),
+        ([row(MET), row(MISSED, unattainable="proof")], Verdict.PROCEED, "met"),
+        ([row(MET), row(Reading(None, missing="no GPU"), kind="kill")], Verdict.PROCEED, "met"),
     ],
 )
-def test_the_first_line_that_applies_decides(rows, ruling, words):
+def test_the_first_line_that_applies_decides(rows, verdict, words):
     found, reason = rule(rows)
-    assert found is ruling
+    assert found is verdict
     assert words in reason
     assert reason.endswith(".")
 
 
 def test_every_line_and_verdict_has_a_meaning():
-    assert {ruling for _, ruling, _ in LINES} | {Ruling.PROCEED} == set(MEANING) == set(Ruling)
+    assert {verdict for _, verdict in RULE} == set(MEANING) == set(Verdict)
 
 
 def test_a_proposal_has_a_verdict_of_its_own():
     assert of_proposal([row(MET)]) is None
-    ruling, _ = of_proposal([row(MET), row(MISSED, arm="proposal")])
-    assert ruling is Ruling.REFUTED
+    verdict, _ = of_proposal([row(MET), row(MISSED, arm="proposal")])
+    assert verdict is Verdict.REFUTED
 
 
 readings = st.builds(
@@ -159,3 +162,15 @@ def test_a_reason_does_not_name_every_one_of_many_rows():
     assert reason == "success criterion C1 (corrected) is missed in 3 rows."
     _, reason = rule([row(OPEN)] * 3)
     assert reason.count("about 12 seeds would decide it") == 3
+
+
+def test_a_record_as_text_lists_further_numbers_below_its_criteria():
+    note = judge(Planned(NOTE, "loss", ">", 0.0, "one number", kind="context"), "", Reading(0.25))
+    record = report(
+        "300", title="x", question="Is it?", criteria=[row(MET), note], reported={},
+        parameters={}, seeds=[0],
+    )  # fmt: skip
+    lines = text_of(record).splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["id", "C1"]
+    assert lines[4:8] == ["", "More numbers, which decide nothing:", "loss (one number): 0.25", ""]
+    assert lines[8].startswith("PROCEED: ")

@@ -111,7 +111,7 @@ def parameters() -> Any:
     - A parameter called `experiment` names the experiment, and its value cannot be changed.
 
     papermill injects a cell of plain assignments below the declarations, headed `# Parameters`.
-    `lab.records.papermill_checks` calls `check_given` before that. The result of such a cell is
+    `lab.params.papermill_checks` calls `check_given` before that. The result of such a cell is
     checked again here, because a run may have been started in another way.
 
     Returns:

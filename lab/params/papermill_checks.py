@@ -22,9 +22,9 @@ from typing import Any
 
 import click
 
-from lab import plain_yaml
 from lab.arguments import called, shorten
-from lab.records.parameters import (
+from lab.params import plain_yaml
+from lab.params.parameters import (
     Declaration,
     ParameterError,
     check_given,

@@ -15,8 +15,8 @@ from notebook_cases import BOMB
 from notebook_cases import NOTEBOOK as TINY
 from papermill.cli import papermill as command
 
+from lab.params.parameters import ParameterError
 from lab.records.papermill_handler import PercentHandler, notebook_json
-from lab.records.parameters import ParameterError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The specified file")
 

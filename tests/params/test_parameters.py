@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
 import lab
-from lab.records.parameters import (
+from lab.params.parameters import (
     ParameterError,
     check,
     check_given,
@@ -286,7 +286,7 @@ def test_an_injected_cell_that_is_no_list_of_values_stops_the_notebook(cell):
 
 
 class Name(str):
-    """A name that compares like one, and is more."""
+    """A subclass of str, whose values equal plain names."""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from notebook_cases import BOMB
 from papermill.iorw import NoDatesSafeLoader
 
-from lab.plain_yaml import DEEPEST, LONGEST, PlainError, load, load_map
+from lab.params.plain_yaml import DEEPEST, LONGEST, PlainError, load, load_map
 
 # A thousand merges, each of two maps.
 MERGES = "a: &a {x: 1}\n" + "".join(f"b{i}: {{<<: [*a, *a]}}\n" for i in range(1000))

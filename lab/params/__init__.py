@@ -1,0 +1,1 @@
+"""What a notebook is given before it runs: plain YAML, declared parameters, papermill's checks."""
