@@ -76,7 +76,7 @@ def _show(path: str) -> int:
         doubted, fault = _doubts_beside(Path(path), entry), ""
     except (OSError, doubts.DoubtError) as error:
         doubted, fault = [], str(error)
-    parts = [evidence.as_text(entry.record), *map(str, doubted)]
+    parts = [evidence.text_of(entry.record), *map(str, doubted)]
     _say("\n\n".join([*parts, f"The notebook is {Path(path).resolve()}"]), sys.stdout)
     if fault:
         _say(fault, sys.stderr)

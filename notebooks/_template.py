@@ -146,7 +146,7 @@ exp.key_figure(arms.losses(title="Training loss, every seed"))
 # %%
 exp.conclude(
     finding=f"After {p.steps} updates on {p.length} steps the test error at {4 * p.length} steps is "
-    f"{longer['one oscillator'].median():.1e} (median of {len(p.seeds)} seeds).",
+    f"{longer['one oscillator'].quantile(0.5):.2g} (median of {len(p.seeds)} seeds).",
     settles="The run that would settle what is open, in one sentence.",
     tags=["template"],
     impact=1,  # 1 to 5: how much that run could change what is done afterwards

@@ -10,7 +10,7 @@ from lab.evidence.criteria import COLUMNS, KINDS, Criterion, criterion
 from lab.evidence.display import as_html, as_text
 from lab.evidence.machine import commit, environment
 from lab.evidence.record import MIME, SCHEMA, Evidence
-from lab.evidence.stored import line_of, reproducible, same, summary_of, validate
+from lab.evidence.stored import line_of, reproducible, same, summary_of, text_of, validate
 from lab.evidence.summary import Summary
 from lab.evidence.verdict import RULE, Verdict, decide, explain, verdict_line
 
@@ -38,6 +38,7 @@ __all__ = [
     "same",
     "shown",
     "summary_of",
+    "text_of",
     "validate",
     "verdict_line",
 ]

@@ -52,10 +52,11 @@ def _closing(
     """The lines below the table."""
     reported = [f"{name} {shown(value)}" for name, value in record["reported"].items()]
     before = [f"Reported before: {', '.join(reported)}."] if reported else []
-    return [*before, verdict_line(found), *doubts, *_summary(record)]
+    return [*before, verdict_line(found), *doubts, *in_words(record)]
 
 
-def _summary(record: Mapping[str, Any]) -> list[str]:
+def in_words(record: Mapping[str, Any]) -> list[str]:
+    """What a record says in sentences, where it has a summary."""
     if "summary" not in record:
         return []
     given = record["summary"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.evidence import criteria, judged, report, summary
+from lab.evidence import criteria, display, judged, report, summary, written
 from lab.evidence.criteria import Criterion
 from lab.evidence.judged import Judged
 from lab.evidence.record import SCHEMA
@@ -28,6 +28,22 @@ def reproducible(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "runtime_s"}
 
 
+def text_of(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
+    """A record of either schema as text: an aligned table, the verdict and its reason.
+
+    Args:
+        record: as an executed notebook carries it.
+        doubts: sentences that speak against the finding.
+
+    Raises:
+        ValueError: as for `validate`.
+    """
+    validate(record)
+    if record["schema"] == SCHEMA:
+        return display.as_text(record, doubts)
+    return "\n".join([report.as_text(record), *doubts])
+
+
 def same(record_a: Mapping[str, Any], record_b: Mapping[str, Any]) -> bool:
     """Whether two records agree in everything but the time they took."""
     return reproducible(record_a) == reproducible(record_b)
@@ -48,6 +64,7 @@ def validate(record: Any) -> Sequence[Criterion | Judged]:
         check_type(seed, int, "a seed of the record")
     _check_numbers(record)
     _check_tables(record.get("tables", {}))
+    written.read(record.get("written", {}))
     summary_of(record)
     found, line = _judged(record)
     stored, verdict = record["verdict"], line.partition(":")[0]

@@ -17,6 +17,8 @@ from lab.evidence.planned import Planned
 from lab.evidence.report import report
 from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
+from lab.evidence.written import Written
+from lab.evidence.written import sentences as when_written
 from lab.experiment.tuning import Tuned
 from lab.plots.render import bundle
 from lab.records import committed
@@ -28,6 +30,7 @@ NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn
 
 # Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
 _COLOURS = {True: "#2e9d4d", False: "#d64545"}
+_SMALL = "font-size:0.85em;line-height:1.2"
 _OPEN, _BROKEN = "#c98a00", "#888888"
 _OF_RULING = {
     Ruling.PROCEED: _COLOURS[True], Ruling.REFUTED: _COLOURS[False],
@@ -45,6 +48,7 @@ class Shown(Protocol):
     seeds: list[int]
     reported: dict[str, float]
     plan: dict[str, Planned]
+    written: dict[str, Written]
     judged: dict[tuple[str, str], Judged]
     values: dict[str, list[dict[str, Any]]]
     notes: dict[str, Judged]
@@ -71,7 +75,8 @@ class Sheet:
         self.handle = display(self.bundle(), raw=True, display_id=True)
         line = f"<p><small>{escape(NO_FIGURE_YET)}</small></p>"
         empty = {"text/html": line, "text/plain": NO_FIGURE_YET}
-        self.below = display(empty, raw=True, display_id=True)
+        longer = None if self.full is None else committed.key_figure(self.full)
+        self.below = display(longer or empty, raw=True, display_id=True)
         if self.figure is not None:
             self.draw(self.figure)
 
@@ -113,6 +118,7 @@ class Sheet:
             reported=exp.reported, parameters=parameters, seeds=exp.seeds,
             tuning_seeds=sorted({seed for each in exp.tuning for seed in each.seeds}),
             tables={name: rows for name, rows in tables.items() if rows}, summary=exp.summary,
+            written=exp.written,
         )  # fmt: skip
 
     def judged(self) -> list[Judged]:
@@ -151,16 +157,19 @@ class Sheet:
             lines.append(f"The {committed.label(self.full)} says {line_of(self.full)}")
         return lines
 
+    def doubts(self) -> list[str]:
+        """What is known to speak against the finding, where there is one."""
+        return [] if self.of.summary is None else sentences(self.of.number)
+
     def closing(self) -> list[str]:
         """What stands below the table."""
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
-        if self.of.summary is not None:
-            lines = [*sentences(self.of.number), *lines]
         if (proposal := of_proposal(self.judged())) is not None:
             lines.append(f"The proposal by its own criteria, as they fall: {proposal[0]}.")
         added = [planned for planned in self.of.plan.values() if planned.added]
         lines += [f"† {each.id} was added afterwards: {each.added}" for each in added]
+        lines += when_written(self.of.written)
         for each in self.of.tuning:
             lines += [each.closing] if each.at_the_edge else []
         if any(planned.varies for _, planned in self.rows()):
@@ -170,23 +179,24 @@ class Sheet:
     def bundle(self) -> dict[str, Any]:
         """What a notebook shows: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
-        columns, full = COLUMNS, self._of_full_run()
-        if self.full is not None:
-            columns = (*COLUMNS, FULL)
+        columns: tuple[str, ...] = COLUMNS if self.full is None else (*COLUMNS, FULL)
+        full = self._of_full_run()
         texts = [self._texts(key, planned, full) for key, planned in self.rows()]
         word, reason = self.verdict()
         plain = [heading, self.of.question, "", f"{word}: {reason}", *self.found(), ""]
-        closing = self.closing()
+        closing, doubts = self.closing(), self.doubts()
         head = "".join(cell("th", column) for column in columns)
         body = "".join(map(self._html, texts, (key for key, _ in self.rows())))
-        below = "".join(f"<p><small>{escape(line)}</small></p>" for line in closing)
+        notes = [(note.metric, note.shown) for note in self.of.notes.values()]
         page = (
             f"<p><b>{escape(heading)}</b><br>{escape(self.of.question)}</p>"
-            f"{_box(word, [reason, *self.found()])}"
-            f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table>{below}{_folded([*self.of.notes.values()])}"
+            f"{_box(word, [reason, *self.found()], doubts)}"
+            f'<table style="border-collapse:collapse;{_SMALL}"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
+            f'<p style="{_SMALL}">{"<br>".join(map(escape, closing))}</p>'
+            f"{_folded('more numbers', _rows(notes), len(notes))}"
         )
-        plain += [aligned([columns, *texts]), *closing]
+        plain += [aligned([columns, *texts]), *doubts, *closing]
         return {"text/html": page, "text/plain": "\n".join(plain)}
 
     def _of_full_run(self) -> dict[str, str]:
@@ -220,20 +230,26 @@ class Sheet:
         return f'<tr style="border-top:1px solid #8886">{cells}</tr>'
 
 
-def _box(word: str, lines: Sequence[str]) -> str:
-    """The verdict in a frame of its colour, with its reason and what was found."""
+def _box(word: str, lines: Sequence[str], doubts: Sequence[str]) -> str:
+    """The verdict in a frame of its colour: its reason, what was found, what speaks against it."""
     colour = _OF_RULING.get(Ruling(word), _BROKEN) if word in set(Ruling) else _BROKEN
     rest = "<br>".join(map(escape, lines))
     style = f"border:1px solid {colour};border-left:8px solid {colour};padding:6px 12px"
-    return f'<div style="{style}"><b>{escape(word)}</b><br>{rest}</div>'
+    folded = _folded("doubts", "<br>".join(map(escape, doubts)), len(doubts))
+    return f'<div style="{style}"><b>{escape(word)}</b><br>{rest}{folded}</div>'
 
 
 def _numbers(reported: Mapping[str, float]) -> list[str]:
     return [f"{name} {shown(value)}" for name, value in reported.items()]
 
 
-def _folded(notes: Sequence[Judged]) -> str:
-    if not notes:
-        return ""
-    rows = "".join(f"<tr>{cell('td', n.metric)}{cell('td', n.shown)}</tr>" for n in notes)
-    return f"<details><summary>{len(notes)} more numbers</summary><table>{rows}</table></details>"
+def _rows(pairs: Sequence[tuple[str, str]]) -> str:
+    """A table of names and values."""
+    rows = "".join(f"<tr>{cell('td', name)}{cell('td', value)}</tr>" for name, value in pairs)
+    return f"<table>{rows}</table>"
+
+
+def _folded(what: str, inside: str, count: int) -> str:
+    """So many of something, behind a word to click on; empty if there are none."""
+    words = f"{count} {what if count > 1 else what.removesuffix('s')}"
+    return f"<details><summary>{words}</summary>{inside}</details>" if count else ""

@@ -16,6 +16,7 @@ from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training, untra
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
 from lab.experiment.scores import Score
+from lab.experiment.standing import standing
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
 
@@ -63,6 +64,7 @@ class Experiment:
         self.plan = check_plan(criteria)
         for each in criteria:
             statistics.reduction(each.statistic)
+        self.written = standing(number, self.plan)  # a commit made while it runs is too late
         self.judged: dict[tuple[str, str], Judged] = {}
         self.values: dict[str, list[dict[str, Any]]] = {}
         self.notes: dict[str, Judged] = {}

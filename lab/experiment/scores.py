@@ -86,12 +86,12 @@ class Scores(Mapping[str, Tensor]):
     def frame(self, at: Sequence[int] = ()) -> pd.DataFrame:
         """A row for every arm and seed; a column for each of some steps, or the one number."""
         rows = {
-            (name, f"seed {seed}"): {f"{n} tokens": each[i, n - 1].item() for n in at}
-            or {"score": each[i].item()}
+            (name, f"seed {seed}"): {f"{n} tokens": _rounded(each[i, n - 1]) for n in at}
+            or {"score": _rounded(each[i])}
             for name, each in self.items()
             for i, seed in enumerate(self.seeds)
         }
-        return pd.DataFrame.from_dict(rows, orient="index").round(3)
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     def paired(self, one: str, other: str) -> pd.Series:
         """one - other of every seed, which share start and data; their mean and t interval.
@@ -105,3 +105,8 @@ class Scores(Mapping[str, Tensor]):
         by_seed = zip([f"seed {s}" for s in self.seeds], difference.tolist(), strict=True)
         interval = mean_interval(difference)._asdict()
         return pd.Series({**dict(by_seed), **interval}, name=f"{one} - {other}")
+
+
+def _rounded(value: Tensor) -> float:
+    """To three significant digits, which shares need and errors as well."""
+    return float(f"{value.item():.3g}")

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lab.evidence.comparison import Threshold
+from lab.evidence.comparison import Threshold, shown
 from lab.evidence.judged import Reading, of_interval
 from lab.statistics import Interval, mean_interval, share_interval
 
@@ -171,7 +171,8 @@ def _distance(mean: float, threshold: Threshold) -> float:
 def _range(values: Tensor) -> str:
     if len(values) < 2:
         return ""
-    return f"{len(values)} seeds, {values.min().item():.3g} to {values.max().item():.3g}"
+    low, high = (shown(end.item(), 3) for end in (values.min(), values.max()))
+    return f"{len(values)} seeds, {low} to {high}"
 
 
 _BY_NAME: dict[str, Reduce] = {

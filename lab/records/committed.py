@@ -5,6 +5,7 @@ notebook shows what executed/NNN.ipynb holds next to its own results. It does so
 alone: a run with injected parameters never reads the results of an earlier one.
 """
 
+import copy
 import html
 import json
 import os
@@ -82,6 +83,24 @@ def record(experiment: str, folder: str | os.PathLike[str] = FOLDER) -> Mapping[
     return executed.read_notebook(_path(experiment, folder)).record if at_defaults() else None
 
 
+def key_figure(
+    record: Mapping[str, Any], folder: str | os.PathLike[str] = FOLDER
+) -> dict[str, Any] | None:
+    """The output of the figure that a committed record names, its title saying whose it is.
+
+    Args:
+        record: as `record` returns it.
+        folder: where the executed notebooks are.
+    """
+    title = record.get("summary", {}).get("figure", "")
+    found = stored_figure(_path(record["experiment"], folder), title) if title else None
+    if found is None:
+        return None
+    figure, words = copy.deepcopy(found[PLOTLY]), f"Committed full run: {title}"
+    figure["layout"]["title"] = {**dict(figure["layout"]["title"]), "text": words}
+    return {PLOTLY: figure, "text/plain": f"Figure: {words}"}
+
+
 def stored_figure(path: str | os.PathLike[str], title: str) -> dict[str, Any] | None:
     """The stored output (its data by MIME type) of the figure with this title; None if none has it.
 
@@ -92,7 +111,7 @@ def stored_figure(path: str | os.PathLike[str], title: str) -> dict[str, Any] | 
     cells = json.loads(Path(path).read_bytes())["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     for data in (output.get("data", {}) for output in outputs):
-        if PLOTLY in data and _title(data[PLOTLY]) == title:
+        if PLOTLY in data and _title(data[PLOTLY]) == title.replace("<br>", " "):
             return {mime: _joined(value) for mime, value in data.items() if mime != _WIDGET}
     return None
 
@@ -153,8 +172,10 @@ def _nothing(entry: executed.Entry) -> str:
 
 
 def _title(figure: Mapping[str, Any]) -> str | None:
+    """A title on one line: where it was broken depends on the width of the figure."""
     title = figure.get("layout", {}).get("title")
-    return title.get("text") if isinstance(title, Mapping) else title
+    text = title.get("text") if isinstance(title, Mapping) else title
+    return None if text is None else str(text).replace("<br>", " ")
 
 
 def _joined(value: Any) -> Any:

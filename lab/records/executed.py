@@ -113,7 +113,7 @@ def _numbered(entry: Entry) -> Entry:
 def _misnumbered(name: str, experiment: str, reason: str) -> Entry:
     sentence = (
         f"its record says experiment {experiment}, and {reason}: give its own number to the first "
-        "argument of Evidence and to the parameter experiment, and run it again."
+        "argument of Experiment and to the parameter experiment, and run it again."
     )
     return Entry(name, "misnumbered", None, _sentence(sentence))
 

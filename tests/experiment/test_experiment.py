@@ -15,7 +15,7 @@ from torch import nn
 
 from lab import research_log
 from lab.evidence import MIME, validate
-from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned
+from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display
 from lab.experiment.display import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
@@ -226,6 +226,24 @@ def test_before_the_run_every_criterion_is_there_and_none_is_judged():
     assert re.search(r"C1 +success +accuracy +worst seed +> 0\.5 +not yet run", shown)
 
 
+def test_verdict_and_doubts_stand_in_one_box_above_the_table(monkeypatch):
+    monkeypatch.setattr(display, "sentences", lambda number: ["In doubt: <one>.", "In doubt: two."])
+    exp = experiment()
+    assert "doubts" not in exp.sheet.bundle()["text/html"]  # there is no finding to doubt
+    exp.judge("C1", [0.9, 0.9])
+    exp.conclude(finding="Both of 2 seeds.", settles="Five seeds.", tags=["a"])
+    page = exp.sheet.bundle()["text/html"]
+    box = page[page.index("<div") : page.index("</div>")]
+    for words in ("<b>PROCEED</b>", "Finding: Both of 2 seeds.", "2 doubts", "&lt;one&gt;"):
+        assert words in box
+    assert page.index("</div>") < page.index("<table")
+
+
+def test_scores_are_shown_with_three_digits_however_small_they_are():
+    frame = Scores({"a": torch.tensor([1.23456e-6])}, [100]).frame()
+    assert frame.loc[("a", "seed 100"), "score"] == 1.23e-6
+
+
 def test_at_the_defaults_the_committed_full_run_stands_beside(monkeypatch):
     full = experiment(ABOVE, Planned("C2", "x", ">", 1.0))
     full.judge("C1", [0.75, 0.9])
@@ -279,7 +297,8 @@ def test_arms_have_the_numbers_that_they_have_alone(alone, workers):
 def test_what_is_measured_of_models_is_by_arm_and_keeps_its_digits():
     arms = experiment().train(ARMS, Z3, RECIPE, workers=1, checkpoint=False)
     found = arms.measure(lambda model, task: 0.1)
-    assert {name: each.tolist() for name, each in found.items()} == dict.fromkeys(ARMS, [0.1, 0.1])
+    assert list(found) == list(ARMS)
+    assert [each.tolist() for each in found.values()] == [[0.1, 0.1]] * 2
     sizes = arms.measure(lambda model, task: model.embedding.abs())
     assert sizes["real"].shape == (2, Z3.vocabulary, 8)
 

@@ -79,6 +79,18 @@ def test_a_stored_figure_is_found_by_its_title_and_keeps_its_picture(tmp_path):
     assert committed.stored_figure(tmp_path / "300.ipynb", "Accurac") is None
 
 
+def test_the_key_figure_of_a_committed_run_says_whose_it_is(tmp_path):
+    record = {"experiment": "300", "summary": {"figure": "Accuracy of two"}}
+    write(tmp_path, {**full_run().record(), **record}, plot("Loss"), plot("Accuracy<br>of two"))
+    shown = committed.key_figure(record, tmp_path)
+    words = "Committed full run: Accuracy of two"
+    assert shown[committed.PLOTLY]["layout"]["title"]["text"] == words
+    assert shown["text/plain"] == f"Figure: {words}"
+    assert committed.key_figure({"experiment": "300"}, tmp_path) is None
+    elsewhere = {"experiment": "300", "summary": {"figure": "Nowhere"}}
+    assert committed.key_figure(elsewhere, tmp_path) is None
+
+
 NOTEBOOK = """\
 # %% tags=["parameters"]
 experiment: str = "300"
@@ -157,10 +169,15 @@ def test_every_figure_that_a_notebook_asks_for_is_in_the_committed_run(path, nam
     assert committed.stored_figure(ROOT / "executed" / f"{experiment}.ipynb", title) is not None
 
 
-# 201 trains nothing: what it shows is the committed records.
-@pytest.mark.parametrize(
-    "path", [path for path in NUMBERED if path.stem[:3] != "201"], ids=lambda path: path.stem
-)
+# 201 trains nothing: what it shows is the committed records. An `Experiment` shows the committed
+# run in its own table.
+ON_EVIDENCE = [
+    path for path in NUMBERED
+    if path.stem[:3] != "201" and "from lab.experiment import" not in path.read_text()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ON_EVIDENCE, ids=lambda path: path.stem)
 def test_every_notebook_shows_its_committed_criteria_where_nbval_does_not_compare(path):
     cells = [cell for cell in jupytext.read(path).cells if "\ncommitted." in f"\n{cell.source}"]
     assert any("committed.criteria(evidence)" in cell.source for cell in cells)

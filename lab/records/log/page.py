@@ -5,6 +5,7 @@ from typing import Any
 
 from lab import evidence
 from lab.evidence import Criterion
+from lab.evidence import written as when
 from lab.evidence.judged import Judged
 from lab.records.log.experiment import Experiment
 from lab.records.log.history import Run
@@ -19,7 +20,7 @@ WIDTH = 700  # pixels, at which every figure is legible
 def page(each: Experiment) -> str:
     """The page as Markdown."""
     parts = [MARK, *_head(each), *_declared(each), *_picture(each)]
-    parts += ["## Criteria", *_criteria(evidence.validate(each.record))]
+    parts += ["## Criteria", *_criteria(evidence.validate(each.record)), *_written(each.record)]
     parts += [*_reported(each.record["reported"]), "## Run", *_run(each)]
     parts += ["## Runs of this experiment", _history(each)]
     return "\n\n".join(parts) + "\n"
@@ -54,6 +55,12 @@ def _picture(each: Experiment) -> list[str]:
 def _criteria(criteria: Iterable[Criterion | Judged]) -> list[str]:
     rows = [tuple(map(escape, each.row())) for each in criteria]
     return [table(evidence.COLUMNS, rows) if rows else "It has no criteria."]
+
+
+def _written(record: Mapping[str, Any]) -> list[str]:
+    """Which criteria stood in the committed source before the run, where the record says so."""
+    lines = when.sentences(when.read(record.get("written", {})))
+    return ["\n".join(f"- {escape(line)}" for line in lines)] if lines else []
 
 
 def _reported(reported: Mapping[str, float | None]) -> list[str]:
