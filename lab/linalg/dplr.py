@@ -100,18 +100,35 @@ class DPLR:
         Returns:
             Complex["L q k"], as `left @ self.resolvent(alpha, beta, right)`.
         """
-        q, r = left.shape[0], self.rank
+        direct, across, core, into = self.woodbury(left, alpha, beta, right)
+        if self.rank == 0:
+            return direct
+        return direct + across @ torch.linalg.solve(_identity(core) - core, into)
+
+    @widened
+    def woodbury(
+        self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `transfer` is made of: direct + across (I - core)^-1 into.
+
+        With D^-1 the diagonal part of the inverse, these are left D^-1 right, beta left D^-1 P,
+        beta Q^T D^-1 P and Q^T D^-1 right.
+
+        Args:
+            left, alpha, beta, right: as for `transfer`.
+
+        Returns:
+            Complex["L q k"], ["L q r"], ["L r r"] and ["L r k"].
+        """
+        q, k = left.shape[0], right.shape[1]
         rows = torch.cat([left.to(alpha.dtype), self.Q.mT.to(alpha.dtype)])
         columns = torch.cat([right.to(alpha.dtype), self.P.to(alpha.dtype)], dim=1)
         inverse = 1 / (alpha[:, None] - beta[:, None] * self.diagonal)  # (L, N)
         outer = rows.mT[:, :, None] * columns[:, None, :]  # (N, q + r, k + r)
         products = (inverse @ outer.flatten(1)).unflatten(1, outer.shape[1:])
-        direct, across = products[:, :q, : -r or None], products[:, :q, products.shape[2] - r :]
-        if r == 0:
-            return direct
         scale = beta[:, None, None]
-        core = torch.eye(r, dtype=alpha.dtype, device=beta.device) - scale * products[:, q:, -r:]
-        return direct + scale * (across @ torch.linalg.solve(core, products[:, q:, :-r]))
+        across, core = scale * products[:, :q, k:], scale * products[:, q:, k:]
+        return products[:, :q, :k], across, core, products[:, q:, :k]
 
 
 def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
@@ -140,3 +157,7 @@ def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
         raise ValueError(f"P and Q must be real, got {P.dtype} and {Q.dtype}")
     # -P P^T + P Q^T - Q P^T = P (Q - P)^T + (-Q) P^T
     return DPLR(diagonal, torch.cat([P, -Q], dim=-1), torch.cat([Q - P, P], dim=-1))
+
+
+def _identity(matrices: Tensor) -> Tensor:
+    return torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
