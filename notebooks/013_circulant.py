@@ -436,7 +436,7 @@ solved.frame(TESTS)
 # Without the drive, one circulant layer stays at the ceiling of $S_3$, as the theorem says. With the
 # drive, or with two layers, it goes far beyond it at 32 tokens, the length of training, and comes back
 # to it on longer words: what was learned is no exact solution. On $A_5$ circulants stay low at every
-# length, and only block-circulants follow, most of them up to 256 tokens. On $S_3$ block-circulants
+# length, and only block-circulants follow, three of five up to 256 tokens. On $S_3$ block-circulants
 # are right at 32 tokens, and all but one seed fail at 128: there, too, it is a matter of precision.
 #
 # Do the relations of the group hold inside the models? A relation is a word that is the identity,
@@ -480,7 +480,7 @@ exp.judge("F2", dict(slower.loc["circulant"]))
 pd.concat({"ms": speed, "time / positive diagonal": slower}, axis=1).round(2)
 
 # %% [markdown]
-# Polar gates cost sines and cosines: the complex diagonal takes nearly as long as the circulant, whose
+# Polar gates cost sines and cosines: the complex diagonal takes about as long as the circulant, whose
 # transforms come to little. Block-circulants build a matrix for every block and step, and are slow.
 #
 # The recurrence can be run in space, one dense circulant product after another, or as the inverse

@@ -119,6 +119,7 @@ def heatmaps(values: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
         shown = each.detach().cpu().numpy().astype(np.float32)
         figure.add_heatmap(z=shown.T, coloraxis=f"coloraxis{col}", row=1, col=col)
         figure.update_xaxes(title_text="step t", row=1, col=col)
+        figure.update_yaxes(title_text="coordinate", row=1, col=col)
         end = figure.layout[f"xaxis{'' if col == 1 else col}"].domain[1]
         bar = {"x": end + 0.01, "thickness": 10}
         signed = {"colorscale": "RdBu", "cmid": 0} if (shown < 0).any() else {}
