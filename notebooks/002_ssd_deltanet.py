@@ -21,14 +21,14 @@
 # **Reported before.** ABANDON: the "block" version was 16 % slower than the loop, 4 % of
 # its arithmetic were products, and the factors $W, U$ of a chunk "do not give the state".
 #
-# **Answer.** Yes. Plain chunks of 64 steps are about 8 times as fast as a lean token loop
-# for one sequence and about 4 times for eight, more with gradients, on one thread and
-# without a kernel. They lose nothing: errors in float32 stay near 2e-6 of the largest
+# **Answer.** Yes. Plain chunks of 64 steps are six to ten times as fast as a lean token
+# loop for one sequence and two to five times for eight, more with gradients, on one thread
+# and without a kernel. They lose nothing: errors in float32 stay near 2e-6 of the largest
 # output, for any keys.
 #
 # **Cause.** The earlier code kept a step in Python for every token, and took $W^\top U$ for
-# the state, which is $K^\top (U - W S)$. The blocks that the proposal is named after add
-# nothing on a CPU. One thing has to be kept out: an inverse by repeated squaring, exact for
+# the state, which is $K^\top (U - W S)$. The blocks that the proposal is named after matter
+# little on a CPU. One thing has to be kept out: an inverse by repeated squaring, exact for
 # random keys, and noise for alike ones.
 
 # %% tags=["parameters"]
@@ -428,12 +428,12 @@ exp.key_figure(figures.scaling(
     y_title="times as fast as the token loop", title="Chunks beside a lean token loop, one thread"))
 
 # %% [markdown]
-# All chunks beat the loop, those of 512 steps hardly so for eight sequences: that is twelve
-# times the arithmetic of the loop. With gradients the gap grows, since the loop leaves a
-# graph of thousands of small nodes behind. Blocks of 16 rows inside the solve (C6, once a
-# seed) are a little slower or a little faster from run to run: nothing that a clock could
-# confirm. A pilot saw 22 times for one sequence and 6.6 for eight; its loop was not a lean
-# one.
+# All chunks beat the loop, but those of 512 steps for eight sequences: that is twelve times
+# the arithmetic of the loop. With gradients the gap grows, since the loop leaves a graph of
+# thousands of small nodes behind. Blocks of 16 rows inside the solve (C6, timed once a
+# seed) were between a fifth slower and a fifth faster in several runs, depending on what
+# else the machine did. A pilot saw 22 times for one sequence and 6.6 for eight; its loop
+# was not a lean one.
 #
 # How the gap depends on the length, on the width of keys and values, and on the number of
 # threads, for eight sequences. (With two threads every small call of the loop is divided

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lab.linalg.precision import uncast, wide, widened
+from lab.linalg.woodbury import Woodbury
 
 
 @dataclass(frozen=True)
@@ -100,25 +101,17 @@ class DPLR:
         Returns:
             Complex["L q k"], as `left @ self.resolvent(alpha, beta, right)`.
         """
-        direct, across, core, into = self.woodbury(left, alpha, beta, right)
-        if self.rank == 0:
-            return direct
-        return direct + across @ torch.linalg.solve(_identity(core) - core, into)
+        return self.woodbury(left, alpha, beta, right).solved()
 
     @widened
-    def woodbury(
-        self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What `transfer` is made of: direct + across (I - core)^-1 into.
+    def woodbury(self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor) -> Woodbury:
+        """`transfer` before its r x r solve.
 
-        With D^-1 the diagonal part of the inverse, these are left D^-1 right, beta left D^-1 P,
-        beta Q^T D^-1 P and Q^T D^-1 right.
+        With D^-1 the diagonal part of the inverse, direct is left D^-1 right, across is
+        beta left D^-1 P, the core is beta Q^T D^-1 P, and into is Q^T D^-1 right.
 
         Args:
-            left, alpha, beta, right: as for `transfer`.
-
-        Returns:
-            Complex["L q k"], ["L q r"], ["L r r"] and ["L r k"].
+            left, alpha, beta, right: as for `transfer`; left and right may have no rows or columns.
         """
         q, k = left.shape[0], right.shape[1]
         rows = torch.cat([left.to(alpha.dtype), self.Q.mT.to(alpha.dtype)])
@@ -128,7 +121,7 @@ class DPLR:
         products = (inverse @ outer.flatten(1)).unflatten(1, outer.shape[1:])
         scale = beta[:, None, None]
         across, core = scale * products[:, :q, k:], scale * products[:, q:, k:]
-        return products[:, :q, :k], across, core, products[:, q:, :k]
+        return Woodbury(products[:, :q, :k], across, core, products[:, q:, :k])
 
 
 def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
@@ -157,7 +150,3 @@ def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
         raise ValueError(f"P and Q must be real, got {P.dtype} and {Q.dtype}")
     # -P P^T + P Q^T - Q P^T = P (Q - P)^T + (-Q) P^T
     return DPLR(diagonal, torch.cat([P, -Q], dim=-1), torch.cat([Q - P, P], dim=-1))
-
-
-def _identity(matrices: Tensor) -> Tensor:
-    return torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)

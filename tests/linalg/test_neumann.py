@@ -68,20 +68,58 @@ def test_gradients_match_finite_differences(form):
     assert torch.autograd.gradcheck(form, inputs)
 
 
-@patient
-@given(st.integers(1, 6), st.integers(0, 3), st.integers(1, 2), st.integers(1, 2), seeds)
-def test_the_parts_of_woodbury_are_those_of_the_dense_inverse(N, r, q, k, seed):
-    normal = lambda *shape: torch.randn(shape, dtype=COMPLEX, generator=generator)  # noqa: E731
+def resolvent(N, r, q, k, seed, size=1.0):
+    """Woodbury's parts at four frequencies, and the dense ones."""
     generator = stream(seed)
-    A, left, right = DPLR(normal(N), normal(N, r), normal(N, r)), normal(q, N), normal(N, k)
+
+    def normal(*shape):
+        return torch.randn(shape, dtype=COMPLEX, generator=generator)
+
+    A, left, right = DPLR(normal(N), size * normal(N, r), normal(N, r)), normal(q, N), normal(N, k)
     alpha, beta = 9 + normal(4), normal(4)
     D = torch.diag_embed(1 / (alpha[:, None] - beta[:, None] * A.diagonal))
-    scale = beta[:, None, None]
-    expected = (
-        left @ D @ right, scale * (left @ D @ A.P), scale * (A.Q.mT @ D @ A.P), A.Q.mT @ D @ right,
-    )  # fmt: skip
-    for actual, known in zip(A.woodbury(left, alpha, beta, right), expected, strict=True):
+    into, back = A.Q.mT @ D @ right, beta[:, None, None] * (D @ A.P)
+    dense = (left @ D @ right, left @ back, A.Q.mT @ back, into)
+    return A.woodbury(left, alpha, beta, right), dense
+
+
+wholes = (st.integers(1, 6), st.integers(0, 3), st.integers(1, 2), st.integers(1, 2), seeds)
+
+
+@patient
+@given(*wholes)
+def test_the_parts_of_woodbury_are_those_of_the_dense_inverse(N, r, q, k, seed):
+    parts, dense = resolvent(N, r, q, k, seed)
+    for actual, known in zip(
+        (parts.direct, parts.across, parts.core, parts.into), dense, strict=True
+    ):
         assert gap(actual, known) < 1e-12
+
+
+@patient
+@given(*wholes, st.integers(1, 9))
+def test_what_a_truncated_kernel_leaves_out(N, r, q, k, seed, terms):
+    parts, _ = resolvent(N, r, q, k, seed)
+    assert gap(parts.summed(terms) + parts.left_out(terms), parts.solved()) < 1e-10
+    assert gap(parts.doubled(2), parts.summed(5)) < 1e-12
+
+
+@patient
+@given(*wholes, st.integers(1, 9))
+def test_the_bound_of_what_is_left_out_holds(N, r, q, k, seed, terms):
+    parts, _ = resolvent(N, max(r, 1), q, k, seed, size=3.0)
+    missing = torch.linalg.matrix_norm(parts.left_out(terms), 2)
+    bound = parts.bound(torch.full((4,), terms))
+    assert (missing <= bound * (1 + 1e-9) + 1e-13).all()
+    some = torch.tensor([True, False, True, False])
+    assert torch.equal(parts.at(some).bound(torch.full((2,), terms)), bound[some])
+
+
+def test_a_division_is_the_solve_of_rank_one_and_of_no_other():
+    parts, _ = resolvent(5, 1, 2, 2, seed=0)
+    assert gap(parts.divided(), parts.solved()) < 1e-13
+    with pytest.raises(ValueError, match="rank 2: a division is for rank 1 alone"):
+        resolvent(5, 2, 2, 2, seed=0)[0].divided()
 
 
 @pytest.mark.parametrize("N", [1, 2, 16, 64])
