@@ -618,8 +618,10 @@ exp.conclude(
 #
 # **The answer.** The proposal's criteria end it on its own operator, and what was reported was
 # of another one. What the series would replace costs one division at rank one; at higher ranks
-# it is a small part of the time. Its use is in the theory: the law of what truncation leaves
-# out is exact, and gives a certified order.
+# it is a small part of the time. How small is for the clock to say: C4 is undecided wherever
+# the interval of five timings holds its limit, as some do on a machine with other work, and
+# only that can keep the verdict open. The use of the series is in the theory: the law of what
+# truncation leaves out is exact, and gives a certified order.
 #
 # **What survives.** Newton and Schulz as an inverse by products alone. No proof of the number
 # of steps is given here: in exact arithmetic it is $\lceil \log_2 C \rceil - 1$, and the rest,
@@ -628,5 +630,5 @@ exp.conclude(
 # bfloat16 would be real ones, and not rounded by hand as here.
 #
 # **What is open.** bfloat16 keeps two digits of the inverse at best. Whether a model trains as
-# well with it is a question for a trained model, and one step of the iteration in float32 at
+# well with it is a question for a trained model; a step or two of the iteration in float32 at
 # the end would bring the digits back.
