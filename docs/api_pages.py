@@ -1,15 +1,15 @@
-"""One page for every room of lab/: what its face offers, then its files with what they add."""
+"""One page for every folder of lab/: first its public names, then those of its files."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-# Kernels behind the scans: they are called by no user.
+# Kernels behind the scans, which users do not call.
 INNER = ("lab.scan.cpu", "lab.scan.gpu")
 
 
 def write(package: Path, folder: Path) -> None:
-    """Write the pages of a package into a folder, and remove those of rooms that are gone.
+    """Write the pages of a package into a folder, and remove those of folders that no longer exist.
 
     A page that would stay as it is is not touched, so that it is not read again.
     """
@@ -25,13 +25,13 @@ def write(package: Path, folder: Path) -> None:
 
 
 def rooms(package: Path) -> list[str]:
-    """The folders and the loose files of a package, by the names of import."""
+    """The import names of the folders and top-level modules of a package."""
     found = [package / "__init__.py", *package.glob("*.py"), *package.glob("*/__init__.py")]
     return sorted({_module(path, package.parent) for path in found})
 
 
 def page(room: str, root: Path) -> str:
-    """The page of a room."""
+    """The page of a folder or top-level module."""
     path = root.joinpath(*room.split("."))
     own = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     lines = [room, "=" * len(room), "", f".. automodule:: {room}", "   :members:", ""]
@@ -43,7 +43,7 @@ def page(room: str, root: Path) -> str:
 
 
 def _section(module: str, file: Path, shown: set[str]) -> Iterator[str]:
-    """A file of a room, if it has public names that the face does not show."""
+    """The section of a file, if it has public names that the package does not export."""
     names = [name for name in _names(file) if name not in shown]
     if not names or module.startswith(INNER):
         return
@@ -55,7 +55,7 @@ def _section(module: str, file: Path, shown: set[str]) -> Iterator[str]:
 
 
 def _names(file: Path) -> list[str]:
-    """Those in __all__, or else the public classes and functions that a file defines."""
+    """The names in __all__; without it, the public classes and functions that a file defines."""
     body = ast.parse(file.read_text(encoding="utf-8")).body
     for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":

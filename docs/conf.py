@@ -29,10 +29,10 @@ root_doc = "README"
 GUIDES = ["CONTRIBUTING", "CHANGELOG", "SECURITY"]
 include_patterns = [*(f"{name}.md" for name in (root_doc, *GUIDES)), "docs/api/*.rst"]
 include_patterns += ["executed/*.ipynb", "executed/README.md", "executed/log/*.md"]
-# Folders that hold no page: without these they are searched, all of .venv too.
+# Folders without pages; otherwise they would be searched, including all of .venv.
 exclude_patterns = [".*", "build", "executed/smoke", "lab", "tests", "notebooks", "params"]
 
-# Docstrings are prose with a few marks of their own, and no reStructuredText.
+# Docstrings are prose with a few conventions of their own, not reStructuredText.
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autosummary_generate = False
@@ -41,7 +41,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 html_math_renderer = "mathml"
 
-# Notebooks are shown as they were run, never run here.
+# Notebooks are shown as they were executed; they are never executed here.
 nb_execution_mode = "off"
 nb_custom_formats = {".ipynb": "executed_notebooks.read"}
 nb_ipywidgets_js = {}
@@ -50,7 +50,7 @@ nb_merge_streams = True
 html_theme = "furo"
 html_title = f"sequence-lab {release}"
 html_show_copyright = False
-# Lines of what was found would be fetched, which a page that was opened from a disk cannot.
+# A summary of search results would be fetched, which a page opened from disk cannot do.
 html_show_search_summary = False
 
 
@@ -61,7 +61,7 @@ def _toctree(caption: str, pages: list[str]) -> str:
 
 
 def _contents(app, docname: str, source: list[str]) -> None:
-    """README lists all pages, which on other sites it need not."""
+    """Add the list of all pages to the README, which does not contain one."""
     if docname == root_doc:
         found = sorted(app.env.found_docs)
         source[0] += _toctree("Guides", [name for name in GUIDES if name in found])
@@ -70,14 +70,14 @@ def _contents(app, docname: str, source: list[str]) -> None:
 
 
 def _front_door(app, exception: Exception | None) -> None:
-    """index.html leads to the first page."""
+    """Make index.html redirect to the first page."""
     if exception is None and app.builder.format == "html":
         page = f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
         Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
 
 
 def setup(app) -> None:
-    """What Sphinx calls first."""
+    """The entry point that Sphinx calls first."""
     api_pages.write(ROOT / "lab", HERE / "api")
     app.connect("autodoc-process-docstring", docstrings.process)
     app.connect("source-read", _contents)

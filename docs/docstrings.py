@@ -14,7 +14,7 @@ INDENT = 4
 
 
 def process(app, what, name, obj, options, lines: list[str]) -> None:
-    """Change the lines of a docstring in place, as Sphinx asks its listeners to.
+    """Convert the lines of a docstring in place; a listener of Sphinx.
 
     Sphinx has taken away the indentation that the docstring owes to its place.
     """
@@ -28,7 +28,7 @@ def converted(docstring: str) -> str:
 
 
 def _block(lines: list[str]) -> Iterator[str]:
-    """What stands between two empty lines."""
+    """Convert a block between two empty lines."""
     if not lines or not any(lines):
         return
     if lines[0].rstrip(":") in SECTIONS and lines[0].endswith(":"):
@@ -44,7 +44,7 @@ def _block(lines: list[str]) -> Iterator[str]:
 
 
 def _entries(lines: list[str]) -> Iterator[list[str]]:
-    """The entries of a section: a line with the smallest indentation begins one."""
+    """The entries of a section; a line with the smallest indentation starts an entry."""
     least = min((_depth(line) for line in lines), default=0)
     entry: list[str] = []
     for line in lines:
@@ -57,7 +57,7 @@ def _entries(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _paragraphs(lines: list[str]) -> Iterator[str]:
-    """Prose: items of lists, and labels such as Source, begin parts of their own."""
+    """Convert prose; list items, and labels such as Source, start parts of their own."""
     part: list[str] = []
     for line in lines:
         label = LABEL.match(line)
@@ -80,7 +80,7 @@ def _prose(lines: list[str]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text with `names` as code, which leads to them where they have a place in the pages."""
+    """Text with `names` as code, linked to their definitions if the pages contain them."""
     parts = re.split(r"`([^`]+)`", text)
     return "".join(_code(part) if i % 2 else _escaped(part) for i, part in enumerate(parts))
 

@@ -1,4 +1,4 @@
-"""Executed notebooks as pages can show them: pictures for figures, and hidden cells folded."""
+"""Prepares executed notebooks for pages: figures become pictures, and hidden cells are folded."""
 
 import base64
 
@@ -7,12 +7,12 @@ import nbformat
 from lab.plots.twin import Undrawable, png
 
 PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/png"
-# For programs, and for a kernel: a page has another form of the same.
+# MIME types for programs or a kernel, for which outputs have another form as well.
 UNSEEN = ("application/vnd.lab.evidence+json", "application/vnd.jupyter.widget-view+json")
 
 
 def read(text: str) -> nbformat.NotebookNode:
-    """The notebook without what needs a kernel or the code of another server."""
+    """The notebook without outputs that need a kernel or code from another server."""
     notebook = nbformat.reads(text, as_version=4)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -24,7 +24,7 @@ def read(text: str) -> nbformat.NotebookNode:
 
 
 def _draw(data: dict) -> None:
-    """Put a picture in the place of a figure; results of older code have none."""
+    """Replace a figure by its picture; results of older code have none."""
     for kind in UNSEEN:
         data.pop(kind, None)
     figure = data.pop(PLOTLY, None)

@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers set by themselves."""
+"""Formulas as MathML, which browsers render themselves."""
 
 from docutils import nodes
 
@@ -16,5 +16,5 @@ def _block(writer, node) -> None:
 
 
 def setup(app) -> None:
-    """Make it known as a way to set formulas."""
+    """Register MathML as a renderer of formulas."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))

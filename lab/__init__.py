@@ -1,7 +1,8 @@
 """A notebook-first workspace for new state-space models and linear attention.
 
-Importing `lab` is cheap: papermill does it for every notebook it opens, and so nothing here
-imports torch. Take models, tasks and training from their own modules, `from lab.scan import ...`.
+Importing `lab` is cheap, because it does not import torch: papermill imports it for every notebook
+that it opens. Import models, tasks and training from their own modules, as in
+`from lab.scan import ...`.
 """
 
 from lab.records.parameters import parameters

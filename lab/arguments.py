@@ -1,4 +1,4 @@
-"""Checks of arguments at the door: one sentence with the name, the value and what was expected."""
+"""Argument checks, whose errors are one sentence with the name, the value and what was expected."""
 
 import math
 import operator
@@ -11,20 +11,20 @@ from typing import Any, NoReturn
 def whole(where: str, name: str, value: Any, least: int | None = None) -> int:
     """`value` as a whole number, at least `least`.
 
-    Numbers of numpy and tensors of one whole number count as well; True and 2.0 do not.
+    numpy integers and tensors with a single whole number are accepted; True and 2.0 are not.
 
     Args:
-        where: whose argument this is, for the sentence.
-        name: of the argument.
-        value: what was given.
-        least: the smallest number allowed; None for any.
+        where: the class or function that has this argument, for the error.
+        name: name of the argument.
+        value: the given value.
+        least: the smallest allowed number; None for any.
 
     Raises:
-        ValueError: it is not; says where, the name, the value, and what was expected.
+        ValueError: it is not; the error says where, the name, the value and what was expected.
     """
     bound = "" if least is None else f"at least {least}"
     number: int | None = None
-    # An array of one number has an index, too, and is a list all the same.
+    # An array with a single number also has `__index__`, but counts as a list.
     if not _is_truth(value) and not getattr(value, "ndim", 0):
         with suppress(TypeError):
             number = operator.index(value)
@@ -41,7 +41,7 @@ def real(
     """`value` as a float that is not NaN, at least `least` and above `above`; inf is allowed.
 
     Raises:
-        ValueError: it is not; says where, the name, the value, and what was expected.
+        ValueError: it is not; the error says where, the name, the value and what was expected.
     """
     bounds = [f"at least {least}"] if least is not None else []
     bounds += [f"above {above}"] if above is not None else []
@@ -55,7 +55,7 @@ def real(
 def finite(
     where: str, name: str, value: Any, *, least: float | None = None, above: float | None = None
 ) -> float:
-    """As `real`, and not infinite."""
+    """Like `real`, but infinity is not allowed."""
     number = real(where, name, value, least=least, above=above)
     if math.isinf(number):
         refuse(where, name, value, "finite")
@@ -63,7 +63,7 @@ def finite(
 
 
 def truth(where: str, name: str, value: Any) -> bool:
-    """`value`, which is True or False.
+    """`value`, which must be True or False.
 
     Raises:
         ValueError: it is neither.
@@ -74,20 +74,20 @@ def truth(where: str, name: str, value: Any) -> bool:
 
 
 def one_of(where: str, name: str, value: Any, choices: Iterable[str]) -> None:
-    """Stop unless `value` is one of the choices.
+    """Check that `value` is one of the choices.
 
     Raises:
-        ValueError: it is not; lists them.
+        ValueError: it is not; the error lists them.
     """
     if value not in (known := tuple(choices)):
         refuse(where, name, value, f"one of {known}")
 
 
 def function(where: str, name: str, value: Any) -> Callable[..., Any]:
-    """`value`, which can be called.
+    """`value`, which must be callable.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it is not.
     """
     if not callable(value):
         refuse(where, name, value, "a function")
@@ -96,7 +96,7 @@ def function(where: str, name: str, value: Any) -> Callable[..., Any]:
 
 
 def refuse(where: str, name: str, value: Any, expected: str) -> NoReturn:
-    """Raise the sentence.
+    """Raise the error about an argument.
 
     Raises:
         ValueError: always.
@@ -107,27 +107,27 @@ def refuse(where: str, name: str, value: Any, expected: str) -> NoReturn:
 
 
 def _is_truth(value: Any) -> bool:
-    """Whether it is a bool, of Python or of numpy, or a tensor of one: no number, for all that."""
+    """Whether it is a bool of Python or numpy, or a tensor of one; these are not numbers here."""
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
 def shorten(value: object) -> str:
-    """`value` as a short text, however large it is and whatever it holds."""
+    """`value` as a short text, whatever its type and size."""
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    except Exception:  # whatever a foreign object does when it is shown, an int of 5,000 digits too
+    except Exception:  # the repr of any object may fail, also that of an int of 5,000 digits
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def called(name: object) -> str:
-    """A name for a sentence: as it is where it is an identifier, otherwise in quotes."""
+    """A name for an error message: in quotes, unless it is an identifier."""
     is_name = type(name) is str and name.isidentifier() and len(name) < 100
     return str(name) if is_name else shorten(name)
 
 
 def is_text(value: str) -> bool:
-    """Whether a string can be written to a file: half of a surrogate pair cannot."""
+    """Whether a string can be encoded and written to a file: an unpaired surrogate cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,18 +1,18 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Atomic writing of files: under a temporary name first, which is then renamed."""
 
 import os
 import tempfile
 from pathlib import Path
 
-# The top folder of the checkout; where `lab` is installed without one, that of the packages.
+# The top folder of the checkout; if `lab` is installed without one, the folder of the packages.
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Replace the file at `path` by `content` in one step, so that a killed run leaves the old one.
+    """Replace the file at `path` in one step: a process killed meanwhile leaves the old file.
 
-    A symbolic link is followed, and the new file takes over the permissions of the one it replaces
-    (0o644 where there was none).
+    Symbolic links are followed. The new file has the permissions of the one that it replaces, or
+    0o644 if there was none.
 
     Raises:
         FileNotFoundError: the folder of `path` does not exist.
@@ -34,5 +34,5 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """`write_bytes` for text, as UTF-8."""
+    """`write_bytes` for text, in UTF-8."""
     write_bytes(path, content.encode())

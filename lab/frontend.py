@@ -1,11 +1,11 @@
-"""What there is to look at: a live notebook, a terminal, or nobody (a headless run)."""
+"""Detects whether a front end can show widgets: a live notebook, or a terminal or headless run."""
 
 import os
 import sys
 
 
 def live() -> bool:
-    """Whether a front end shows widgets: a Jupyter server's notebook or VS Code.
+    """Whether a front end shows widgets: a notebook on a Jupyter server, or VS Code.
 
     Jupyter servers name the notebook to its kernel in JPY_SESSION_NAME; papermill and nbval start
     kernels without one. LAB_PANELS=live or LAB_PANELS=static decides otherwise.

@@ -1,18 +1,18 @@
-"""What git knows of a checkout, asked without changing anything in it."""
+"""Read-only git queries about a checkout."""
 
 import os
 import subprocess
 
 
 def output(root: str | os.PathLike[str], *arguments: str, text: str = "") -> str | None:
-    """What git prints about the checkout at `root`, or None if it fails or is not there.
+    """The output of a git command in the checkout at `root`; None if git fails or is missing.
 
     Args:
         root: a folder of the checkout.
-        arguments: of git, the command first.
-        text: what git reads on its standard input.
+        arguments: command line of git, without the word git.
+        text: standard input of git.
     """
-    # Inside a hook git points these at the checkout of the hook, whatever folder is asked for.
+    # Inside a hook, git sets these variables to the checkout of the hook, whatever `root` is.
     hook = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
     outside = {name: value for name, value in os.environ.items() if name not in hook}
     command = ["git", "--no-optional-locks", "-C", os.fspath(root), *arguments]

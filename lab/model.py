@@ -1,10 +1,11 @@
-"""Models of token sequences: an encoder, pre-norm residual blocks, a head."""
+"""Models of token sequences: encoder, pre-norm residual blocks and head."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Int64
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -18,7 +19,7 @@ _NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.La
 
 
 class SwiGLU(nn.Module):
-    """W_3 (silu(W_1 x) * W_2 x) on every step alone, without biases: 3 D d_hidden parameters.
+    """W_3 (silu(W_1 x) * W_2 x), position-wise and without biases: 3 D d_hidden parameters.
 
     Source: Shazeer 2020, GLU variants improve transformer.
     """
@@ -31,7 +32,7 @@ class SwiGLU(nn.Module):
         self.gate, self.value = widen(), widen()
         self.out = linear(d_hidden, d_model, bias=False, generator=generator)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """["... D"] to ["... D"]."""
         y: Tensor = self.out(silu(self.gate(x)) * self.value(x))
         return y
@@ -48,29 +49,31 @@ def _step(model: nn.Module, method: Method, tokens: Tensor, *args: Any, **kwargs
 
 
 class SequenceModel(Guarded):
-    """Class scores at every step of a token sequence.
+    """Logits at every step of a token sequence.
 
-    u = embedding[token] (+ position), then for every layer u += mixer(norm(u)) and, where there is
-    one, u += channel(norm(u)); the scores are head(norm(u)).
+    The residual stream starts as u = embedding[token] (+ position). Every layer adds
+    mixer(norm(u)) and then, if it has a channel mixer, channel(norm(u)). The logits are
+    head(norm(u)).
 
-    Where the input of the first mixer depends on the token alone, a mixer with `of_tokens` is
-    called with the table of tokens, and builds its transitions once for each of them.
+    If the input of the first mixer depends only on the token, a mixer that has `of_tokens` is
+    called with the table of all tokens, and computes its transitions once per token.
 
     Args:
-        vocabulary: tokens V.
-        classes: what a step is classified as.
+        vocabulary: number of tokens V.
+        classes: number of classes of a step.
         d_model: D.
-        mixers: one a layer, ["B T D"] to ["B T D"].
-        channels: one a layer, on every step alone; none if None.
-        positions: learned position embeddings, for sequences up to that length; 0 for none. Longer
-            sequences are a ValueError, unless `shared_last`.
-        shared_last: whether all later steps have the last of them, so that any length will do.
+        mixers: one sequence mixer per layer, ["B T D"] to ["B T D"].
+        channels: one position-wise channel mixer per layer; no channel mixers if None.
+        positions: number of learned position embeddings, the longest length of a sequence; 0 for
+            none. Longer sequences raise a ValueError, unless `shared_last` is set.
+        shared_last: whether all later steps use the last position embedding, which allows any
+            length.
         norm: "rms" or "layer", with weights.
         head: ["... D"] to ["... classes"]; a dense layer if None.
-        generator: the stream of the initial draw.
+        generator: random stream of the initial weights.
 
     Raises:
-        ValueError: mixers and channels differ in number, or there is no such norm.
+        ValueError: the numbers of mixers and channels differ, or the norm is unknown.
     """
 
     guards: ClassVar = {
@@ -99,7 +102,7 @@ class SequenceModel(Guarded):
         if norm not in _NORMS:
             raise ValueError(f"norm is {norm!r}; it must be one of {get_args(Norm)}")
         if channels is not None and len(channels) != len(mixers):
-            raise ValueError(f"{len(mixers)} mixers and {len(channels)} channels: one of each")
+            raise ValueError(f"{len(mixers)} mixers and {len(channels)} channels: give one of each")
         self.vocabulary, self.classes = vocabulary, classes
 
         def norms(count: int) -> nn.ModuleList:
@@ -112,7 +115,7 @@ class SequenceModel(Guarded):
             else None
         )
         self.shared_last = shared_last
-        # Called, not looked into: what a mixer returns is its own affair.
+        # Mixers are called, and nothing is assumed of their parts.
         self.mixers: Any = nn.ModuleList(mixers)
         self.mixer_norms: Any = norms(len(mixers))
         self.channels: Any = nn.ModuleList(channels or [])
@@ -120,12 +123,14 @@ class SequenceModel(Guarded):
         self.norm: Any = norms(1)[0]
         self.head: Any = head or linear(d_model, classes, generator=generator)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Int64["B T"] to scores ["B T classes"]."""
+    def forward(self, tokens: Int64[Tensor, "B T"]) -> Float[Tensor, "B T classes"]:
+        """Int64["B T"] to logits ["B T classes"]."""
         return self.head(self.norm(self._stream(tokens, len(self.mixers))))
 
-    def step(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """`forward` as a recurrence: Int64["B"] to scores ["B classes"] and the next state."""
+    def step(
+        self, tokens: Int64[Tensor, "B"], state: Any = None
+    ) -> tuple[Float[Tensor, "B classes"], Any]:
+        """`forward` as a recurrence: Int64["B"] to logits ["B classes"] and the next state."""
         t, states = (0, [None] * len(self.mixers)) if state is None else state
         u, following = look_up(self.embedding, tokens), []
         if self.positions is not None:
@@ -136,20 +141,20 @@ class SequenceModel(Guarded):
             u = self._mixed_channels(u + y, layer)
         return self.head(self.norm(u)), (t + 1, following)
 
-    def states(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """["B T ..."]: the states of a layer's mixer after every step."""
+    def states(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Inexact[Tensor, "B T ..."]:
+        """The states of a layer's mixer after every step."""
         return self.mixers[layer].states(self.mixer_inputs(tokens, layer))
 
-    def eigenvalues(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """Complex["B T N"]: of the transitions of a layer."""
+    def eigenvalues(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of the transitions of a layer's mixer."""
         return self.mixers[layer].eigenvalues(self.mixer_inputs(tokens, layer))
 
-    def mixer_inputs(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """["B T D"]: what the mixer of a layer reads."""
+    def mixer_inputs(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Float[Tensor, "B T D"]:
+        """The input of a layer's mixer."""
         return self.mixer_norms[layer](self._stream(tokens, layer))
 
     def _stream(self, tokens: Tensor, layers: int) -> Tensor:
-        """["B T D"]: the residual stream after some layers."""
+        """["B T D"]: the residual stream after the first `layers` layers."""
         u = look_up(self.embedding, tokens)
         if self.positions is not None:
             u = u + self._position(slice(0, tokens.shape[1]))
@@ -163,7 +168,7 @@ class SequenceModel(Guarded):
         return u
 
     def _position(self, steps: slice) -> Tensor:
-        """["steps D"]: the embeddings of some positions."""
+        """["steps D"]: the embeddings of the given positions."""
         assert self.positions is not None
         if self.shared_last:
             each = torch.arange(steps.start, steps.stop, device=self.positions.device)

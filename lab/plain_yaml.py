@@ -1,8 +1,8 @@
-"""YAML read as plain data: what stands there is what comes back, or one sentence says why not.
+"""Reads YAML as plain data, exactly as it is written, or raises an error of one sentence.
 
-YAML 1.1 can build objects, refer back to itself a billion times over, and reads 010 as 8 and 1:30
-as 90. A file of parameters needs none of it. Events are looked at one by one, before any value is
-built, so that nothing hostile or misread is ever constructed.
+YAML 1.1 can build objects and refer back to itself a billion times, and it reads 010 as 8 and 1:30
+as 90. Parameter files need none of this. Events are checked one by one before any value is built,
+so nothing hostile or misread is ever constructed.
 """
 
 import math
@@ -14,8 +14,8 @@ import yaml
 
 from lab.arguments import called, is_text, shorten
 
-LONGEST = 100_000  # characters; parameters fill a page, and pyyaml needs a second for so many
-DEEPEST = 8  # lists and maps inside one another
+LONGEST = 100_000  # characters; parameters fit on a page, and pyyaml takes a second for this many
+DEEPEST = 8  # levels of nested lists and maps
 
 TAG = "tag:yaml.org,2002:"
 PLAIN_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
@@ -24,15 +24,15 @@ MOST_DIGITS = 400  # Python reads no more than 4,300; a float ends at 309
 
 
 class PlainError(ValueError):
-    """A text is no plain YAML; the message is one sentence with the place and the remedy."""
+    """A text is not plain YAML; the message is one sentence with the place and the remedy."""
 
 
 class EmptyError(PlainError):
-    """A text holds nothing, or comments alone."""
+    """A text is empty or holds only comments."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Without dates, as in papermill: they are text."""
+    """pyyaml's safe loader, except that dates are text, as in papermill."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (that of the class above, less one entry)
         first: [each for each in resolvers if each[0] != f"{TAG}timestamp"]
@@ -45,13 +45,13 @@ def load(text: str, label: str) -> Any:
 
     Args:
         text: one document.
-        label: what to call the text in an error, such as the name of its file.
+        label: name of the text in errors, such as the name of its file.
 
     Raises:
-        EmptyError: there is nothing in it.
-        PlainError: the text is too long, no YAML, more than one document, or not plain: it
-            holds an anchor, an alias, a merge or a tag; a key twice, or a key that is not text; a
-            number in another spelling than decimal; or nan or infinity.
+        EmptyError: the text is empty.
+        PlainError: the text is too long, is not YAML, holds more than one document, or is not
+            plain. The latter means an anchor, an alias, a merge or a tag; a repeated key, or a key
+            that is not text; a number that is not written in decimal; or nan or infinity.
     """
     if len(text) > LONGEST:
         raise PlainError(f"{label} holds more than {LONGEST} characters: it should fit on a page")
@@ -85,7 +85,7 @@ def load_map(text: str, label: str) -> dict[str, Any]:
 
 
 class _Reader:
-    """Builds one document from the events of pyyaml, which are lazy, and refuses at the first."""
+    """Builds one document from pyyaml's lazy events, and raises at the first that is not plain."""
 
     def __init__(self, text: str, label: str) -> None:
         self.loader = _Loader(text)
@@ -137,7 +137,7 @@ class _Reader:
 
     def key(self, event: yaml.Event, depth: int) -> str:
         if not isinstance(event, yaml.ScalarEvent):
-            self.value(event, depth + 1)  # what is wrong inside it is said first
+            self.value(event, depth + 1)  # errors inside the key are reported first
             self.refuse(event, "a key must be a name")
         key = self.value(event, depth)
         if not isinstance(key, str):
@@ -176,7 +176,7 @@ class _Reader:
     def misread(self, event: yaml.ScalarEvent, construct: Callable[[yaml.Node], float]) -> NoReturn:
         try:
             read = shorten(construct(yaml.ScalarNode("", event.value)))
-        except ValueError:  # 0x_ is a number without a digit
+        except ValueError:  # 0x_ is read as a number and has no digit
             read = "a number"
         self.refuse(event, f"YAML 1.1 reads {event.value[:80]} as {read}: {DECIMAL}")
 

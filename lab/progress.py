@@ -1,7 +1,7 @@
-"""How far a long computation has come: one bar a cell of a notebook, which ends as one line.
+"""Progress of long computations: one bar per notebook cell, which becomes one line at the end.
 
-A terminal has a bar for each computation, which vanishes. A headless run shows nothing: papermill
-has a bar of its own, an output is a record, and times differ from run to run.
+A terminal shows a bar for each computation, which disappears at the end. A headless run shows
+nothing: papermill has its own bar, outputs are stored as results, and times differ between runs.
 """
 
 import io
@@ -24,13 +24,13 @@ _FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}, {rate_fmt}, {remaining} l
 
 Tell = Callable[[int, Callable[[], float | None]], None]
 
-# Who is told of every step in place of a bar: for work that is a part of other work.
+# The callback that hears of every step instead of a bar, for work that is part of other work.
 _teller: Tell | None = None
 
 
 @contextmanager
 def told(tell: Tell) -> Iterator[None]:
-    """No bars inside; instead, `tell` is called with the steps done and what gives the loss."""
+    """Show no bars inside, but call `tell` with the steps done and a function of the loss."""
     global _teller
     before, _teller = _teller, tell
     try:
@@ -41,7 +41,7 @@ def told(tell: Tell) -> Iterator[None]:
 
 @dataclass
 class Part:
-    """One computation of a cell, as its last line counts it."""
+    """One computation of a cell, for the line that the cell ends with."""
 
     unit: str
     models: int
@@ -53,15 +53,15 @@ class Part:
 
 
 class Progress:
-    """A context in which `advance` says that one step more is done.
+    """A context that shows progress; call `advance` after every step.
 
     Args:
-        label: what is being computed, in front of the bar.
-        total: steps in all, None where nobody knows.
-        unit: of a step, in the plural.
-        models: how many are trained by these steps; 0 where none is.
-        loss: the latest loss, None while there is none; called only when it is shown, some times a
-            second.
+        label: what is being computed; shown in front of the bar.
+        total: total number of steps; None if unknown.
+        unit: name of the steps, in the plural.
+        models: number of models that these steps train, possibly 0.
+        loss: returns the latest loss, or None before the first; it is called only when the bar is
+            drawn, a few times a second.
 
     Raises:
         ValueError: LAB_PANELS is neither live nor static.
@@ -89,11 +89,11 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Steps so far."""
+        """Number of steps done."""
         return self.part.done
 
     def advance(self, steps: int = 1) -> None:
-        """One step more is done, or several."""
+        """Count one or several more steps as done."""
         self.part.done += steps
         if _teller is not None:
             _teller(self.part.done, self.loss)
@@ -113,9 +113,9 @@ class Progress:
 
 
 class _Bar(std.tqdm):
-    """A bar of text: the one output of a cell, which its last line replaces, or on a terminal.
+    """A text bar, on a terminal or as the output of a cell, where one line replaces it at the end.
 
-    tqdm's own notebook bar is a widget, of which a saved notebook shows that it is lost.
+    tqdm's own notebook bar is a widget, which a saved notebook cannot show.
     """
 
     def __init__(
@@ -139,20 +139,20 @@ class _Bar(std.tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What the bar says beside its numbers; tqdm asks for it when it draws."""
+        """The texts of the bar beside its numbers; tqdm reads them when it draws."""
         loss = self.loss()
         said = None if loss is None else f"loss {_short(loss)}"
         return {**super().format_dict, "postfix": said}
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Show how far it has come; tqdm calls this a few times a second."""
+        """Draw the bar; tqdm calls this a few times a second."""
         if self.cell is None:
             super().display(msg, pos)
         else:
             self.cell.show(msg or str(self))
 
     def close(self) -> None:
-        """Leave nothing on a terminal, and one line in a cell."""
+        """Remove the bar: a terminal then shows nothing, and a cell shows one line."""
         was_open = not self.disable
         super().close()
         if was_open and self.cell is not None:
@@ -160,19 +160,19 @@ class _Bar(std.tqdm):
 
 
 class _Cell:
-    """The one output of the cell that is being executed, and all that was computed in it."""
+    """The progress output of the cell that is being executed, and its computations so far."""
 
     def __init__(self, key: object, output: Any) -> None:
         self.key, self.output = key, output
         self.parts: list[Part] = []
 
     def begin(self, part: Part, label: str) -> str:
-        """Count another computation; returns its label, numbered if it is not the first."""
+        """Add a computation and return its label, with a number if it is not the first."""
         self.parts.append(part)
         return label if len(self.parts) == 1 else f"{len(self.parts)}. {label}"
 
     def show(self, text: str) -> None:
-        """Replace what is shown."""
+        """Replace the displayed text."""
         if self.output is not None:  # there is none outside IPython
             self.output.update({"text/plain": text}, raw=True)
 
@@ -181,14 +181,14 @@ _latest = _Cell(None, None)
 
 
 def _this_cell() -> _Cell:
-    """The output of the cell that is being executed; a new one for each execution."""
+    """The progress output of the cell that is being executed; new for each execution."""
     global _latest
-    # Training draws such a bar, and the library has no need of IPython.
+    # Training draws such a bar even where IPython, which the library does not need, is missing.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None:
         return _Cell(None, None)
-    # The message that asked for the execution; a slider that trains sends one too.
+    # The message that requested this execution, from a cell or from a slider that trains.
     parent: dict[str, Any] = shell.get_parent() if hasattr(shell, "get_parent") else {}
     key = parent.get("header", {}).get("msg_id", shell.execution_count)
     if _latest.key != key:
@@ -199,13 +199,13 @@ def _this_cell() -> _Cell:
 
 
 def summary(parts: Iterable[Part]) -> str:
-    """What a cell has computed, on one line: "5 models, 600 updates, 41 s, loss 0.03"."""
+    """What a cell has computed, in one line: "5 models, 600 updates, 41 s, loss 0.03"."""
     alike = groupby(sorted(parts, key=lambda part: part.unit != "updates"), lambda p: p.unit)
     return "; ".join(_together(list(group), unit) for unit, group in alike)
 
 
 def _together(parts: list[Part], unit: str) -> str:
-    """The parts of one unit as one: counts and seconds add up, losses are a range."""
+    """All parts with the same unit in a phrase: sums of counts and seconds, range of losses."""
     models, is_whole = sum(part.models for part in parts), all(part.finished for part in parts)
     words = [_count(models, "models")] if models else []
     if models and len(parts) > 1:
@@ -218,7 +218,7 @@ def _together(parts: list[Part], unit: str) -> str:
 
 
 def _losses(losses: list[float]) -> list[str]:
-    """The smallest and the largest that is finite, in a phrase; none if there is no loss."""
+    """The smallest and the largest finite loss in a phrase; empty if there is no loss."""
     ends = [end(finite) for end in (min, max) if (finite := list(filter(math.isfinite, losses)))]
     shown = dict.fromkeys(map(_short, ends or losses[:1]))
     return [f"loss {' to '.join(shown)}"] if losses else []

@@ -1,4 +1,4 @@
-"""The research log: the records of executed notebooks as pages, as a table, and on the terminal.
+"""The research log: records of executed notebooks as pages, as a table, and on the terminal.
 
 From a shell:
 
@@ -85,14 +85,14 @@ def _show(path: str) -> int:
 
 def _doubts_beside(path: Path, entry: Entry) -> list[doubts.Doubt]:
     """The doubts about the result of a notebook, from the folder that it is in."""
-    assert entry.record is not None  # `_show` has sent others away
+    assert entry.record is not None  # `_show` returns early for entries without a record
     experiment = entry.record["experiment"]
     names = {number for each in path.parent.iterdir() if (number := number_of(each.name))}
     return list(doubts.read(path.parent, {*names, experiment}).get(experiment, ()))
 
 
 def _stale(folder: str) -> int:
-    """List, and do not fail: that code has moved on is no error."""
+    """List the results that are older than their code; this is not an error, so the status is 0."""
     try:
         found = stale.results(folder)
     except (OSError, stale.StaleError) as error:

@@ -1,4 +1,4 @@
-"""Separate random streams of one seed, so that no draw can disturb another."""
+"""Independent random streams from one seed, one for each purpose."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from lab.arguments import whole
 def stream(seed: int, purpose: str) -> torch.Generator:
     """A generator for one purpose ("init", "data", "scoring", ...) of one seed.
 
-    The same two arguments give the same stream on every machine; streams of different purposes, or
-    of neighbouring seeds, have nothing in common.
+    Equal arguments give the same stream on every machine. Streams for different purposes, or for
+    neighbouring seeds, are unrelated.
 
     Raises:
-        ValueError: the seed is no whole number.
+        ValueError: the seed is not a whole number.
     """
     seed = whole("stream", "seed", seed)
     digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
@@ -25,9 +25,10 @@ def stream(seed: int, purpose: str) -> torch.Generator:
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's global random numbers, as Dropout draws them, from a seed; then as they were before.
+    """Seed torch's global generators inside this context, and restore them afterwards.
 
-    What a model draws in training is then decided by the seed of the training, as all else is.
+    The random numbers that a model draws in training, as Dropout does, then depend only on the seed
+    of the training.
     """
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -46,7 +47,7 @@ def global_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_global_states(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `global_states` gave."""
+    """Restore the states that `global_states` returned."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

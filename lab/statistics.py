@@ -1,4 +1,4 @@
-"""What a few seeds say: how far they lie apart, how sure their mean is, what a factor does."""
+"""Statistics over a few seeds: spread, intervals of means and shares, effects of factors."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Interval(NamedTuple):
-    """A mean, and the ends of the interval around it."""
+    """A mean or share, and the ends of the interval around it."""
 
     mean: float
     low: float
@@ -20,16 +20,17 @@ class Interval(NamedTuple):
 def mean_interval(values: Tensor | Sequence[float], *, level: float = 0.95) -> Interval:
     """The mean of a few numbers, and Student's t interval around it.
 
-    For paired arms, give the differences: what both arms of a pair share, such as a seed whose data
-    are hard, is then not counted as noise. The interval holds the true mean with probability
-    `level` for normal numbers, however few; where all are equal it has no width.
+    For paired arms, give the differences: effects that both arms of a pair share, such as a seed
+    with difficult data, then do not count as noise. For normally distributed numbers, the interval
+    contains the true mean with probability `level`, however few there are. If all numbers are
+    equal, its width is zero.
 
     Args:
         values: Float["n"], one number per seed or per pair, in any unit.
         level: the probability, between 0 and 1.
 
     Raises:
-        ValueError: fewer than two values, one that is not finite, or such a level.
+        ValueError: there are fewer than two values, one is not finite, or level is not in (0, 1).
 
     Source: Student 1908, The probable error of a mean; the quantiles are scipy's.
     """
@@ -37,7 +38,7 @@ def mean_interval(values: Tensor | Sequence[float], *, level: float = 0.95) -> I
     if numbers.ndim != 1 or len(numbers) < 2 or not numbers.isfinite().all():
         raise ValueError(f"values are {numbers.tolist()}: give two or more finite numbers")
     _check_level(level)
-    from scipy.special import stdtrit  # imported here: whoever trains a model does without scipy
+    from scipy.special import stdtrit  # imported here because training does not need scipy
 
     mean, error = numbers.mean().item(), numbers.std().item() / math.sqrt(len(numbers))
     half = float(stdtrit(len(numbers) - 1, (1 + level) / 2)) * error
@@ -48,9 +49,9 @@ def share_interval(solved: int, runs: int, *, level: float = 0.95) -> Interval:
     """The share of runs that solved a task, and Wilson's interval around it.
 
     Args:
-        solved: how many did, from 0 to `runs`.
-        runs: how many there were, at least 1.
-        level: how often such an interval holds the true share, about.
+        solved: number of runs that solved the task, from 0 to `runs`.
+        runs: number of runs, at least 1.
+        level: approximate probability that the interval contains the true share.
 
     Raises:
         ValueError: there are no runs, fewer than were solved, or the level is not in (0, 1).
@@ -58,7 +59,7 @@ def share_interval(solved: int, runs: int, *, level: float = 0.95) -> Interval:
     Source: Wilson 1927, Probable inference; computed by scipy's `binomtest`.
     """
     if not 0 <= solved <= runs or runs < 1:
-        raise ValueError(f"{solved} of {runs} runs solved: at least 1 run, and 0 to all of them")
+        raise ValueError(f"{solved} of {runs} runs solved: give 1 run or more, and 0 to all solved")
     _check_level(level)
     from scipy.stats import binomtest
 
@@ -67,16 +68,17 @@ def share_interval(solved: int, runs: int, *, level: float = 0.95) -> Interval:
 
 
 def sign_test(one: Tensor, other: Tensor) -> float:
-    """How likely at least as many wins of `one` are, if neither were better: p, one-sided.
+    """One-sided p value of the sign test that `one` is larger than `other` more often than not.
 
     Args:
         one, other: Float["n"], paired by position; ties are left out.
 
     Returns:
-        1 where all pairs are ties.
+        The probability of at least as many wins of `one` if wins and losses were equally likely; 1
+        if all pairs are ties.
 
     Raises:
-        ValueError: there are not as many of one as of the other.
+        ValueError: the two have different numbers of values.
 
     Source: Dixon & Mood 1946, The statistical sign test; computed by scipy's `binomtest`.
     """
@@ -100,19 +102,20 @@ def spread(values: Tensor) -> Tensor | None:
 
 
 def contrast(values: Tensor, axes: Sequence[int]) -> Tensor:
-    """Differences along some factors, one for each setting of the others and each seed.
+    """Contrasts along one or two factors, one per setting of the other factors and per seed.
 
-    Along one factor: on minus off. Along two: how much more the one adds where the other is on.
+    Along one factor: on minus off. Along two: their interaction, the effect of one factor with the
+    other on, minus its effect with the other off.
 
     Args:
-        values: Float["2 2 ... seeds"], one axis a factor, off before on.
-        axes: of the factors.
+        values: Float["2 2 ... seeds"], one axis per factor, off before on.
+        axes: axes of the factors.
 
     Returns:
         Float["n"].
 
     Raises:
-        ValueError: such an axis is not a factor with two settings.
+        ValueError: one of the axes is not a factor with two settings.
     """
     for axis in axes:
         if not 0 <= axis < values.ndim - 1 or values.shape[axis] != 2:
@@ -122,7 +125,7 @@ def contrast(values: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def contrasts(values: Tensor, factors: Sequence[str]) -> dict[str, Tensor]:
-    """Main effects, and the interactions of any two factors, as `contrast` makes them, by name.
+    """Main effects and interactions of two factors, computed by `contrast`, by name.
 
     Args:
         values: Float["2 2 ... seeds"].

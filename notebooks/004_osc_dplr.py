@@ -68,7 +68,7 @@ from lab.scan import matrix_scan_associative, matrix_scan_sequential
 from lab.seeding import stream
 from lab.tasks import AnonymousOscillations, KnownOscillators, Stored, oscillation
 from lab.tasks.oscillation import OMEGA, ZETA
-from lab.train import evaluate, fit, fit_together
+from lab.train import fit, fit_together, score
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 TRAIN, TEST = 128, 512  # steps
@@ -225,8 +225,8 @@ figures.losses(
 def scores(models, tasks, length, samples=p.samples):
     """Float64["seeds"]: mean squared error on fresh sequences."""
     pairs = zip(models, tasks, p.seeds, strict=True)
-    measured = [evaluate(m, t, length=length, samples=samples, seed=s) for m, t, s in pairs]
-    return torch.tensor([score["loss"] for score in measured], dtype=torch.float64)
+    measured = [score(m, t, length=length, samples=samples, seed=s) for m, t, s in pairs]
+    return torch.tensor([each.loss for each in measured], dtype=torch.float64)
 
 
 of_all_sequences = {
@@ -314,7 +314,7 @@ for name, (task, changes) in ladder.items():
     model = reported_model(seed=0, **changes)
     fit(model, task, seed=0, steps=p.ladder_steps, batch=32, length=TRAIN, lr=1e-2,
         schedule="one-cycle", device=p.device, label=name)
-    loss = evaluate(model, task, length=TRAIN, samples=5 * p.samples, seed=0)["loss"]
+    loss = score(model, task, length=TRAIN, samples=5 * p.samples, seed=0).loss
     rows[name] = (loss, 0.0 if isinstance(task, Stored) else task.floor(TRAIN))
 ladder_table = pd.DataFrame(rows, index=["loss", "floor"]).T
 ratio = (ladder_table.loss / ladder_table.floor).where(ladder_table.floor > 0)

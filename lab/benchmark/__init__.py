@@ -1,7 +1,7 @@
-"""How fast the scans are, compared with other libraries and with the speed of memory.
+"""Speed of the scans, compared with other libraries and with the speed of memory.
 
-A `Problem` is a scan on random inputs with its `Contender`s; `compare` times them in turns and
-measures their errors; `peak` measures memory; `tables` shows the results.
+A `Problem` is a scan on random inputs, and its `Contender`s are ways to compute it. `compare` times
+them in turns and measures their errors, `peak` measures memory, and `tables` shows the results.
 """
 
 from lab.benchmark import machine, tables, timing

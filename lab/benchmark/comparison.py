@@ -1,4 +1,4 @@
-"""All contenders for a scan at one shape: times, errors, and the bound set by memory speed."""
+"""Compares all contenders for a scan at one shape: times, errors, and a bound by memory speed."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,8 +29,8 @@ FRESH = "copy, fresh memory"
 class Errors:
     """Largest error against float64, relative to the largest entry: of states and of gradients.
 
-    Where gradients jump (`Problem.jumps`), the error of gradients is instead the sum of all errors
-    divided by the sum of all entries: the share of the gradient that reached the wrong input.
+    For discontinuous gradients (`Problem.jumps`), the error of gradients is instead the sum of all
+    errors divided by the sum of all entries: the share of the gradient that reached a wrong input.
     """
 
     states: float
@@ -45,18 +45,18 @@ class Errors:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
-        problem: its name.
+        problem: name of the problem.
         shape: (B, T, N).
-        timings: of value and gradients, by contender; without those in `notes`.
-        errors: of the same contenders.
+        timings: times of value and gradients together, by contender; without those in `notes`.
+        errors: errors of the same contenders.
         notes: why a contender has no time, by its name.
-        bounds: seconds for moving the bytes that have to be moved, at the speed of a plain copy,
-            into memory that exists (`EXISTING`) or that the written part has to get (`FRESH`).
-        array_bytes: of the states.
-        moved_bytes: of everything that has to be moved.
+        bounds: seconds to move the bytes that must be moved, at the speed of a plain copy: into
+            memory that is already allocated (`EXISTING`) or newly allocated (`FRESH`).
+        array_bytes: size of the states.
+        moved_bytes: size of everything that must be moved.
     """
 
     problem: str
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def ours(self) -> float:
-        """Seconds of lab.scan, the median."""
+        """Median seconds of lab.scan."""
         return self.timings[OURS].median
 
     @property
@@ -82,17 +82,17 @@ class Comparison:
         """
         others = {name: t.median for name, t in self.timings.items() if name != OURS}
         if not others:
-            raise ValueError(f"nobody but {OURS} ran at {written(self.shape)}: {dict(self.notes)}")
+            raise ValueError(f"only {OURS} ran at {written(self.shape)}: {dict(self.notes)}")
         return min(others.items(), key=lambda pair: pair[1])
 
     @property
     def lead(self) -> float:
-        """How many times as long the best of the others takes."""
+        """Time of the best of the others, as a multiple of ours."""
         return self.best[1] / self.ours
 
     @property
     def over_bound(self) -> float:
-        """Our time over that of moving the same bytes into existing memory."""
+        """Our time, as a multiple of that of moving the same bytes into existing memory."""
         return self.ours / self.bounds[EXISTING]
 
 
@@ -115,13 +115,13 @@ def compare(
         problem: the scan.
         shape: (B, T, N).
         rounds, budget: as for `take_turns`.
-        longest: seconds; a contender whose single call would take longer is left out, as
-            predicted from shorter sequences.
-        seed: of the inputs.
+        longest: seconds; a contender is left out if a single call is predicted, from shorter
+            sequences, to take longer.
+        seed: seed of the inputs.
         device: where to run.
-        without: contenders to leave out, with the reason that the notes will give.
+        without: contenders to leave out, with the reason for the notes.
         only: names of the contenders to run, all if None.
-        exact: whether to compute the reference in float64; without it there are no errors.
+        exact: whether to compute a reference in float64; otherwise there are no errors.
     """
     values, grad = _inputs(problem, shape, seed, device)
     notes = {name: note for name, note in (without or {}).items() if name in problem.contenders}
@@ -137,7 +137,7 @@ def compare(
         try:
             call = _call(contender, values, grad)
             states, *gradients = call()  # the first call: loads, compiles, touches memory
-        except Exception as error:  # whatever other people's code raises
+        except Exception as error:  # other libraries may raise anything
             notes[name] = _reason(contender, error)
             continue
         if reference is not None:
@@ -177,17 +177,17 @@ def sweep(
     without: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> dict[str, dict[Shape, float]]:
-    """Seconds of every contender at shapes of rising size, until a call is longer than `longest`.
+    """Seconds of every contender at increasing shapes, until a call takes longer than `longest`.
 
     Args:
         problem: the scan.
-        shapes: from small to large.
-        longest: seconds of a single call. The growth from the last shape predicts the next one.
+        shapes: the shapes, from small to large.
+        longest: limit in seconds for a single call, predicted by the growth up to the last shape.
         without: contenders to leave out, by name.
-        settings: more of `compare`.
+        settings: further arguments of `compare`.
 
     Returns:
-        Seconds by shape, by contender; and those of the copies, `EXISTING` and `FRESH`.
+        Seconds by contender and shape, and those of the copies `EXISTING` and `FRESH`.
     """
     found: dict[str, dict[Shape, float]] = {}
     dropped = dict(without or {})
@@ -214,7 +214,7 @@ def _inputs(problem: Problem, shape: Shape, seed: int, device: str) -> tuple[lis
 def _call(
     contender: Contender, values: Sequence[Tensor], grad: Tensor
 ) -> Callable[[], list[Tensor]]:
-    """Value and gradients as a function without arguments, -> [states, *gradients]."""
+    """A function without arguments that computes value and gradients: [states, *gradients]."""
     inputs, arriving = contender.inputs(values), contender.pack(grad).contiguous()
     scan = contender.scan
     if contender.compiled:
@@ -255,29 +255,29 @@ def _objection(
     if grad.device.type == "cpu" and needs > memory_available():
         return f"skipped: needs about {needs / 1e9:.0f} GB"
     if contender.compiled or math.isinf(longest) or grad.shape[1] < 512:
-        return ""  # to compile takes as long for a short sequence as for a long one
+        return ""  # a short sequence predicts nothing: compilation takes as long as for a long one
     try:
         expected = _predicted(contender, values, grad, longest)
     except Exception:
-        return ""  # the whole sequence will show the same error
+        return ""  # the run on the whole sequence will report the same error
     return f"skipped: about {expected:.2g} s a call" if expected > longest else ""
 
 
 def _predicted(
     contender: Contender, values: Sequence[Tensor], grad: Tensor, longest: float
 ) -> float:
-    """Seconds of a call, from an eighth of the sequence, or a quarter if that looks bad."""
+    """Predicted seconds of a call, from an eighth of the sequence; a quarter if that seems slow."""
     T = grad.shape[1]
 
     def fastest(steps: int) -> float:
         call = _call(contender, [value[:, :steps] for value in values], grad[:, :steps])
-        # Of two, since a busy moment would be multiplied.
+        # The smaller of two times, because extrapolation multiplies the effect of a busy moment.
         return min(seconds(call), seconds(call))
 
     shorter = fastest(T // 16)
     for part in (8, 4):
         time = fastest(T // part)
-        # Nobody's time grows with more than the square, and memory makes even lines look steep.
+        # No contender needs more than quadratic time; memory effects can make linear ones look so.
         power = min(2.0, max(1.0, math.log2(time / shorter)))
         expected, shorter = time * part**power, time
         if expected <= longest or 2**power * time > longest:

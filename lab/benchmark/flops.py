@@ -1,4 +1,4 @@
-"""How many multiplications and additions a call makes, counted and not estimated."""
+"""Number of multiplications and additions in a call, counted rather than estimated."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 def counted_flops(call: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products and attention kernels of a call.
 
-    A multiplication and an addition are two. What is done entry by entry (activations, gates,
-    norms, the short convolutions here) is not in the count: that is memory traffic, and the clock
-    sees it. So is the work of the scans of `lab.scan`.
+    A multiplication and an addition count as two. Elementwise operations (activations, gates,
+    norms, the short convolutions here) and the scans of `lab.scan` are not counted: they are
+    limited by memory traffic, which a measurement of time includes.
 
     Source: torch.utils.flop_counter.
     """

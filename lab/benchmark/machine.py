@@ -1,4 +1,4 @@
-"""The processor that times come from, as far as the system tells."""
+"""The machine on which times are measured, as far as the system describes it."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def processor() -> str:
-    """Its name, or that of its architecture."""
+    """The name of the processor, or of its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -22,7 +22,7 @@ def processor() -> str:
 
 
 def caches() -> dict[str, int]:
-    """Bytes of the data caches that the first core sees, by level; empty where unknown."""
+    """Bytes of the data caches of the first core, by level; empty if unknown."""
     found = {}
     for folder in sorted(_CACHES.glob("index*")):
         try:
@@ -39,7 +39,7 @@ def caches() -> dict[str, int]:
 
 
 def describe() -> dict[str, str]:
-    """Processor, caches, threads and GPU in words."""
+    """Description of processor, caches, threads and GPU."""
     sizes = (f"{name} {size / (1 << 10):,.0f} KiB" for name, size in caches().items())
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {

@@ -1,4 +1,4 @@
-"""Peak memory of value and gradients, measured from outside: in a process of its own."""
+"""Peak memory of value and gradients, measured in a separate process."""
 
 import json
 import subprocess
@@ -12,11 +12,11 @@ from lab.benchmark.problem import Problem, Shape, written
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes in memory at the worst moment, above what the process had before it drew the inputs.
+    """Peak bytes in memory, minus those that the process used before it drew the inputs.
 
     Args:
-        measured: largest resident size, as the system counts it, inputs included.
-        expected: inputs, incoming gradient, states and gradients of the inputs.
+        measured: largest resident size reported by the system, inputs included.
+        expected: size of inputs, incoming gradient, states and gradients of the inputs.
     """
 
     measured: int
@@ -29,11 +29,10 @@ class Peak:
 
 
 def peak(problem: Problem, contender: str, shape: Shape) -> Peak | None:
-    """Peak memory of a contender in a fresh process, with as many threads as this one has.
+    """Peak memory of a contender in a new process, with as many threads as this one has.
 
     Returns:
-        None on systems other than Linux, which do not say how much memory a process had at most
-        since a certain moment.
+        None on systems other than Linux, which do not report the peak memory since a given moment.
 
     Raises:
         RuntimeError: the process failed.

@@ -1,4 +1,4 @@
-"""The process in which `lab.benchmark.memory.peak` measures: prints bytes as JSON.
+"""The process in which `lab.benchmark.memory.peak` measures; it prints bytes as JSON.
 
 python -m lab.benchmark.peak PROBLEM CONTENDER BxTxN THREADS
 """
@@ -18,7 +18,7 @@ from lab.seeding import stream
 
 
 def main(problem: str, contender: str, shape: str, threads: str) -> None:
-    """Run once, small, for whatever is loaded or compiled by that; then measure."""
+    """Run once on a small shape, so that everything is loaded and compiled; then measure."""
     torch.set_num_threads(int(threads))
     B, T, N = parse(shape)
     who = SCANS[problem].contenders[contender]
@@ -27,8 +27,8 @@ def main(problem: str, contender: str, shape: str, threads: str) -> None:
     _run(who, _inputs(SCANS[problem], who, (B, max(1, T // 64), N)))
     before = _resident("VmRSS")
     inputs = _inputs(SCANS[problem], who, (B, T, N))
-    # What drawing the inputs needed goes back to the system, and the highest size starts again.
-    # Where that is not allowed it counts as well, and the measurement errs towards too much.
+    # Memory that was needed to draw the inputs is returned to the system, and the recorded peak is
+    # reset. Where the system forbids this, that memory counts as well, so the result is too large.
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
@@ -38,13 +38,13 @@ def main(problem: str, contender: str, shape: str, threads: str) -> None:
 
 
 def _inputs(problem: Problem, contender: Contender, shape: Shape) -> list[Tensor]:
-    """The inputs, and last of all the gradient of the states."""
+    """The inputs, followed by the gradient of the states."""
     values = problem.draw(shape, stream(0, "inputs"), problem.dtype)
     return [*contender.inputs(values), contender.pack(torch.randn_like(values[-1])).contiguous()]
 
 
 def _run(contender: Contender, tensors: list[Tensor]) -> int:
-    """Value and gradients; returns the bytes of all that comes in and goes out."""
+    """Compute value and gradients; returns the total bytes of all inputs and outputs."""
     *inputs, grad = tensors
     states = contender.scan(*inputs)
     gradients = torch.autograd.grad(states, inputs, grad)
@@ -52,7 +52,7 @@ def _run(contender: Contender, tensors: list[Tensor]) -> int:
 
 
 def _resident(which: str) -> int:
-    """Bytes of this process in memory: now (VmRSS) or at most (VmHWM)."""
+    """Resident bytes of this process: the current size (VmRSS) or the peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(which)).split()[1])
 

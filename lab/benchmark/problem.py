@@ -1,4 +1,4 @@
-"""What is compared: a scan on random inputs, and different implementations of it."""
+"""A scan on random inputs, and the implementations of it that are compared."""
 
 import importlib.util
 import math
@@ -11,8 +11,8 @@ from torch import Tensor
 
 Shape = tuple[int, int, int]
 
-# Arrays of the size of the largest one that autograd keeps at a time: the values, what they came
-# from, their gradients, and room for one operation.
+# How many arrays of the largest size exist at once: the values, the arrays they were computed from,
+# their gradients, and the result of one operation.
 KEPT = 6
 
 
@@ -22,17 +22,17 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to compute a scan, with the layout of memory that suits it best.
+    """One way to compute a scan, with the memory layout that suits it best.
 
     Args:
         scan: (*inputs) -> states, differentiable.
-        pack: takes an input ["B T ..."] to the layout that `scan` reads; `unpack` takes states and
-            gradients back. Neither is timed.
+        pack: converts an input ["B T ..."] to the layout that `scan` reads; `unpack` converts
+            states and gradients back. Neither is timed.
         logarithm: whether `scan` reads the logarithm of the first input, which is not timed either.
         compiled: whether to hand `scan` to torch.compile first.
-        largest: (B, T, N) -> entries of the largest array in between, for those that need more
-            memory than the inputs.
-        module, package: what has to be importable, and what pip calls it.
+        largest: (B, T, N) -> number of entries of the largest intermediate array, for contenders
+            that need more memory than the inputs.
+        module, package: module that it imports, and the name of its package for pip.
     """
 
     scan: Callable[..., Tensor]
@@ -45,23 +45,23 @@ class Contender:
     package: str = ""
 
     def missing(self) -> str:
-        """How to install what it needs, empty if that is there."""
+        """How to install the module that it needs; empty if it is installed."""
         if not self.module or importlib.util.find_spec(self.module.partition(".")[0]):
             return ""
         return f"not installed: pip install {self.package}"
 
     def needs(self, shape: Shape, itemsize: int) -> int:
-        """Bytes for arrays larger than inputs and outputs, roughly; 0 where there are none."""
+        """Approximate bytes of intermediate arrays larger than inputs and outputs, possibly 0."""
         return 0 if self.largest is None else KEPT * self.largest(*shape) * itemsize
 
     def inputs(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """The values as it reads them, to be differentiated; shared memory where it can be."""
+        """The values in its layout, with gradients enabled; they share memory where possible."""
         values = [values[0].log(), *values[1:]] if self.logarithm else values
         packed = (self.pack(value.detach()).contiguous() for value in values)
         return [value.detach().requires_grad_() for value in packed]
 
     def gradients(self, values: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients of the values, given the gradients of what `inputs` made of them."""
+        """Gradients of the values, given the gradients of the result of `inputs`."""
         first, *others = (self.unpack(gradient) for gradient in gradients)
         return [first / values[0] if self.logarithm else first, *others]
 
@@ -71,14 +71,14 @@ class Problem:
     """A scan on random inputs.
 
     Args:
-        name: in tables.
+        name: its name in tables.
         draw: (shape, generator, dtype) -> inputs ["B T ..."], the last one like the states.
         ours: the fast form of lab.scan.
-        loop: the same in a plain loop over time, in torch: what the others must equal.
-        rivals: contenders beside the two, by name.
-        dtype: in which it is timed.
+        loop: the definition as a plain torch loop over time, which the others must equal.
+        rivals: further contenders, by name.
+        dtype: dtype of the timed calls.
         jumps: whether gradients depend on which of two nearly equal numbers is larger, so that
-            rounding sends some of them elsewhere.
+            rounding can send them to another input.
     """
 
     name: str
@@ -102,9 +102,9 @@ LOOP = "loop over time"
 def bytes_moved(inputs: Sequence[Tensor]) -> tuple[int, int]:
     """Bytes that value and gradient must move at least, and how many of them are written.
 
-    Forwards the inputs are read and the states written. Backwards the incoming gradient, the
-    states and the first input (the gain) are read, and the gradients of the inputs are written.
-    For a and b of one size these are eight arrays, three of them written.
+    The forward pass reads the inputs and writes the states. The backward pass reads the incoming
+    gradient, the states and the first input (the gain), and writes the gradients of the inputs. For
+    a and b of equal size these are eight arrays, three of which are written.
     """
     whole, states, gain = sum(x.nbytes for x in inputs), inputs[-1].nbytes, inputs[0].nbytes
     return 2 * whole + 3 * states + gain, whole + states
@@ -129,7 +129,7 @@ def written(shape: Shape) -> str:
 
 
 def memory_available() -> float:
-    """Bytes that new arrays may take, infinite where the system does not say."""
+    """Bytes available for new arrays; infinity if the system does not report them."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         sizes = dict(line.split(":") for line in lines)

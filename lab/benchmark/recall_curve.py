@@ -1,6 +1,6 @@
-"""Recall accuracy against state size, by one protocol for all mixers: rows that can share a figure.
+"""Recall accuracy against state size, by one protocol for all mixers, as rows for a shared figure.
 
-Experiments hand their rows to `Evidence.table` under the name `TABLE`; `rows_of` reads them back.
+Experiments store their rows by `Evidence.table` under the name `TABLE`; `rows_of` reads them back.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from lab.audit.state_size import state_bytes
 from lab.model import SequenceModel, SwiGLU
 from lab.seeding import stream
 from lab.tasks import ZoologyRecall
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 
 TABLE = "recall by state size"
 TASK = ZoologyRecall(vocabulary=64, pairs=8, random_filler=False)
@@ -23,6 +23,10 @@ D_MODEL = 32
 LAYERS = 2
 CONVOLUTION = 3  # the width of the short convolution that every mixer has
 SIZES = (4, 8, 16)
+# What rows of one figure should share, and how a curve says of which it is where they do not.
+BUDGET = {
+    "steps": "{} updates", "d_model": "width {}", "layers": "{} layers", "samples": "{} samples",
+}  # fmt: skip
 
 Build = Callable[[int, torch.Generator], nn.Module]
 Row = dict[str, Any]
@@ -38,39 +42,40 @@ def measure(
     samples: int = 500,
     train: Callable[..., Any] = fit_together,
 ) -> list[Row]:
-    """Train every mixer at every size on the same recall task, and say what came of it.
+    """Train every mixer at every size on the same recall task, and measure its accuracy.
 
-    The task is `TASK` at its natural length, 32 steps; the model has two layers of 32 channels,
-    each a mixer with a short convolution and a SwiGLU, and no positions. Optimiser, batches and
-    updates are the same for all. The learning rate may be chosen for each mixer, because recall is
-    learned only in a narrow range of learning rates.
+    The task is `TASK` at its natural length, 32 steps. The model has two layers of 32 channels,
+    each with a mixer, which includes a short convolution, and a SwiGLU; there are no position
+    embeddings. Optimiser, batches and number of updates are the same for all mixers. The learning
+    rate may be chosen per mixer, because recall is learned only in a narrow range of learning
+    rates.
 
     Args:
-        mixers: by name, what makes a mixer for D_MODEL channels from a size and a generator. It
-            has to bring the short convolution, of width CONVOLUTION. What size means is the
-            mixer's affair (numbers in a key, slots); it decides the state.
-        seeds: of the models; those of one mixer and size train side by side.
-        steps: updates.
-        sizes: as above.
-        lr: the largest step size, or one for every mixer.
-        samples: examples that a model is scored on.
-        train: called as `fit_together` is; for mixers that need more than one stage.
+        mixers: by name, functions that build a mixer for D_MODEL channels from a size and a
+            generator. The mixer must include a short convolution of width CONVOLUTION. The size
+            determines the state; its meaning depends on the mixer (entries of a key, slots).
+        seeds: seeds of the models; those of one mixer and size train side by side.
+        steps: number of updates.
+        sizes: the sizes that `mixers` are called with.
+        lr: peak learning rate, or one per mixer by name.
+        samples: number of examples on which a model is scored.
+        train: called like `fit_together`; for mixers that train in more than one stage.
 
     Returns:
-        A row for each mixer, size and seed: mixer, size, seed, lr, steps, parameters, the bytes of
-        the state after the sequence, the bits that it must hold, and the accuracy in evaluation
-        mode.
+        A row for each mixer, size and seed: mixer, size, seed, lr; the budget (steps, d_model,
+        layers, samples); number of parameters, the bytes of the state after the sequence, the bits
+        that it must store, and the accuracy in evaluation mode.
 
     Raises:
-        ValueError: learning rates are given by name, for other mixers than these; steps or samples
-            is no whole number, or too small.
+        ValueError: learning rates are given for other names than those of the mixers; steps or
+            samples is not a whole number, or is too small.
 
     Source: the task and the plot are those of Arora et al. 2023, Zoology, and 2024, Based.
     """
     whole("measure", "steps", steps, least=0)
     whole("measure", "samples", samples, least=1)
     rates = dict(lr) if isinstance(lr, Mapping) else dict.fromkeys(mixers, float(lr))
-    if set(rates) != set(mixers):  # before anything trains: an error later would lose what has
+    if set(rates) != set(mixers):  # checked first: a later error would lose finished training
         raise ValueError(f"lr is given for {sorted(rates)}, the mixers are {sorted(mixers)}")
     return [
         row
@@ -83,7 +88,7 @@ def measure(
 
 
 def build_model(mixer: Callable[[torch.Generator], nn.Module], seed: int) -> SequenceModel:
-    """The model of the protocol around two mixers of a kind."""
+    """The model of the protocol, with two mixers built by `mixer`."""
     generator = stream(seed, "init")
     return SequenceModel(
         TASK.vocabulary,
@@ -98,16 +103,39 @@ def build_model(mixer: Callable[[torch.Generator], nn.Module], seed: int) -> Seq
 def by_state(
     rows: Iterable[Row], *, against: str = "state_bytes"
 ) -> dict[str, dict[int, list[float]]]:
-    """The accuracies of all seeds by bytes of state, by mixer: what `figures.recall` draws.
+    """The accuracies of all seeds by mixer and bytes of state, as `figures.recall` takes them.
+
+    Where the rows are not all of one budget or of the same seeds, the name of every curve says of
+    which it is, as in "delta rule, 450 updates": a mixer that was trained with two has two curves.
 
     Args:
         rows: as `measure` returns them.
-        against: another column in place of the bytes, such as "parameters".
+        against: the column that replaces the bytes of the state, such as "parameters".
     """
-    curves: dict[str, dict[int, list[float]]] = {}
+    rows = list(rows)
+    mixed = [name for name in BUDGET if len({row.get(name, ...) for row in rows} - {...}) > 1]
+    curves: dict[str, list[Row]] = {}
     for row in rows:
-        curves.setdefault(row["mixer"], {}).setdefault(row[against], []).append(row["accuracy"])
-    return curves
+        words = [BUDGET[name].format(row[name]) for name in mixed if name in row]
+        curves.setdefault(", ".join([row["mixer"], *words]), []).append(row)
+    seeds = {name: sorted({row["seed"] for row in of}) for name, of in curves.items()}
+    if len({*map(tuple, seeds.values())}) > 1:
+        curves = {f"{name}, {_seeds(seeds[name])}": of for name, of in curves.items()}
+    return {name: _by(against, of) for name, of in curves.items()}
+
+
+def _by(column: str, rows: Iterable[Row]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row["accuracy"])
+    return found
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Which seeds, in a few words."""
+    if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))) and len(seeds) > 1:
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
 def _train(
@@ -131,9 +159,10 @@ def _train(
         "mixer": name, "size": size, "lr": lr, "steps": steps, "bits": TASK.bits(TASK.length),
         "parameters": sum(parameter.numel() for parameter in models[0].parameters()),
         "state_bytes": state_bytes(models[0].eval(), example),
+        "d_model": D_MODEL, "layers": LAYERS, "samples": samples,
     }  # fmt: skip
-    score = partial(scored_accuracy, task=TASK, length=TASK.length, samples=samples)
+    scored = partial(score, task=TASK, length=TASK.length, samples=samples)
     return [
-        {**shared, "seed": seed, "accuracy": score(model.eval(), seed=seed)}
+        {**shared, "seed": seed, "accuracy": scored(model.eval(), seed=seed).accuracy}
         for model, seed in zip(models, seeds, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""How much memory a call takes that is going to be differentiated."""
+"""Memory that autograd keeps for the backward pass of a call."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from torch import Tensor
 def saved_activation_bytes(call: Callable[[], object]) -> int:
     """Bytes that autograd keeps from the forward to the backward pass of a call.
 
-    Storage that several saved tensors share counts once. It is what grows with the length of a
-    sequence in training, and a count, not a measurement: it is the same on every machine.
+    Storage that several saved tensors share counts once. These bytes grow with the length of the
+    sequence in training. They are counted rather than measured, so they are equal on every machine.
     """
     storages: dict[int, tuple[int, Tensor]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        # The tensor is held on to: a freed address could come again, as another tensor's.
+        # The tensor is kept alive, because another tensor could reuse the address of a freed one.
         storages[storage.data_ptr()] = storage.nbytes(), tensor
         return tensor
 

@@ -1,4 +1,4 @@
-"""Comparisons as tables for people: contenders down, shapes across, the fastest in bold."""
+"""Comparisons as tables: a row per contender, a column per shape, the fastest in bold."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lab.benchmark.comparison import Comparison
 from lab.benchmark.problem import written
 
-# Imported where a table is made: measuring does without pandas.
+# pandas is imported where a table is made, because measuring does not need it.
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def times(comparisons: Sequence[Comparison]) -> Any:
     """Milliseconds with quartiles, and the largest error, of each contender at each shape.
 
-    Below them, what moving the bytes takes that have to be moved. Displays as a table.
+    The last rows show the time of moving the bytes that must be moved. Displays as a table.
     """
     import pandas as pd
 
@@ -34,7 +34,7 @@ def times(comparisons: Sequence[Comparison]) -> Any:
 
 
 def leads(comparisons: Sequence[Comparison]) -> "pd.DataFrame":
-    """For each shape: our time, the best of the others, how far ahead, and times the bound."""
+    """For each shape: our time, the best of the others, and the ratios to it and to the bounds."""
     import pandas as pd
 
     rows = {
@@ -53,10 +53,10 @@ def leads(comparisons: Sequence[Comparison]) -> "pd.DataFrame":
 def beside(
     comparisons: Sequence[Comparison], reported: Mapping[str, Mapping[str, float]]
 ) -> "pd.DataFrame":
-    """Milliseconds measured earlier beside those of now, at the shapes that both have.
+    """Milliseconds measured earlier beside the current ones, at the shapes that both have.
 
     Args:
-        comparisons: of one problem.
+        comparisons: the current results for one problem.
         reported: milliseconds by shape, by contender.
     """
     import pandas as pd
@@ -94,7 +94,7 @@ def _fastest(comparison: Comparison) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three digits, never an exponent."""
+    """A number with three digits and without an exponent."""
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 

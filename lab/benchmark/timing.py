@@ -1,4 +1,4 @@
-"""Timing of calls in turns, so that a busy moment of the machine affects all of them equally."""
+"""Times calls in turns, so that a busy moment of the machine affects all of them equally."""
 
 import gc
 import math
@@ -15,7 +15,7 @@ from lab.progress import Progress
 
 Call = Callable[[], object]
 
-TURN = 0.01  # seconds that a turn lasts at least: fast calls are repeated within it
+TURN = 0.01  # shortest duration of a turn in seconds; fast calls are repeated within it
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Timing:
 def take_turns(
     calls: Mapping[str, Call], *, rounds: int, budget: float, label: str = "timing"
 ) -> dict[str, Timing]:
-    """Time calls in rounds, in each of which every call has one turn, in changing order.
+    """Time calls in rounds; in every round each call has one turn, in changing order.
 
     Args:
-        calls: by name. Each has run before, so that nothing is loaded, compiled or allocated
-            for the first time.
-        rounds: how many, at least 1.
-        budget: seconds that one name may take in all. Slow ones have fewer turns, but at least one.
-        label: of the progress bar.
+        calls: the calls by name. Each must have run before, so that nothing is loaded, compiled or
+            allocated for the first time.
+        rounds: number of rounds, at least 1.
+        budget: total seconds per name. Slow calls have fewer turns, but at least one.
+        label: label of the progress bar.
 
     Raises:
         ValueError: there are no rounds.
@@ -60,7 +60,7 @@ def take_turns(
 
 
 def seconds(call: Call, times: int = 1) -> float:
-    """How long one call takes, on average over several in a row, all work on a GPU included."""
+    """Mean seconds per call over several calls in a row, including all work on a GPU."""
     _finish()
     start = time.perf_counter()
     for _ in range(times):
@@ -70,16 +70,17 @@ def seconds(call: Call, times: int = 1) -> float:
 
 
 def _repeats(call: Call) -> int:
-    """How often a call fits into a turn, at least once."""
+    """How often a call fits into a turn; at least 1."""
     once = seconds(call)
-    # The first call after others finds the cache full of their arrays.
+    # The first call is slower, because the cache contains the arrays of other calls.
     return 1 if once >= TURN else math.ceil(TURN / min(once, seconds(call)))
 
 
 def empty_function(*, rounds: int, budget: float) -> float:
     """Seconds of value and gradients of a torch.autograd.Function that computes nothing.
 
-    The least that a function takes whose gradient is written in Python. Arguments as `take_turns`.
+    This is a lower bound for functions whose gradient is written in Python. Arguments as for
+    `take_turns`.
     """
     members = {
         "forward": staticmethod(lambda _, x: torch.empty_like(x)),
@@ -92,7 +93,7 @@ def empty_function(*, rounds: int, budget: float) -> float:
 
 
 def growth(sizes: list[int], times: list[float]) -> float:
-    """The power of the size that the times grow with: the slope of the line in logarithms.
+    """Exponent of the growth of times with size: the slope of the line in logarithms.
 
     Raises:
         ValueError: there are fewer than two sizes.
@@ -104,14 +105,14 @@ def growth(sizes: list[int], times: list[float]) -> float:
 
 
 def _finish() -> None:
-    # Calls of a GPU only put work into its queue.
+    # Calls on a GPU only put work into its queue.
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Without Python's garbage collection, which would interrupt a call at random."""
+    """Inside, Python's garbage collector, which would interrupt calls at random, is off."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -1,8 +1,8 @@
-"""Criteria written down before a run, the verdict that follows from them, and the record of both.
+"""Criteria that are fixed before a run, the verdict that follows from them, and the record of both.
 
-A notebook makes one `Evidence`, calls `check` once for every criterion and `summary` once, and
-displays it. The display carries the record as JSON of type `MIME`, and `lab.research_log` reads it
-back from the executed notebook. Nothing here imports torch: reading a record must stay cheap.
+A notebook creates one `Evidence`, calls `check` once per criterion and `summary` once, and displays
+it. The output contains the record as JSON with MIME type `MIME`, and `lab.research_log` reads it
+from the executed notebook. Nothing here imports torch, so that reading a record stays cheap.
 """
 
 from lab.evidence.comparison import OPS, holds, shown

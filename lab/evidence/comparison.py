@@ -1,4 +1,4 @@
-"""A measured value against a threshold: whether it holds, and how to write it for people."""
+"""Comparisons of a measured value with a threshold: whether they hold, and how to display them."""
 
 import operator
 import re
@@ -19,30 +19,30 @@ OPS = tuple(_COMPARE)
 
 
 def holds(value: float | None, op: str, threshold: Threshold) -> bool:
-    """Whether `value op threshold`; never for None, which stands for a value that is not finite."""
+    """Whether `value op threshold` holds; False for None, which stands for a non-finite value."""
     return value is not None and bool(_COMPARE[op](value, threshold))
 
 
 def shown(number: float | None, digits: int | None = 4) -> str:
-    """A finite number for people, whole ones below a million in full.
+    """A finite number as text; whole numbers below a million in full.
 
     Args:
         number: None is shown as "not finite".
-        digits: significant digits; as many as tell it from every other float if None.
+        digits: significant digits; if None, as many as identify the float.
     """
     if number is None:
         return "not finite"
     if number == int(number) and abs(number) < 1e6:
         return str(int(number))
     text = repr(number) if digits is None else f"{number:.{digits}g}"
-    # 1e-06 is how C writes it; people write 1e-6.
+    # Python writes 1e-06 as C does; people write 1e-6.
     return re.sub(r"e([+-])0", r"e\1", text).replace("e+", "e")
 
 
 def shown_value(value: float | None, op: str, threshold: Threshold) -> str:
-    """A value, with as many digits as it takes not to contradict the comparison beside it.
+    """A value, with enough digits not to contradict the comparison beside it.
 
-    0.98996 misses ">= 0.99", and four digits would show 0.99.
+    For example, 0.98996 misses ">= 0.99", but with four digits it would read 0.99.
     """
     for digits in (4, 6, 9):
         text = shown(value, digits)
@@ -52,7 +52,7 @@ def shown_value(value: float | None, op: str, threshold: Threshold) -> str:
 
 
 def shown_limit(op: str, threshold: Threshold) -> str:
-    """The comparison as it was written, in full."""
+    """The comparison with all digits of the threshold."""
     if isinstance(threshold, tuple):
         return f"{op} [{', '.join(shown(end, digits=None) for end in threshold)}]"
     return f"{op} {shown(threshold, digits=None)}"

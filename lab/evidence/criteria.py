@@ -1,4 +1,4 @@
-"""One criterion: what is checked when it is made, what it says, and its place in the record."""
+"""One criterion: the checks when it is created, its outcome, and its form in the record."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from lab.evidence.values import check_text, check_type, finite, number
 KINDS = ("success", "failure", "kill", "context")
 COLUMNS = ("id", "arm", "metric", "kind", "value", "limit", "status")
 
-# Spellings that look unlike the operator they stand for, so that similarity would not find it.
+# Spellings that do not resemble the operator they stand for, so a search by similarity fails.
 _MEANT = {"=": "==", "=<": "<=", "=>": ">=", "≤": "<=", "≥": ">=", "∈": "in"}
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One comparison of a measured value with a threshold; make it with `criterion`."""
+    """One comparison of a measured value with a threshold; create it with `criterion`."""
 
     id: str
     arm: str
@@ -31,17 +31,17 @@ class Criterion:
 
     @property
     def met(self) -> bool:
-        """Whether the comparison holds, wanted or not."""
+        """Whether the comparison holds, whether or not this is the desired outcome."""
         return holds(self.value, self.op, self.threshold)
 
     @property
     def decides(self) -> bool:
-        """Whether the verdict may depend on it: not of the reported arm, and not context."""
+        """Whether the verdict may depend on it: neither the reported arm nor context does."""
         return self.arm != "reported" and self.kind != "context"
 
     @property
     def as_wanted(self) -> bool:
-        """Whether it speaks for the hypothesis: a success met, or a failure or kill not met."""
+        """Whether it speaks for the hypothesis: a met success, or a failure or kill not met."""
         return self.value is not None and self.met == (self.kind == "success")
 
     @property
@@ -57,12 +57,12 @@ class Criterion:
 
     @property
     def name(self) -> str:
-        """Id, arm and metric: what tells it from every other criterion of the experiment."""
+        """Id, arm and metric, which identify the criterion within the experiment."""
         where = f"{self.arm}, {self.metric}" if self.metric else self.arm
         return f"{self.id} ({where})"
 
     def record(self) -> dict[str, Any]:
-        """The criterion as plain JSON values, which `read` takes back."""
+        """The criterion as plain JSON values, the inverse of `read`."""
         threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
         return {**dataclasses.asdict(self), "threshold": threshold, "met": self.met}
 
@@ -75,7 +75,7 @@ class Criterion:
 
 
 def criterion(
-    id: str,  # noqa: A002  (the word of the specifications and of the record)
+    id: str,  # noqa: A002  (the name in the specifications and in the record)
     value: object,
     op: str,
     threshold: object,
@@ -88,15 +88,15 @@ def criterion(
     """A checked criterion.
 
     Args:
-        id: as in the specification, "C1".
-        value: one number, a tensor or array of one element too; None, NaN and infinities are kept
-            as None.
+        id: id in the specification, such as "C1".
+        value: one number, or a tensor or array with one element; None, NaN and infinities are
+            stored as None.
         op: one of `OPS`.
         threshold: a finite number, or for "in" the closed interval (low, high).
-        arm: which of the runs the value comes from; "reported" repeats an earlier run.
+        arm: the arm from which the value comes; "reported" repeats an earlier run.
         kind: one of `KINDS`.
-        metric: what was measured, where the id has several.
-        spread: how far seeds lie apart, in units of the value; None if there is only one.
+        metric: what was measured, if one id has several metrics.
+        spread: spread over seeds, in units of the value; None if there is only one seed.
 
     Raises:
         TypeError: a value is not a number, or a name is not text.
@@ -125,8 +125,8 @@ def read(stored: Any) -> Criterion:
     """A criterion as it stands in a record.
 
     Raises:
-        ValueError: a field is missing, unknown or of the wrong type, or `met` is not what the
-            others say.
+        ValueError: a field is missing, unknown or of the wrong type, or `met` contradicts the other
+            fields.
     """
     check_type(stored, dict, "a criterion of the record")
     fields = dict(stored)
@@ -144,7 +144,7 @@ def read(stored: Any) -> Criterion:
 
 
 def check_choice(name: str, valid: Sequence[str], what: str) -> None:
-    """Stop unless a word is one of those known; the message has the nearest."""
+    """Check that a word is one of the valid ones; the error suggests the nearest."""
     if name not in valid:
         nearest = _MEANT.get(name) or get_close_matches(name, valid, n=1, cutoff=0)[0]
         choices = ", ".join(valid)
@@ -152,7 +152,7 @@ def check_choice(name: str, valid: Sequence[str], what: str) -> None:
 
 
 def check_arm(arm: str, what: str, aside: str = "reported") -> None:
-    """Stop at a misspelt name of an arm that never decides: nobody would see why it does."""
+    """Check that `arm` is not a misspelt `aside`: the misspelt arm would affect the verdict."""
     if arm != aside and get_close_matches(arm.strip().lower(), [aside], cutoff=0.85):
         raise ValueError(f"{what} is {arm!r}; did you mean {aside!r}?")
 

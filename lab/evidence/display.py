@@ -1,20 +1,20 @@
-"""A record as a table for people: plain text for terminals, HTML for notebooks."""
+"""Displays a record as a table: plain text for terminals, HTML for notebooks."""
 
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.evidence import criteria
+from lab.evidence import criteria, summary
 from lab.evidence.comparison import shown
 from lab.evidence.criteria import COLUMNS, Criterion
 from lab.evidence.verdict import verdict_line
 
 
 def as_text(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
-    """A record as an aligned table, with its verdict and the reason.
+    """A record as an aligned text table, with its verdict and the reason.
 
     Args:
-        record: as `Evidence.record` gives it.
+        record: a record as returned by `Evidence.record`.
         doubts: sentences that speak against the finding, shown below the verdict.
     """
     found = _criteria(record)
@@ -23,7 +23,7 @@ def as_text(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
 
 
 def as_html(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
-    """A record as an HTML table that reads well on light and on dark ground.
+    """A record as an HTML table that is legible on light and on dark pages.
 
     Args: as for `as_text`.
     """
@@ -59,23 +59,23 @@ def in_words(record: Mapping[str, Any]) -> list[str]:
     """What a record says in sentences, where it has a summary."""
     if "summary" not in record:
         return []
-    given = record["summary"]
+    given = summary.read(record["summary"])
     return [
-        f"Question: {given['question']}",
-        f"Finding: {given['finding']}",
-        f"To settle it: {given['settles']}",
+        f"Question: {given.question}",
+        f"Finding: {given.finding}",
+        f"To settle it: {given.settles}",
     ]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as lines, every column as wide as it needs to be."""
+    """Rows of text as lines, with columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)
 
 
 def _row(each: Criterion) -> str:
-    # Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
+    # Medium colours are legible on white and on black; the words alone already carry the meaning.
     colour = "" if not each.decides else "#2e9d4d" if each.as_wanted else "#d64545"
     *cells, status = each.row()
     row = "".join(cell("td", text) for text in cells) + cell("td", status, colour)

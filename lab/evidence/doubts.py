@@ -1,6 +1,6 @@
-"""Doubts about committed results: what has changed since a run, kept by hand until it is repeated.
+"""Doubts about committed results, which are written by hand, for example after a change of code.
 
-They stand in `doubts.yaml` beside the executed notebooks, and the research log shows them beside
+They are stored in `doubts.yaml` beside the executed notebooks, and the research log shows them with
 the verdicts:
 
     "004":
@@ -10,9 +10,9 @@ the verdicts:
       - since: 2025-12-31
         doubt: S2 is met by a model that is zero after step 128
 
-`since` is the commit or the date of the change. `about: run` marks what speaks against the
-committed run alone, and is over when that is repeated; a doubt without it is about the finding, and
-is shown in new runs as well. Nothing adds or removes a doubt but whoever edits the file.
+`since` is the commit or the date of the change. `about: run` marks a doubt that concerns only the
+committed run and ends when the run is repeated. A doubt without it concerns the finding and is
+shown in new runs as well. Doubts are added and removed only by editing the file.
 """
 
 import datetime
@@ -26,23 +26,23 @@ from typing import Any
 from lab.files import PROJECT
 
 FILE = "doubts.yaml"
-LONGEST = 300  # characters of one sentence
+LONGEST = 300  # the most characters of a doubt
 SUBJECTS = ("finding", "run")
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 class DoubtError(ValueError):
-    """The file of doubts says something that cannot be; the message is one sentence with where."""
+    """The file of doubts is invalid; the message is one sentence that says where."""
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why the result of an experiment may no longer hold, and since when.
+    """A reason why the result of an experiment may not hold, and since when.
 
     Attributes:
         since: a commit or a date.
         doubt: one sentence.
-        about: one of `SUBJECTS`, the committed run alone or the finding, whichever run it is of.
+        about: one of `SUBJECTS`: only the committed run, or the finding of any run.
     """
 
     since: str
@@ -64,16 +64,17 @@ Doubts = Mapping[str, tuple[Doubt, ...]]
 def read(
     folder: str | os.PathLike[str], known: Collection[str] | None = None
 ) -> dict[str, tuple[Doubt, ...]]:
-    """The doubts about experiments of a folder, by number; none if there is no such file.
+    """The doubts about the experiments in a folder, by number; empty if there is no such file.
 
     Args:
-        folder: where the executed notebooks and `doubts.yaml` are.
-        known: the numbers of the experiments that have a notebook there; not checked if None.
+        folder: the folder with the executed notebooks and `doubts.yaml`.
+        known: numbers of the experiments that have a notebook there; if None, numbers are not
+            checked.
 
     Raises:
-        DoubtError: the file is not plain YAML; an experiment is unknown; or a doubt lacks its
+        DoubtError: the file is not plain YAML, an experiment is unknown, or a doubt lacks its
             sentence or its commit or date.
-        OSError: the file is there and cannot be read.
+        OSError: the file exists and cannot be read.
     """
     path = Path(folder, FILE)
     if not path.exists():
@@ -89,7 +90,7 @@ def read(
 
 
 def _content(path: Path) -> dict[str, Any]:
-    # Imported here, because most folders have no such file, and the library does without pyyaml.
+    # Imported here, because most folders have no such file, and the library does not need pyyaml.
     from lab import plain_yaml
 
     if not path.is_file():
@@ -131,7 +132,7 @@ def _doubt(where: str, value: Any) -> Doubt:
 def _about(where: str, doubt: str, about: Any) -> str:
     if about not in SUBJECTS:
         raise DoubtError(f"{where}: about is {about!r}, and is one of {', '.join(SUBJECTS)}")
-    # It would be shown in new runs, of which it is not true.
+    # Otherwise it would be shown in new runs, for which it is false.
     if about == "finding" and "since this run" in doubt.lower():
         raise DoubtError(f'{where}: a doubt that says "since this run" needs the line about: run')
     return str(about)
@@ -145,10 +146,11 @@ def _is_date(text: str) -> bool:
 
 
 def sentences(experiment: str, folder: str | os.PathLike[str] = PROJECT / "executed") -> list[str]:
-    """The doubts about a finding, a sentence each, as they stand in the folder's doubts.yaml.
+    """The doubts about a finding in the folder's doubts.yaml, one sentence each.
 
-    Doubts about the committed run (`about: run`) say nothing about another run and are left out.
-    A file that cannot be used becomes a sentence: it must not stop a run that took minutes.
+    Doubts about the committed run (`about: run`) do not concern another run and are left out. For
+    an invalid file, the result is a sentence about it, because an error would stop a run that took
+    minutes.
     """
     if not Path(folder, "doubts.yaml").exists():
         return []

@@ -1,4 +1,4 @@
-"""A criterion after the run: its value, the interval around it, and the status that follows."""
+"""A criterion after the run: its value, the interval around it, and the resulting status."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ STATUSES: tuple[str, ...] = get_args(Status)
 
 @dataclass(frozen=True)
 class Reading:
-    """What the values of all seeds say, as one number.
+    """The values of all seeds, summarised in one number.
 
     Attributes:
-        value: the number, None where it is not finite or there is none.
-        low, high: ends of its 95 % interval, None for a plain number, a worst or a median seed.
-        detail: what the number leaves out, in words: "4 of 5 seeds".
-        needed: how many seeds would decide, where the limit lies inside the interval and a number
-            can be given.
-        missing: why there is no value: what this run had not, such as a GPU.
+        value: the number; None if it is not finite or there is none.
+        low, high: ends of its 95 % interval; None for a plain number, a worst or a median seed.
+        detail: further information in words, such as "4 of 5 seeds".
+        needed: number of seeds that would decide, if the threshold lies inside the interval and the
+            number can be computed.
+        missing: why there is no value: what this run lacked, such as a GPU.
     """
 
     value: float | None
@@ -36,7 +36,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Judged:
-    """One row of the table of criteria with its outcome; all that a record keeps of it."""
+    """One row of the table of criteria with its outcome, as it is stored in a record."""
 
     id: str
     arm: str
@@ -57,7 +57,7 @@ class Judged:
 
     @property
     def status(self) -> Status:
-        """Met, missed, undecided, unattainable, not run; or "recorded" for what is context."""
+        """Met, missed, undecided, unattainable or not run; "recorded" for context."""
         if self.kind == "context":
             return "recorded"
         if self.unattainable:
@@ -78,14 +78,14 @@ class Judged:
 
     @property
     def as_wanted(self) -> bool | None:
-        """Whether it speaks for the hypothesis; None where it says nothing."""
+        """Whether it speaks for the hypothesis; None if it does not say."""
         if self.status not in ("met", "missed"):
             return None
         return (self.status == "met") == (self.kind in ("success", "control"))
 
     @property
     def name(self) -> str:
-        """Id, arm and metric: what tells it from every other row of the experiment."""
+        """Id, arm and metric, which identify the row within the experiment."""
         return f"{self.id} ({self.arm}, {self.metric})"
 
     @property
@@ -95,7 +95,7 @@ class Judged:
 
     @property
     def shown(self) -> str:
-        """The value for people, with its interval and what the number leaves out."""
+        """The value as text, with its interval and detail."""
         if self.value is None:
             return self.missing or "not finite"
         text = shown_value(self.value, self.op, self.threshold)
@@ -109,13 +109,13 @@ class Judged:
         return (self.id, self.arm, metric, self.kind, self.shown, self.limit, self.status)
 
     def record(self) -> dict[str, Any]:
-        """The row as plain JSON values, which `read` takes back."""
+        """The row as plain JSON values, the inverse of `read`."""
         threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
         return {**dataclasses.asdict(self), "threshold": threshold, "status": self.status}
 
 
 def judge(planned: Planned, part: str, reading: Reading) -> Judged:
-    """One row of a planned criterion with what was found."""
+    """One row of a planned criterion, with the measured result."""
     return Judged(
         id=planned.id, arm=planned.arm, metric=planned.metric(part), kind=planned.kind,
         statistic=f"paired, {planned.statistic}" if planned.paired else planned.statistic,
@@ -125,11 +125,11 @@ def judge(planned: Planned, part: str, reading: Reading) -> Judged:
 
 
 def read(stored: Any) -> Judged:
-    """A row as it stands in a record.
+    """A row as it is stored in a record.
 
     Raises:
-        ValueError: a field is missing, unknown or of the wrong type, or the status is not what the
-            others say.
+        ValueError: a field is missing, unknown or of the wrong type, or the status contradicts the
+            other fields.
     """
     check_type(stored, dict, "a criterion of the record")
     fields = dict(stored)
@@ -142,7 +142,7 @@ def read(stored: Any) -> Judged:
     if isinstance(fields["threshold"], list):
         fields["threshold"] = tuple(fields["threshold"])
     found = Judged(**fields)
-    # What a plan refuses, a record must not hold either.
+    # A record must satisfy the same conditions as a planned criterion.
     try:
         Planned(
             found.id, found.metric.replace("{", "("), found.op, found.threshold, kind=found.kind,
@@ -159,7 +159,7 @@ def read(stored: Any) -> Judged:
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:
-    """The type of every field, as `Judged` declares it."""
+    """Check that every field has the type that `Judged` declares."""
     texts = ("id", "arm", "metric", "kind", "statistic", "op", "added", "unattainable", "detail")
     for name in (*texts, "missing"):
         check_type(fields[name], str, f"{name} of a criterion of the record")
@@ -171,7 +171,7 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
 
 
 def of_interval(low: float, high: float, op: str, threshold: Threshold) -> Status:
-    """Met where the whole interval holds, missed where none of it does, else undecided."""
+    """Met if the comparison holds in the whole interval, missed if nowhere, otherwise undecided."""
     if holds(low, op, threshold) and holds(high, op, threshold):
         return "met"
     if isinstance(threshold, tuple):

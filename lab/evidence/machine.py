@@ -1,4 +1,4 @@
-"""What the numbers of a run may depend on beside its seeds: versions, hardware, the commit."""
+"""What the numbers of a run may depend on besides its seeds: versions, hardware, the commit."""
 
 import importlib.metadata
 import os
@@ -10,12 +10,12 @@ from typing import Any
 from lab import git
 from lab.files import PROJECT
 
-# What a change of the code means: anything here that differs from the commit is worth a mark.
+# The paths that count as code: a run is marked if any of them differs from the commit.
 CODE = ("lab", "notebooks", "params", "pyproject.toml", "constraints.txt")
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processors and the commit; null where unknown or not installed."""
+    """Versions, processors and the commit; None for what is unknown or not installed."""
     return {
         "python": platform.python_version(),
         **{package: _version(package) for package in ("torch", "numpy", "numba")},
@@ -27,13 +27,13 @@ def environment() -> dict[str, Any]:
 
 
 def commit(root: str | os.PathLike[str] = PROJECT) -> str | None:
-    """The git commit of the checkout whose top folder is `root`, 12 hex digits.
+    """The git commit of the checkout whose top folder is `root`, as 12 hex digits.
 
-    "+changes" is appended if anything in `CODE` differs from it, untracked files included. None
-    outside a checkout, before its first commit, or without git.
+    "+changes" is appended if anything in `CODE` differs from the commit, untracked files included.
+    The result is None outside a checkout, before its first commit, or without git.
     """
     top = git.output(root, "rev-parse", "--show-toplevel")
-    # A package installed below somebody else's checkout is not part of it.
+    # A package that is installed inside the checkout of another project is not part of it.
     if top is None or Path(top.rstrip("\n")).resolve() != Path(root).resolve():
         return None
     head = git.output(root, "rev-parse", "HEAD")
@@ -44,7 +44,7 @@ def commit(root: str | os.PathLike[str] = PROJECT) -> str | None:
 
 
 def _version(package: str) -> str | None:
-    # A module in use names its build, 2.13.0+cu130, which the metadata of a public wheel leave out.
+    # An imported module names its build, as in 2.13.0+cu130; the metadata of public wheels do not.
     if version := getattr(sys.modules.get(package), "__version__", None):
         return str(version)
     try:
@@ -54,7 +54,7 @@ def _version(package: str) -> str | None:
 
 
 def _torch_state() -> dict[str, Any]:
-    """Threads and accelerator in use by this process, as far as torch was needed at all."""
+    """Threads and accelerator of this process; unknown if torch has not been imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {"torch_threads": None, "accelerator": None}

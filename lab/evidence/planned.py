@@ -1,6 +1,6 @@
-"""A criterion as it is written before the run: what is measured, by which statistic, and the limit.
+"""A criterion as written before the run: what is measured, by which statistic, and the threshold.
 
-What could never be missed is no success, and is refused here, before anything trains.
+A success criterion that could never be missed is refused here, before anything trains.
 """
 
 from collections.abc import Sequence
@@ -13,41 +13,40 @@ from lab.evidence.values import check_text
 
 Kind = Literal["success", "failure", "kill", "control", "context"]
 KINDS: tuple[str, ...] = get_args(Kind)
-# Arms that are shown and never decide: an earlier run, and the criteria of a proposal as they fall.
+# Arms that are shown but never decide: an earlier run, and the original criteria of a proposal.
 ASIDE = ("reported", "proposal")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One row of the table of criteria, or several that share statistic and limit.
+    """One row of the table of criteria, or several rows that share statistic and threshold.
 
     Attributes:
-        id: as in the specification, "C1"; each has its own in an experiment.
-        measured: what, in words with its unit. "{part}" stands for each of `parts`.
+        id: id in the specification, such as "C1"; unique within the experiment.
+        measured: what is measured, in words with its unit. "{part}" stands for each of `parts`.
         op: ">", ">=", "<", "<=", "==" or "in".
-        threshold: the limit, or for "in" the closed interval (low, high).
-        statistic: the name of what makes one number of the values of all seeds, as
-            `lab.experiment.statistics` has them.
-        kind: "success" and "failure" speak for and against the hypothesis, "kill" ends it; a
-            "control" is about the apparatus, an identity or a rival's own training, and has to be
-            met before anything else counts; "context" is for the reader.
-        arm: whose values; "reported" and "proposal" never decide.
+        threshold: the threshold, or for "in" the closed interval (low, high).
+        statistic: name of the statistic that turns the values of all seeds into one number; see
+            `lab.experiment.statistics`.
+        kind: "success" and "failure" speak for and against the hypothesis, and "kill" ends it. A
+            "control" concerns the apparatus, an identity or a rival's own training, and must be
+            met before anything else counts. "context" is for the reader.
+        arm: the arm whose values are judged; "reported" and "proposal" never decide.
         paired: whether the values are differences between two arms, seed by seed.
-        bounds: what the value lies between, whatever happens, such as (0, 1) for a share.
-        guard: the id of a control on the same model's training, without which a model that learned
+        bounds: range of all possible values, such as (0, 1) for a share.
+        guard: id of a control on the same model's training. Without it, a model that has learned
             nothing would meet a success of the form "stays below".
-        low_is_good: says that "below" is an achievement by itself, as of an error or a time.
-        varies: whether another machine may see another status, as of times and of what is near
-            its limit.
-        unattainable: a sentence that proves that it cannot be met, where the notebook has one.
-        parts: what it is applied to, one row each; none for a single row.
-        added: the sentence that says why it was added after a first run; empty for what was
-            written before.
+        low_is_good: says that a low value is an achievement by itself, as for an error or a time.
+        varies: whether the status may differ between machines, as for times and for values near
+            the threshold.
+        unattainable: a sentence that proves that the criterion cannot be met, if there is one.
+        parts: what the criterion is applied to, one row each; empty for a single row.
+        added: why the criterion was added after a first run; empty if it was written before.
 
     Raises:
-        TypeError: a name is no text, or a threshold no number.
-        ValueError: an unknown op, kind or threshold; parts without "{part}"; or a success that
-            could not be missed.
+        TypeError: a name is not text, or a threshold is not a number.
+        ValueError: an op, kind or threshold is unknown; there are parts without "{part}"; or a
+            success could not be missed.
     """
 
     id: str
@@ -87,17 +86,17 @@ class Planned:
 
     @property
     def high_is_bad(self) -> bool:
-        """Whether a high value speaks against the hypothesis: a failure wants to be missed."""
+        """Whether a high value speaks against the hypothesis, as it does for a failure with ">"."""
         wants_high = self.op in (">", ">=")
         return wants_high if self.kind in ("failure", "kill") else not wants_high
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The parts, or the one row that has no part."""
+        """The parts, or a single empty name if there are none."""
         return tuple(self.parts) or ("",)
 
     def metric(self, part: str) -> str:
-        """What is measured, of one part."""
+        """What is measured, for one part."""
         return self.measured.replace("{part}", part)
 
     @property
@@ -108,8 +107,8 @@ class Planned:
     def _check_success(self) -> None:
         if self.op == "==":
             raise ValueError(
-                f"criterion {self.id} is an identity, which says that the code is right and "
-                "nothing of the hypothesis: make it a control"
+                f"criterion {self.id} is an identity, which tests the code and "
+                "not the hypothesis: make it a control"
             )
         if self.bounds is not None and all(holds(b, self.op, self.threshold) for b in self.bounds):
             low, high = self.bounds
@@ -128,8 +127,8 @@ def check_plan(plan: Sequence[Planned]) -> dict[str, Planned]:
     """The criteria of an experiment by id.
 
     Raises:
-        ValueError: two have one id; a guard is no control of the plan; nothing is a success; or a
-            kind has no meaning beside the others.
+        ValueError: two criteria have the same id, a guard is not a control of the plan, or no
+            success criterion can decide.
     """
     by_id = {each.id: each for each in plan}
     if len(by_id) < len(plan):

@@ -1,4 +1,4 @@
-"""What a notebook makes and displays: the criteria of one experiment, and the record of its run."""
+"""The criteria of one experiment and the record of its run, which its notebook displays."""
 
 import copy
 import dataclasses
@@ -13,7 +13,7 @@ from lab.evidence.criteria import Criterion, criterion
 from lab.evidence.display import as_html, as_text
 from lab.evidence.doubts import sentences
 from lab.evidence.machine import environment
-from lab.evidence.summary import Summary, summary
+from lab.evidence.summary import Summary
 from lab.evidence.values import check_text, number, plain
 from lab.evidence.verdict import Verdict, decide
 
@@ -27,11 +27,11 @@ class Evidence:
     """The criteria of one experiment, and the record of its run.
 
     Args:
-        experiment: its number as text, "004".
+        experiment: its number as text, such as "004".
         title: its name in words.
-        reported: what an earlier run measured, by name; empty if there was none.
-        parameters: a dataclass instance or a mapping of plain values; copied.
-        seeds: the seeds of all the runs that the criteria speak of.
+        reported: results of an earlier run, by name; empty if there was none.
+        parameters: a dataclass instance or a mapping of plain values; it is copied.
+        seeds: the seeds of all runs on which the criteria are based.
 
     Raises:
         TypeError: an argument is not of its type, or a parameter is not a plain value.
@@ -70,7 +70,7 @@ class Evidence:
         metric: str = "",
         spread: object = None,
     ) -> bool:
-        """Add a criterion, and say whether its comparison holds; a missed one stops nothing.
+        """Add a criterion and return whether its comparison holds; a missed one raises no error.
 
         Args: as for `criterion`.
 
@@ -79,7 +79,7 @@ class Evidence:
             ValueError: as for `criterion`, or the same id, arm and metric were checked before.
         """
         new = criterion(id, value, op, threshold, arm=arm, kind=kind, metric=metric, spread=spread)
-        # Two results under one name would be taken for one by every reader of the record.
+        # Readers of the record would mistake two results with the same name for one.
         if any((old.id, old.arm, old.metric) == (id, arm, metric) for old in self.criteria):
             raise ValueError(
                 f"criterion {new.name} was checked before; give it another arm or metric, "
@@ -89,15 +89,15 @@ class Evidence:
         return new.met
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Keep measured rows that are no criteria, for whoever draws several experiments at once.
+        """Store measured rows that are not criteria, for figures over several experiments.
 
         Args:
-            name: what the rows are, the same in every experiment that has some.
-            rows: plain values by name; copied.
+            name: name of the table, the same in every experiment that has such rows.
+            rows: plain values by name; they are copied.
 
         Raises:
             TypeError: a row is not a mapping of plain values.
-            ValueError: the name is empty, or there are such rows already.
+            ValueError: the name is empty, or the table exists already.
         """
         check_text(name, f"the name of a table of experiment {self.experiment}")
         if name in self.tables:
@@ -123,31 +123,18 @@ class Evidence:
             raise ValueError(f"no criterion {wanted!r} was checked{meant}")
         return math.nan if found.value is None else found.value
 
-    def summary(
-        self,
-        *,
-        question: str,
-        finding: str,
-        settles: str,
-        tags: Sequence[str],
-        impact: int,
-        cost_h: float,
-        blocked_by: str = "",
-        figure: str = "",
-    ) -> None:
+    def summary(self, **fields: Any) -> None:
         """Say what this run found, for the front page of the research log; the last call counts.
 
-        Args: as for `lab.evidence.summary.summary`. The numbers of the finding are formatted from
-            what this run measured, with `value` for instance, and never typed.
+        Args:
+            fields: those of `lab.evidence.Summary`. The numbers of the finding are formatted from
+                what this run measured, with `value` for instance, and never typed.
 
         Raises:
-            TypeError: as for `lab.evidence.summary.summary`.
+            TypeError: as for `lab.evidence.Summary`.
             ValueError: as there.
         """
-        self.summarised = summary(
-            question=question, finding=finding, settles=settles, tags=tags, impact=impact,
-            cost_h=cost_h, blocked_by=blocked_by, figure=figure,
-        )  # fmt: skip
+        self.summarised = Summary(**fields)
 
     def verdict(self) -> Verdict:
         """PROCEED, DEBUG, ABANDON or INCONCLUSIVE, by the rule of `decide`."""
@@ -156,7 +143,7 @@ class Evidence:
     def statuses(self) -> str:
         """A line for each criterion and one for the verdict, the same on every machine.
 
-        There are no measured numbers in it, so that a test may compare it word for word.
+        They contain no measured numbers, so a test can compare them word for word.
         """
         lines = [f"{each.name}: {each.kind}, {each.status}" for each in self.criteria]
         return "\n".join([*lines, f"verdict: {self.verdict()}"])
@@ -164,7 +151,7 @@ class Evidence:
     def record(self) -> dict[str, Any]:
         """The record of the run as plain JSON values.
 
-        `runtime_s` counts from the import of this module, which in a headless run is the run.
+        `runtime_s` counts from the import of this module, which is the start of a headless run.
         Everything else is the same when the notebook is run again on the same machine.
         """
         return {
@@ -187,7 +174,7 @@ class Evidence:
         return as_text(self.record(), sentences(self.experiment))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        """What a notebook shows: the record for machines, a table for people."""
+        """What a notebook displays: the record as JSON, and a table."""
         record, doubts = self.record(), sentences(self.experiment)
         page, text = as_html(record, doubts), as_text(record, doubts)
         return {MIME: record, "text/html": page, "text/plain": text}

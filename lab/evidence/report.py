@@ -1,4 +1,4 @@
-"""The record of a run, schema 2: what an executed notebook carries of an `Experiment`."""
+"""The record of a run, schema 2, which an executed notebook stores for an `Experiment`."""
 
 import copy
 import time
@@ -37,11 +37,11 @@ def report(
 ) -> dict[str, Any]:
     """The record as plain JSON values; see `lab.experiment.Experiment` for its fields.
 
-    `runtime_s` counts from the import of `lab.evidence`, which in a headless run is the run.
+    `runtime_s` counts from the import of `lab.evidence`, which is the start of a headless run.
     Everything else is the same when the notebook is run again on the same machine.
 
     Raises:
-        TypeError: a table or the parameters hold what is no plain value.
+        TypeError: a table or the parameters contain something that is not a plain value.
     """
     verdict, reason = rule(criteria)
     proposal = of_proposal(criteria)

@@ -17,7 +17,7 @@ class Ruling(StrEnum):
     PROCEED = "PROCEED"
 
     def __repr__(self) -> str:
-        """The bare word, as a notebook cell shows it."""
+        """Only the word, as a notebook cell shows it."""
         return self.value
 
 
@@ -31,7 +31,7 @@ MEANING = {
 
 Test = Callable[[Judged], bool]
 
-# The first line that applies decides; each is what it is called in the log, and what it asks.
+# The first line that applies decides. Each has its text in the log, its verdict and its condition.
 LINES: tuple[tuple[str, Ruling, Test], ...] = (
     ("a deciding value is not finite", Ruling.DEBUG, lambda c: c.status == "not finite"),
     (
@@ -59,9 +59,9 @@ LINES: tuple[tuple[str, Ruling, Test], ...] = (
 
 
 def rule(criteria: Sequence[Judged]) -> tuple[Ruling, str]:
-    """The verdict, and the sentence that gives its reason, without measured numbers.
+    """The verdict, and a sentence with the reason, without measured numbers.
 
-    Criteria of the arms "reported" and "proposal" are left out, as are those of kind context,
+    Criteria of the arms "reported" and "proposal" are ignored, as are those of kind "context",
     those that are unattainable and those that were not run.
     """
     deciding = [each for each in criteria if each.decides]
@@ -75,13 +75,15 @@ def rule(criteria: Sequence[Judged]) -> tuple[Ruling, str]:
 
 
 def of_proposal(criteria: Sequence[Judged]) -> tuple[Ruling, str] | None:
-    """The verdict of the proposal's own criteria, as they fall; None where there are none."""
+    """The verdict by the proposal's original criteria; None if there are none."""
     own = [replace(each, arm="corrected") for each in criteria if each.arm == "proposal"]
     return rule(own) if own else None
 
 
 def _clause(each: Judged) -> str:
     clause = f"{each.kind} criterion {each.name} is {each.status}"
-    if each.status == "undecided" and each.needed is not None:
-        return f"{clause}, and about {each.needed:,} seeds would decide it"
-    return clause
+    if each.status != "undecided":
+        return clause
+    if each.needed is None:
+        return f"{clause}, and by what was seen no number of seeds within reach would decide it"
+    return f"{clause}, and about {each.needed:,} seeds would decide it"

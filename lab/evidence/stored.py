@@ -1,4 +1,4 @@
-"""A record read back from a file: whether it is whole, and whether two are the same."""
+"""Records read from files: validation, and comparison of two records."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ _FIELDS: dict[str, type] = {
 
 
 def reproducible(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a record that a second run on the same machine must repeat."""
+    """The part of a record that a second run on the same machine must reproduce."""
     return {name: value for name, value in record.items() if name != "runtime_s"}
 
 
@@ -45,16 +45,16 @@ def text_of(record: Mapping[str, Any], doubts: Sequence[str] = ()) -> str:
 
 
 def same(record_a: Mapping[str, Any], record_b: Mapping[str, Any]) -> bool:
-    """Whether two records agree in everything but the time they took."""
+    """Whether two records agree in everything except the time they took."""
     return reproducible(record_a) == reproducible(record_b)
 
 
 def validate(record: Any) -> Sequence[Criterion | Judged]:
-    """The criteria of a record read from a file, which is whole and does not contradict itself.
+    """The criteria of a record read from a file, after checking that it is complete and consistent.
 
     Raises:
-        ValueError: a field is missing or not of its type, the schema is another one, or a stored
-            `met` or `verdict` is not what its values say.
+        ValueError: a field is missing or has the wrong type, the schema is unknown, or a stored
+            `met` or `verdict` contradicts the values.
     """
     check_type(record, dict, "the record")
     _check_schema(record.get("schema"))
@@ -76,7 +76,7 @@ def validate(record: Any) -> Sequence[Criterion | Judged]:
 
 
 def line_of(record: Mapping[str, Any]) -> str:
-    """The verdict of a record, and the sentence that gives its reason.
+    """The verdict of a record, and a sentence with the reason.
 
     Raises:
         ValueError: as for `validate`.
@@ -86,16 +86,16 @@ def line_of(record: Mapping[str, Any]) -> str:
 
 
 def summary_of(record: Mapping[str, Any]) -> summary.Summary | None:
-    """The summary that a record carries; None if it is older than summaries.
+    """The summary in a record; None if the record is older than summaries.
 
     Raises:
-        ValueError: it is not as `lab.evidence.summary.summary` wants it.
+        ValueError: the summary does not satisfy `lab.evidence.Summary`.
     """
     return summary.read(record["summary"]) if "summary" in record else None
 
 
 def _judged(record: Mapping[str, Any]) -> tuple[Sequence[Criterion | Judged], str]:
-    """The criteria, and the verdict that follows by the rule of the record's schema."""
+    """The criteria, and the verdict by the rule for the record's schema."""
     if record["schema"] == SCHEMA:
         found = [criteria.read(stored) for stored in record["criteria"]]
         return found, verdict_line(found)
@@ -105,7 +105,7 @@ def _judged(record: Mapping[str, Any]) -> tuple[Sequence[Criterion | Judged], st
 
 
 def _check_schema(schema: Any) -> None:
-    """First of all, because another schema has other fields."""
+    """Check the schema; this comes first, because another schema has other fields."""
     check_type(schema, int, "schema of the record")
     known = (SCHEMA, report.SCHEMA)
     if schema not in known:

@@ -1,4 +1,4 @@
-"""What a reader in a hurry learns of one experiment: question, finding, what comes next."""
+"""A short summary of one experiment: question, finding, and what comes next."""
 
 import dataclasses
 import re
@@ -8,74 +8,63 @@ from typing import Any
 
 from lab.evidence.values import check_text, check_type, finite
 
-# Characters. Findings are meant to be shorter, and have room for numbers that come out long: the
-# summary is made at the end of a run, and should not lose it.
+# The most characters of each text. Findings should be shorter. The limit leaves room for long
+# numbers, because an error in the summary, at the end of a run, would lose the run.
 LONGEST = {"question": 140, "finding": 400, "settles": 200, "blocked_by": 80, "figure": 200}
 IMPACTS = (1, 2, 3, 4, 5)
 TAG = re.compile(r"[a-z0-9][a-z0-9 -]{0,29}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The summary of one run; make it with `summary`."""
+    """The summary of one run, checked when it is created.
+
+    Args:
+        question: one sentence that ends in a question mark.
+        finding: one sentence with a number, formatted from what this run measured.
+        settles: one sentence: the run that would settle the open question, or what comes next.
+        tags: lower-case words for searching.
+        impact: from 1 to 5, how much the next run could change what is done afterwards.
+        cost_h: total hours of people and of two cores for the next run, above 0.
+        blocked_by: what is needed first; empty if nothing is missing.
+        figure: title of the figure that shows the finding; if empty, the first of the notebook.
+
+    Raises:
+        TypeError: a text is not text, or impact or cost is not a number.
+        ValueError: a sentence is empty, too long, on several lines, or lacks its question mark, its
+            number or its full stop; or a tag, the impact or the cost is not as above.
+    """
 
     question: str
     finding: str
     settles: str
-    tags: tuple[str, ...]
+    tags: Sequence[str]
     impact: int
     cost_h: float
-    blocked_by: str
-    figure: str
+    blocked_by: str = ""
+    figure: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("question", "finding", "settles"):
+            check_text(getattr(self, name), f"{name} of the summary")
+        for name in LONGEST:
+            _check_line(name, getattr(self, name))
+        check_question(self.question)
+        _check_ends(self.finding, self.settles)
+        if isinstance(self.impact, bool) or self.impact not in IMPACTS:
+            raise ValueError(
+                f"impact of the summary is {self.impact!r}; it is a whole number from 1 to 5"
+            )
+        hours = finite(self.cost_h, "cost_h of the summary")
+        if hours <= 0:
+            raise ValueError(f"cost_h of the summary is {hours}; it is a number of hours above 0")
+        plain = {"tags": _tags(self.tags), "impact": int(self.impact), "cost_h": hours}
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     def record(self) -> dict[str, Any]:
         """The summary as plain JSON values, which `read` takes back."""
         return {**dataclasses.asdict(self), "tags": list(self.tags)}
-
-
-def summary(
-    *,
-    question: str,
-    finding: str,
-    settles: str,
-    tags: Sequence[str],
-    impact: int,
-    cost_h: float,
-    blocked_by: str = "",
-    figure: str = "",
-) -> Summary:
-    """A checked summary.
-
-    Args:
-        question: one sentence that ends in a question mark.
-        finding: one sentence with its number, formatted from what this run measured.
-        settles: one sentence: the run that would settle what is open, or what comes next.
-        tags: lower-case words to find it by.
-        impact: from 1 to 5, how much that next run could change what is done afterwards.
-        cost_h: hours that it takes, of people and of two cores together, above 0.
-        blocked_by: what has to be there first; empty if nothing is missing.
-        figure: title of the figure that shows the finding; the first of the notebook if empty.
-
-    Raises:
-        TypeError: a text is not text, or impact and cost are no numbers.
-        ValueError: a sentence is empty, too long, of several lines, without its question mark,
-            its number or its full stop; a tag, the impact or the cost is not as above.
-    """
-    sentences = {"question": question, "finding": finding, "settles": settles}
-    for name, text in sentences.items():
-        check_text(text, f"{name} of the summary")
-    for name, text in {**sentences, "blocked_by": blocked_by, "figure": figure}.items():
-        _check_line(name, text)
-    check_question(question)
-    _check_ends(finding, settles)
-    if isinstance(impact, bool) or impact not in IMPACTS:
-        raise ValueError(f"impact of the summary is {impact!r}; it is a whole number from 1 to 5")
-    hours = finite(cost_h, "cost_h of the summary")
-    if hours <= 0:
-        raise ValueError(f"cost_h of the summary is {hours}; it is a number of hours above 0")
-    return Summary(
-        question, finding, settles, _tags(tags), int(impact), hours, blocked_by, figure
-    )  # fmt: skip
 
 
 def check_question(question: str) -> None:
@@ -90,17 +79,17 @@ def check_question(question: str) -> None:
 
 
 def read(stored: Any) -> Summary:
-    """A summary as it stands in a record.
+    """A summary as it is stored in a record.
 
     Raises:
-        ValueError: a field is missing, unknown or not as `summary` wants it.
+        ValueError: a field is missing or unknown, or does not satisfy `Summary`.
     """
     check_type(stored, dict, "summary of the record")
     if odd := stored.keys() ^ {field.name for field in dataclasses.fields(Summary)}:
         names = ", ".join(sorted(map(str, odd)))
         raise ValueError(f"summary of the record has fields missing or unknown: {names}")
     try:
-        return summary(**stored)
+        return Summary(**stored)
     except (TypeError, ValueError) as error:
         raise ValueError(f"summary of the record cannot be read: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What may come into a record: text, numbers, and plain values made of them."""
+"""Checks of what a record may contain: text, numbers, and plain values made of them."""
 
 import math
 import numbers
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_text(text: object, what: str) -> None:
-    """Stop unless `text` is text with something in it; `what` names it in the message."""
+    """Check that `text` is text and not empty; `what` is its name in the error."""
     if not isinstance(text, str):
         raise TypeError(f"{what} must be text, got {text!r} of type {type(text).__name__}")
     if not text.strip():
@@ -15,16 +15,16 @@ def check_text(text: object, what: str) -> None:
 
 
 def check_type(value: object, kind: type, what: str) -> None:
-    """Stop unless a value read from a file is of one type; true and false are no numbers."""
+    """Check the type of a value read from a file; true and false do not count as numbers."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{what} is of type {type(value).__name__}, not {kind.__name__}")
 
 
 def number(value: object, what: str) -> float | None:
-    """`value` as a float, or None if it is None or not finite.
+    """`value` as a float; None if it is None or not finite.
 
     Raises:
-        TypeError: it is neither a number nor a tensor, array or series of one.
+        TypeError: it is neither a number nor a tensor, array or series with one element.
     """
     value = _item(value, what)
     if value is None:
@@ -52,7 +52,7 @@ def finite(value: object, what: str) -> float:
 
 
 def plain(value: object, what: str) -> Any:
-    """A copy of `value` made of what JSON can hold; floats that are not finite become None.
+    """A copy of `value` made of JSON types; floats that are not finite become None.
 
     Raises:
         TypeError: something in it has no counterpart in JSON.
@@ -71,7 +71,7 @@ def plain(value: object, what: str) -> Any:
 
 
 def _item(value: object, what: str) -> object:
-    """The one element of a tensor, array or series; anything else as it is."""
+    """The element of a tensor, array or series with one element; anything else unchanged."""
     if not callable(item := getattr(value, "item", None)):
         return value
     try:

@@ -1,4 +1,4 @@
-"""The one rule by which a verdict follows from criteria."""
+"""The rule by which a verdict follows from criteria, for records of schema 1."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -15,11 +15,11 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
     def __repr__(self) -> str:
-        """The bare word, as a notebook cell shows it."""
+        """Only the word, as a notebook cell shows it."""
         return self.value
 
 
-# What `_judge` does, in words for the research log.
+# The rule that `_judge` applies, in words for the research log.
 RULE = (
     ("any kill criterion met", Verdict.ABANDON),
     ("no success criterion, or any value not finite", Verdict.INCONCLUSIVE),
@@ -31,19 +31,19 @@ RULE = (
 def decide(criteria: Iterable[Criterion]) -> Verdict:
     """The verdict, by the first line of `RULE` that applies.
 
-    Criteria of the arm "reported" repeat an earlier run, and those of kind "context" are there for
-    the reader: both are shown and never decide.
+    Criteria of the arm "reported", which repeat an earlier run, and those of kind "context", which
+    are for the reader, are shown but never decide.
     """
     return _judge(criteria)[0]
 
 
 def explain(criteria: Iterable[Criterion]) -> str:
-    """One sentence that names the criteria which decided the verdict, without measured numbers."""
+    """A sentence that names the criteria which decided the verdict, without measured numbers."""
     return _judge(criteria)[1]
 
 
 def verdict_line(criteria: Iterable[Criterion]) -> str:
-    """The verdict and the sentence that gives its reason."""
+    """The verdict, and a sentence with the reason."""
     verdict, reason = _judge(criteria)
     return f"{verdict}: {reason}"
 

@@ -1,7 +1,7 @@
-"""One experiment as a notebook tells it: criteria, arms trained beside each other, verdict.
+"""One experiment in a notebook: criteria, arms that train in parallel, verdict.
 
-`Experiment` holds the table of criteria that is written before the run and filled in by it; `Arm`
-says how one arm differs from the recipe; `Arms` and `Scores` are what training and scoring return.
+`Experiment` holds the table of criteria, which is written before the run and filled in by it. `Arm`
+says how one arm differs from the recipe. Training returns `Arms`, and scoring returns `Scores`.
 """
 
 from lab.evidence.planned import Planned

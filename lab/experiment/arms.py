@@ -1,38 +1,44 @@
-"""Arms: what is trained under one name, and what came of it, seed by seed."""
+"""Arms: the models trained under one name, one per seed, and their results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack, get_args
 
 import pandas as pd
 import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
+from lab.arguments import one_of
+from lab.experiment.budgets import Budget, budget
 from lab.experiment.jobs import Job, run
-from lab.experiment.scores import Score, Scores
+from lab.experiment.scores import Scorer, Scores
 from lab.plots import figures
 from lab.tasks import Task
-from lab.train import History, accuracy, fit_together
+from lab.train import History, Settings, fit_together, score
+from lab.train.settings import check_settings
 
 Build = Callable[[Any, int], nn.Module]
-Tasks = Task | Sequence[Task]  # one for all seeds, or one a seed
+Tasks = Task | Sequence[Task]  # one for all seeds, or one per seed
+Measure = Literal["by_step", "accuracy", "loss"]  # of a score
 
 
 class Arm:
-    """How the models of one arm are built, and where it differs from the recipe that all share.
+    """How the models of one arm are built, and how it differs from the shared recipe.
 
     Args:
-        build: called with the task and a seed; returns a model. It must draw from that seed alone.
-        task: that of this arm, or one for each seed; that of all arms if None.
-        data: what it is trained on, such as a `Stored` set of the task; the task itself if None.
-        start: trained models to go on from, one a seed, in place of `build`; they are copied.
-        before_update: called with all models of the arm and the number of every update. It must
-            depend on those alone, as for `fit_together`.
-        settings: of `fit_together`, in place of those of the recipe.
+        build: called with the task and a seed; returns a model. All its random draws must come from
+            that seed.
+        task: the task of this arm, or one per seed; the task of all arms if None.
+        data: the training data, such as a `Stored` set of the task; the task itself if None.
+        start: trained models that training continues from, one per seed, instead of `build`; they
+            are copied.
+        before_update: called with all models of the arm and the number of the update, before every
+            update. It must depend only on these, as for `fit_together`.
+        settings: settings of `fit_together` that replace those of the recipe.
 
     Raises:
         ValueError: neither build nor start is given, or both are.
@@ -46,7 +52,7 @@ class Arm:
         data: Tasks | None = None,
         start: Sequence[nn.Module] | None = None,
         before_update: Callable[[Sequence[nn.Module], int], None] | None = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         if (build is None) == (start is None):
             raise ValueError("an arm is built or starts from trained models: give one of the two")
@@ -56,7 +62,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of one arm: models, histories and tasks, one a seed."""
+    """The result of one arm: models, histories and tasks, one per seed."""
 
     models: list[nn.Module]
     histories: list[History]
@@ -75,15 +81,15 @@ class Arms(Mapping[str, Trained]):
         return self._trained[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names."""
+        """The names of the arms."""
         return iter(self._trained)
 
     def __len__(self) -> int:
-        """How many arms there are."""
+        """Number of arms."""
         return len(self._trained)
 
     def __or__(self, other: "Arms") -> "Arms":
-        """Both together."""
+        """The arms of both."""
         return Arms({**self, **other})
 
     @property
@@ -97,17 +103,17 @@ class Arms(Mapping[str, Trained]):
         return {name: each.histories for name, each in self.items()}
 
     def select(self, names: Sequence[str]) -> "Arms":
-        """Some of the arms, in another order if need be."""
+        """Some of the arms, in the order of `names`."""
         return Arms({name: self[name] for name in names})
 
     def map(self, change: Callable[[nn.Module], nn.Module]) -> "Arms":
-        """The same arms with every model replaced by what `change` makes of it."""
+        """The same arms, with every model replaced by the result of `change`."""
         return Arms(
             {name: replace(each, models=[*map(change, each.models)]) for name, each in self.items()}
         )
 
     def measure(self, function: Callable[[nn.Module, Task], float | Tensor]) -> dict[str, Tensor]:
-        """Float["seeds ..."] by arm: what `function` of a model and its task says.
+        """Float["seeds ..."] by arm: the values of `function` of a model and its task.
 
         Plain numbers become Float64.
         """
@@ -126,54 +132,87 @@ class Arms(Mapping[str, Trained]):
         return pd.DataFrame(list(rows.values()), index=pd.MultiIndex.from_tuples(list(rows)))
 
     def scores(
-        self, *, length: int, samples: int, score: Score = accuracy, workers: int | None = None
+        self,
+        *,
+        length: int,
+        samples: int,
+        score: Measure | Scorer = "by_step",
+        workers: int | None = None,
     ) -> Scores:
-        """Every model on fresh examples of its task, drawn from its own seed.
+        """Score every model on new examples of its task, drawn from its own seed.
 
         Args:
             length: time steps of an example.
-            samples: how many examples.
-            score: such as `accuracy`, the share of right answers at every step, or
-                `scored_accuracy`, one number, which becomes a Float64.
-            workers: as for `Experiment.train`; the arms are scored beside one another.
+            samples: number of examples.
+            score: which part of `lab.train.score` to use: "by_step", the share of right answers at
+                every step; "accuracy", that of all scored steps together; or "loss". Or another
+                function, called with a model, its task, length, samples and seed. Plain numbers
+                become Float64.
+            workers: as for `Experiment.train`; the arms are scored in parallel.
+
+        Raises:
+            ValueError: a score has no such part; or the arms have different seeds, which one
+                figure would mix silently.
         """
+        if not callable(score):
+            one_of("scores", "score", score, get_args(Measure))
+            score = partial(_taken, score)
+        seeds = self._shared_seeds()
         how = partial(score, length=length, samples=samples)
-        jobs = {name: Job(partial(_score, each, how)) for name, each in self.items()}
-        seeds = next(iter(self.values())).seeds if self else []
-        return Scores(run(jobs, label="scoring", workers=workers), seeds)
+        jobs = {name: Job(partial(_score_each, each, how)) for name, each in self.items()}
+        return Scores(run(jobs, label="scoring", workers=workers), seeds, self.budgets())
+
+    def budgets(self) -> dict[str, Budget]:
+        """Updates and parameters of every arm that has models."""
+        found = {name: budget(each.models, each.histories) for name, each in self.items()}
+        return {name: each for name, each in found.items() if each is not None}
 
     def losses(self, *, title: str = "", floors: Mapping[str, float] | None = None) -> go.Figure:
-        """The training loss of every seed."""
+        """A figure of the training loss of every seed."""
         curves = {
             name: torch.stack([history.loss for history in each.histories])
             for name, each in self.items()
         }
         return figures.losses(curves, floors=floors, title=title)
 
+    def _shared_seeds(self) -> list[int]:
+        seeds = {name: each.seeds for name, each in self.items()}
+        for name, own in seeds.items():
+            if own != (first := next(iter(seeds.values()))):
+                raise ValueError(
+                    f"{name!r} is of seeds {own}, {next(iter(seeds))!r} of {first}: score them "
+                    "apart, for a figure that mixes seeds has to say so"
+                )
+        return next(iter(seeds.values()), [])
+
     def skipped(self) -> int:
-        """Updates left out because something was not finite, of all arms and seeds together."""
+        """Number of updates skipped because of non-finite values, over all arms and seeds."""
         return sum(history.skipped for each in self.values() for history in each.histories)
 
 
 def training(
     given: Arm | Build,
     task: Tasks,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     seeds: Sequence[int],
     *,
     checkpoint: Path | None = None,
 ) -> Job[Trained]:
-    """The training of one arm, for whoever runs it.
+    """The training of one arm, as a job that any process can run.
 
     Args:
-        given: the arm, or what builds its models.
-        task: of the arm if it has none of its own, or one for each seed.
+        given: the arm, or the function that builds its models.
+        task: the task for an arm that has none of its own, or one per seed.
         recipe: settings of `fit_together`.
-        seeds: of the models, which train side by side.
-        checkpoint: the file that lets a killed run go on; none if None.
+        seeds: seeds of the models, which train side by side.
+        checkpoint: file from which a killed run continues; no checkpoints if None.
+
+    Raises:
+        ValueError: a setting is misspelt or missing.
     """
     arm = given if isinstance(given, Arm) else Arm(given)
-    settings = {**recipe, **arm.settings}
+    settings: Settings = {**recipe, **arm.settings}
+    check_settings(settings, "train")
     call = partial(_train, arm, arm.task or task, settings, list(seeds), checkpoint)
     return Job(call, settings["steps"], len(seeds))
 
@@ -185,7 +224,7 @@ def untrained(arm: Arm, task: Tasks, seeds: Sequence[int]) -> Trained:
 
 
 def joined(parts: Sequence[Trained]) -> Trained:
-    """One arm whose seeds were trained apart."""
+    """One arm, joined from parts with different seeds."""
     return Trained(
         *([item for part in parts for item in getattr(part, name)]
           for name in ("models", "histories", "tasks", "seeds"))
@@ -195,7 +234,7 @@ def joined(parts: Sequence[Trained]) -> Trained:
 def _train(
     arm: Arm,
     task: Tasks,
-    settings: Mapping[str, Any],
+    settings: Settings,
     seeds: list[int],
     checkpoint: Path | None,
 ) -> Trained:
@@ -212,7 +251,7 @@ def _train(
 
 
 def _each(task: Tasks, seeds: Sequence[int]) -> list[Task]:
-    """One task a seed."""
+    """One task per seed."""
     if not isinstance(task, Sequence):
         return [task] * len(seeds)
     if len(task) != len(seeds):
@@ -221,18 +260,23 @@ def _each(task: Tasks, seeds: Sequence[int]) -> list[Task]:
 
 
 def _models(arm: Arm, tasks: Sequence[Task], seeds: Sequence[int]) -> list[nn.Module]:
-    """One model a seed; copies where they were trained before, for those stay as they are."""
+    """One model per seed; models that an arm starts from are copied, so that they do not change."""
     if arm.start is not None:
         return [deepcopy(model) for model in arm.start]
-    assert arm.build is not None  # `Arm` saw to it
+    assert arm.build is not None  # `Arm` has checked this
     return [arm.build(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
 
 
-def _score(arm: Trained, score: Score) -> Tensor:
+def _score_each(arm: Trained, score: Scorer) -> Tensor:
     runs = zip(arm.models, arm.tasks, arm.seeds, strict=True)
     return torch.stack([_tensor(score(m, task, seed=seed)) for m, task, seed in runs])
 
 
 def _tensor(found: float | Tensor) -> Tensor:
-    """A number keeps all of its digits: torch would round it to single precision."""
+    """A tensor of one score; a plain number keeps all of its digits, as Float64."""
     return torch.as_tensor(found, dtype=torch.float64 if isinstance(found, float) else None)
+
+
+def _taken(measure: Measure, model: nn.Module, task: Task, **how: int) -> Tensor | float:
+    found: Tensor | float = getattr(score(model, task, **how), measure)
+    return found

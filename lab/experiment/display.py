@@ -1,4 +1,4 @@
-"""The first output of a notebook: question, criteria, and what came of them, in one table."""
+"""The first output of a notebook: question and criteria with their results, in one table."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ FULL = "committed full run"  # one column more, at the defaults of a notebook
 NOT_YET = "not yet run"
 NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn."
 
-# Mid-tones, legible on white and on black; the words carry the meaning, the colour only helps.
+# Medium colours are legible on white and on black; the words alone already carry the meaning.
 _COLOURS = {True: "#2e9d4d", False: "#d64545"}
 _SMALL = "font-size:0.85em;line-height:1.2"
 _OPEN, _BROKEN = "#c98a00", "#888888"
@@ -39,7 +39,7 @@ _OF_RULING = {
 
 
 class Shown(Protocol):
-    """What a sheet shows of an experiment; see `lab.experiment.Experiment`."""
+    """The attributes of an experiment that a sheet shows; see `lab.experiment.Experiment`."""
 
     number: str
     title: str
@@ -58,9 +58,9 @@ class Shown(Protocol):
 
 
 class Sheet:
-    """Shows an experiment once, and changes these outputs as its criteria are judged.
+    """Displays an experiment once, and updates these outputs when criteria are judged.
 
-    The first one is the table, the second the key figure, or a line in its place.
+    The first output is the table, the second the key figure, or a line in its place.
     """
 
     def __init__(self, of: Shown) -> None:
@@ -71,7 +71,7 @@ class Sheet:
         self.full = committed.record(of.number)
 
     def show(self) -> None:
-        """Display question and criteria here; later values appear in the same place."""
+        """Display question and criteria here; later values appear in the same output."""
         self.handle = display(self.bundle(), raw=True, display_id=True)
         line = f"<p><small>{escape(NO_FIGURE_YET)}</small></p>"
         empty = {"text/html": line, "text/plain": NO_FIGURE_YET}
@@ -88,16 +88,16 @@ class Sheet:
             self.below.update(data, metadata=metadata, raw=True)
 
     def refresh(self) -> None:
-        """Fill in what has been judged since."""
+        """Update the output with the criteria judged so far."""
         if self.handle is not None:
             self.handle.update(self.bundle(), raw=True)
 
     def conclude(self) -> None:
-        """Put the verdict and the record into the output; show it here if it was not before."""
+        """Put the verdict and the record into the output, which is displayed here if necessary."""
         if self.handle is None:
             self.show()
         record = self.record()
-        if self.handle is not None:  # there is none outside IPython
+        if self.handle is not None:  # it is None outside IPython
             self.handle.update({MIME: record, **self.bundle()}, raw=True)
         if self.below is not None and self.figure is None:
             self.below.update({"text/plain": ""}, raw=True)
@@ -127,14 +127,14 @@ class Sheet:
         return [*rows, *self.of.notes.values()]
 
     def rows(self) -> Iterator[tuple[tuple[str, str], Planned]]:
-        """Id and part of every row, and the criterion it belongs to."""
+        """Id and part of every row, and the criterion to which it belongs."""
         for planned in self.of.plan.values():
             yield from (((planned.id, part), planned) for part in planned.rows)
 
     def statuses(self) -> str:
-        """A line for every criterion whose status is the same on every machine; for nbval.
+        """A line for every criterion whose status is the same on every machine, for nbval.
 
-        The verdict is among them if it hangs on no other status.
+        The verdict is included if it depends on no other status.
         """
         rows = [(self.of.judged[key], planned) for key, planned in self.rows()]
         lines = [f"{row.name}: {row.kind}, {row.status}" for row, p in rows if not p.varies]
@@ -143,7 +143,7 @@ class Sheet:
         return "\n".join(lines)
 
     def verdict(self) -> tuple[str, str]:
-        """The verdict and its reason, once every row is judged; before, how many are."""
+        """The verdict and its reason, or the number of judged rows if some are not judged yet."""
         rows = [key for key, _ in self.rows()]
         if missing := [key for key in rows if key not in self.of.judged]:
             return "No verdict yet", f"{len(rows) - len(missing)} of {len(rows)} criteria judged."
@@ -162,7 +162,7 @@ class Sheet:
         return [] if self.of.summary is None else sentences(self.of.number)
 
     def closing(self) -> list[str]:
-        """What stands below the table."""
+        """The lines below the table."""
         lines = [f"Reported before: {', '.join(_numbers(self.of.reported))}."]
         lines = lines if self.of.reported else []
         if (proposal := of_proposal(self.judged())) is not None:
@@ -177,7 +177,7 @@ class Sheet:
         return lines
 
     def bundle(self) -> dict[str, Any]:
-        """What a notebook shows: HTML, and text for terminals and diffs."""
+        """The output of a notebook: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
         columns: tuple[str, ...] = COLUMNS if self.full is None else (*COLUMNS, FULL)
         full = self._of_full_run()
@@ -207,7 +207,7 @@ class Sheet:
     def _texts(
         self, key: tuple[str, str], planned: Planned, full: Mapping[str, str]
     ) -> tuple[str, ...]:
-        """One row of the table."""
+        """The cells of one row of the table."""
         found = self.of.judged.get(key)
         arm = "" if planned.arm == "corrected" else f"{planned.arm}: "
         kind = planned.kind + (" *" if planned.varies else "") + (" †" if planned.added else "")

@@ -1,4 +1,4 @@
-"""What a notebook makes first: question, criteria, and the seeds that the report uses."""
+"""The object that a notebook creates first: question, criteria, and the reported seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,40 +9,41 @@ from torch import Tensor
 
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
-from lab.evidence.summary import Summary, check_question, summary
+from lab.evidence.summary import Summary, check_question
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training, untrained
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
 from lab.experiment.standing import standing
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
+from lab.train import Settings
 
-BY_SEED = "criteria by seed"  # the table of a record with what every criterion was judged on
+BY_SEED = "criteria by seed"  # the table of a record with the values behind every criterion
 
 
 class Experiment:
     """One experiment, from its criteria to its verdict.
 
-    Displays the question and the table of criteria; as criteria are judged, the same output fills
-    in, and `conclude` puts the verdict above it and the record of the run into it. Below it
+    It displays the question and the table of criteria. The same output is updated when criteria are
+    judged, and `conclude` adds the verdict above the table and the record of the run. Below it,
     `key_figure` shows the figure that answers the question. At the defaults of a notebook, which
-    train for seconds, the table has what the committed full run found beside it.
+    train for seconds, the table also has the values of the committed full run.
 
     Args:
-        number: of the experiment as text, "013".
+        number: number of the experiment as text, such as "013".
         title: its name in words.
-        question: what it asks, on one line that ends in a question mark.
-        parameters: the checked parameters of the notebook; `seeds` among them are those reported.
-        criteria: all of them, before the run; see `Planned`.
-        reported: what an earlier run measured, by name; empty if there was none.
+        question: the question, on one line that ends in a question mark.
+        parameters: the checked parameters of the notebook; its `seeds` are the reported ones.
+        criteria: all criteria, before the run; see `Planned`.
+        reported: results of an earlier run, by name; empty if there was none.
 
     Raises:
-        TypeError: a name is no text.
-        ValueError: the criteria could not answer, as `check_plan` says; one names a statistic
-            that there is not; or the question is none.
+        TypeError: a name is not text.
+        ValueError: the criteria could not answer the question (see `check_plan`), a statistic is
+            unknown, or the question is not a question.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Experiment:
         self.reported = dict(reported or {})
         self.plan = check_plan(criteria)
         for each in criteria:
-            statistics.reduction(each.statistic)
+            statistics.check(each)
         self.written = standing(number, self.plan)  # a commit made while it runs is too late
         self.judged: dict[tuple[str, str], Judged] = {}
         self.values: dict[str, list[dict[str, Any]]] = {}
@@ -80,7 +81,7 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int] | None = None,
         tuned: Tuned | None = None,
@@ -88,26 +89,28 @@ class Experiment:
         checkpoint: bool | None = None,
         workers: int | None = None,
     ) -> Arms:
-        """Train every arm, its seeds side by side, the arms in processes beside one another.
+        """Train all arms, each in a process of its own in which its seeds train side by side.
 
-        The numbers are those of one arm after another. Functions and classes may be defined in the
-        notebook; what they refer to travels with them.
+        The results are the same as if the arms were trained one after another. Functions and
+        classes may be defined in the notebook; everything that they refer to is sent to the
+        processes.
 
         Args:
-            arms: by name: a function from task and seed to a model, or an `Arm`.
-            task: of all arms that have none of their own, or one for each seed.
+            arms: for each name a function from task and seed to a model, or an `Arm`.
+            task: the task of all arms that have none of their own, or one per seed.
             recipe: settings of `lab.train.fit_together`.
-            seeds: those reported if None.
-            tuned: gives every arm the value that `tune` chose for it.
-            split: into how many processes the seeds of one arm are dealt. Where there are fewer
-                arms than processors, 2 is faster; as other models then share their arithmetic, the
-                numbers may differ in their last digits from those of 1.
-            checkpoint: whether a killed run goes on from files that a finished one removes; if
-                None, where nobody watches: in a headless run.
-            workers: processes; see `lab.experiment.jobs.run`.
+            seeds: seeds of the models; the reported seeds if None.
+            tuned: result of `tune`, whose value for each arm is used.
+            split: number of processes among which the seeds of one arm are divided. If there are
+                fewer arms than processors, 2 is faster. The last digits of the results may then
+                differ from those with 1, because other models are computed together.
+            checkpoint: whether a killed run continues from files, which a finished run removes; if
+                None, only in a headless run.
+            workers: number of processes; see `lab.experiment.jobs.run`.
 
         Raises:
-            ValueError: a setting is out of its range, or there are more parts than seeds.
+            ValueError: a setting is misspelt, missing or out of its range, or there are more parts
+                than seeds.
         """
         chosen = self.seeds if seeds is None else list(seeds)
         if not 1 <= split <= max(len(chosen), 1):
@@ -139,29 +142,30 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int],
-        score: Score,
+        score: Scorer,
         high_is_good: bool = True,
         workers: int | None = None,
         **grid: Sequence[Any],
     ) -> Tuned:
-        """Choose a setting for every arm from one grid, on seeds that the report never uses.
+        """Choose a setting for every arm from the same grid, on seeds that are not reported.
 
-        The value with the best median score over the seeds is chosen; the grid is displayed, with
-        the arms that are at its edge.
+        The value with the best median score over the seeds is chosen. The grid is displayed, and
+        the arms whose best value is at its edge are named.
 
         Args:
             arms, task, recipe, workers: as for `train`.
-            seeds: of the trials, none of those reported.
+            seeds: seeds of the trials, none of which may be reported.
             score: called with a trained model, its task and `seed`; returns a number.
-            high_is_good: whether a high score is a good one.
-            grid: one setting of `fit_together` and the values to try, such as
+            high_is_good: whether high scores are good.
+            grid: one setting of `fit_together` with the values to try, such as
                 `lr=[3e-4, 1e-3, 3e-3]`.
 
         Raises:
-            ValueError: a seed is reported, too; there is not one setting with two values or more.
+            ValueError: a seed is also reported, or `grid` is not one setting with at least two
+                values.
         """
         if shared := set(seeds) & set(self.seeds):
             raise ValueError(f"seeds {sorted(shared)} are reported: tune on others")
@@ -185,19 +189,19 @@ class Experiment:
         minus: Any = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        """Judge a criterion by the statistic in the table. Judged again, the later values count.
+        """Judge a criterion by its statistic; a second call replaces the first.
 
         Args:
-            id: of the criterion.
-            values: one a seed, in the order of the seeds, or one number, as its statistic says; for
-                a criterion with parts, those of each part, by its name.
-            minus: of a paired criterion, the values of the other arm, likewise.
-            seeds: whose values they are; all that are reported if None.
+            id: id of the criterion.
+            values: one value per seed, in the order of the seeds, or a single number, depending on
+                the statistic; for a criterion with parts, these values by the name of the part.
+            minus: for a paired criterion, the values of the other arm in the same form.
+            seeds: the seeds of the values; all reported seeds if None.
 
         Raises:
-            ValueError: there is no such criterion; parts are missing or unknown; a difference is
-                asked for where the table has none, or the other way round; or there is not one
-                value a seed.
+            ValueError: the criterion does not exist; parts are missing or unknown; `minus` is given
+                for a criterion that is not paired, or missing for one that is; or there is not one
+                value per seed.
         """
         planned = self._planned(id)
         if planned.paired == (minus is None):
@@ -215,14 +219,14 @@ class Experiment:
         self.sheet.refresh()
 
     def not_run(self, id: str, why: str) -> None:  # noqa: A002
-        """Say that this run could not measure a criterion: it decides nothing.
+        """Record that this run could not measure a criterion, which then decides nothing.
 
         Args:
-            id: of the criterion.
-            why: what this run had not, such as "no GPU here".
+            id: id of the criterion.
+            why: what this run lacked, such as "no GPU here".
 
         Raises:
-            ValueError: there is no such criterion, or no reason.
+            ValueError: the criterion does not exist, or the reason is empty.
         """
         check_text(why, f"why criterion {id} was not run")
         planned = self._planned(id)
@@ -231,14 +235,14 @@ class Experiment:
         self.sheet.refresh()
 
     def note(self, measured: str, values: Values, *, statistic: str = MEAN) -> None:
-        """Put a number for the reader into the record: it is of kind context, and never decides."""
+        """Add a number for the reader to the record; it has the kind context and never decides."""
         reading = statistics.read(values, statistic, high_is_bad=False, op=">", threshold=0.0)
         planned = Planned("E", measured.replace("{", "("), ">", 0.0, statistic, kind="context")
         self.notes[measured] = judge(planned, "", reading)
         self.sheet.refresh()
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Keep measured rows in the record; see `Evidence.table`."""
+        """Store measured rows in the record; see `Evidence.table`."""
         self.tables[name] = list(rows)
 
     def key_figure(self, figure: go.Figure) -> go.Figure:
@@ -257,17 +261,17 @@ class Experiment:
         blocked_by: str = "",
         figure: str = "",
     ) -> None:
-        """Print the statuses that all machines share, and put verdict and record at the top.
+        """Print the statuses that are equal on all machines, and add verdict and record at the top.
 
         Args:
-            finding: one sentence with its number, formatted from what this run measured; without
-                one the research log has none of this run either.
-            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`; the
-                key figure, if there is one, is the one that shows the finding.
+            finding: one sentence with a number, formatted from what this run measured; without it,
+                the research log shows no finding for this run.
+            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.Summary`;
+                figure is the title of the key figure unless given.
 
         Raises:
-            ValueError: a criterion was not judged (a run that cannot judge it says so with
-                `not_run`, and gives nan for what has no value); or a sentence is no such one.
+            ValueError: a criterion was not judged (use `not_run` if the run cannot measure it, and
+                nan if there is no value), or a sentence is not as required.
         """
         missing = {id_ for id_, planned in self.plan.items()
                    for part in planned.rows if (id_, part) not in self.judged}  # fmt: skip
@@ -276,7 +280,7 @@ class Experiment:
         if self.sheet.figure is not None and not figure:
             figure = (self.sheet.figure.layout.title.text or "").replace("<br>", " ")
         if finding:
-            self.summary = summary(
+            self.summary = Summary(
                 question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,
                 cost_h=cost_h, blocked_by=blocked_by, figure=figure,
             )  # fmt: skip
@@ -311,19 +315,19 @@ class Experiment:
 
 
 def _part(name: str, i: int, split: int) -> str:
-    """What a part of an arm is called in messages."""
+    """The name of a part of an arm in messages."""
     return name if split == 1 else f"{name}, part {i + 1} of {split}"
 
 
 def _of_part(task: Tasks, seeds: Sequence[int], part: Sequence[int]) -> Tasks:
-    """The tasks of some of the seeds."""
+    """The tasks for some of the seeds."""
     if not isinstance(task, Sequence):
         return task
     return [each for each, seed in zip(task, seeds, strict=True) if seed in part]
 
 
 def _in_order(trained: Any, seeds: Sequence[int]) -> Any:
-    """Of seeds that were dealt out, in the order in which they are reported."""
+    """The results of seeds that were divided among processes, in the order of the seeds."""
     order = [trained.seeds.index(seed) for seed in seeds]
     return type(trained)(
         *([getattr(trained, name)[i] for i in order]
@@ -337,7 +341,7 @@ def _difference(one: Values, other: Values) -> Tensor:
 
 
 def _by_seed(values: Values) -> list[float]:
-    """The values of several seeds; none for what is one number."""
+    """The values of several seeds; empty for a single number."""
     if isinstance(values, int | float) or getattr(values, "ndim", 1) != 1:
         return []
     return [float(value) for value in values]

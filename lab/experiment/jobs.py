@@ -1,4 +1,4 @@
-"""Work in processes of their own, one torch thread each, with one progress bar for all of it."""
+"""Runs jobs in separate processes, with one torch thread each and one progress bar for all."""
 
 import hashlib
 import os
@@ -19,23 +19,26 @@ from joblib.parallel import get_active_backend
 
 from lab import progress
 from lab.arguments import whole
+from lab.experiment import cluster
 from lab.files import PROJECT
 from lab.progress import Progress, Tell
 
 T = TypeVar("T")
+Alone = tuple[str, bytes, Path, str]  # the arguments of `_alone`
 
-_EVERY = 0.3  # seconds between two looks at how far the jobs are
+_EVERY = 0.3  # seconds between two checks of the progress of the jobs
 
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """Work that another process can do.
+    """Work that can run in another process.
 
     Attributes:
-        call: does it. A copy of it travels, with what it refers to, functions and classes of the
-            notebook included; only what it returns comes back, and not what it changes.
-        steps: how many steps it has, 0 for work that does not say; the longest begin first.
-        models: how many models are trained by it, for the progress bar.
+        call: the function that does the work. A copy is sent to the process, with everything it
+            refers to, including functions and classes of the notebook. Only its return value comes
+            back; changes that it makes to objects are lost.
+        steps: number of steps, 0 if unknown; jobs with more steps start first.
+        models: number of models that it trains, for the progress bar.
     """
 
     call: Callable[[], T]
@@ -44,54 +47,73 @@ class Job(Generic[T]):
 
 
 class JobError(RuntimeError):
-    """A job could not be done; the message is one sentence, and the cause is chained."""
+    """A job could not be run; the message is one sentence, and the cause is chained."""
 
 
 def run(jobs: Mapping[str, Job[T]], *, label: str, workers: int | None = None) -> dict[str, T]:
-    """Do all jobs and return what they returned, in the order given.
+    """Run all jobs and return their results, in the given order.
 
-    A job sees one torch thread wherever it runs, and nothing of the others: the results are those
-    of one job after another. Inside `joblib.parallel_config(backend=..., n_jobs=...)` they run
-    there, such as on a Ray cluster; else in processes of this machine, which stay for the next
-    call.
+    A job has one torch thread wherever it runs, and cannot affect the others, so the results are
+    the same as for one job after another. If LAB_CLUSTER names a Ray cluster, jobs run there; see
+    `lab.experiment.cluster`. Inside `joblib.parallel_config(backend=..., n_jobs=...)` they run on
+    that backend. Otherwise they run in processes on this machine, which are kept for the next call.
 
     Args:
-        jobs: by name.
-        label: of the progress bar.
-        workers: processes, 1 for this one alone. If None: the environment variable LAB_WORKERS, or
-            one for each processor.
+        jobs: the jobs by name.
+        label: label of the progress bar.
+        workers: number of processes on this machine; with 1, everything runs in this process. If
+            None: the cluster, or the environment variable LAB_WORKERS, or one process per
+            processor.
 
     Raises:
-        ValueError: workers is no whole number of at least 1.
-        Exception: what the first job to fail raised, with a note that names the job.
+        ValueError: workers is not a whole number of at least 1.
+        ClusterError: the cluster cannot run the jobs.
+        Exception: the exception of the first job that fails, with a note that names the job.
     """
-    count = min(_workers(workers), max(len(jobs), 1))
     order = sorted(jobs, key=lambda name: -jobs[name].steps)
     with tempfile.TemporaryDirectory(prefix="lab-jobs-") as folder:  # private: mode 0700
-        # As bytes even where there is no other process: what a job changes is lost in all cases.
-        calls = [
-            delayed(_alone)(name, cloudpickle.dumps(jobs[name].call), Path(folder, str(i)), code())
-            for i, name in enumerate(order)
-        ]
+        reports = {name: Path(folder, str(i)) for i, name in enumerate(order)}
+        # Calls are serialised even without another process, so that changes by a job are always
+        # lost.
+        calls = {
+            name: (name, cloudpickle.dumps(jobs[name].call), reports[name], code())
+            for name in order
+        }
         with _one_bar(jobs, label, Path(folder)):
-            done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(calls))
+            if workers is None and cluster.address() is not None:
+                done = _elsewhere(calls, jobs)
+            else:
+                count = min(_workers(workers), max(len(jobs), 1))
+                each = [delayed(_alone)(*call) for call in calls.values()]
+                done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(each))
     return {name: done[name] for name in jobs}
 
 
 @cache
 def code() -> str:
-    """A digest of all code in `lab`, as it lay on disk when this process first asked."""
+    """A digest of all code in `lab`, as it was on disk at the first call in this process."""
     found = hashlib.sha256()
     for path in sorted((PROJECT / "lab").rglob("*.py")):
         found.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
 
 
+def _elsewhere(calls: Mapping[str, Alone], jobs: Mapping[str, Job[T]]) -> dict[str, T]:
+    """What `_alone` returns of all calls, made on the cluster."""
+    done: dict[str, T] = {}
+    listed = [(_alone, call) for call in calls.values()]
+    for name, (_, result) in cluster.run(listed, names=list(calls)):
+        done[name] = result
+        # Other machines have no such file to say it in.
+        calls[name][2].write_text(f"{jobs[name].steps} ")
+    return done
+
+
 def _workers(wanted: int | None) -> int:
-    """How many processes, as `run` says."""
+    """The number of processes, as described in `run`."""
     if wanted is not None:
         return whole("train", "workers", wanted, least=1)
-    _, configured = get_active_backend()  # 1 or None outside `parallel_config`
+    _, configured = get_active_backend()  # it is 1 or None outside `parallel_config`
     if configured and configured > 1:
         return int(configured)
     given = os.environ.get("LAB_WORKERS")
@@ -103,7 +125,7 @@ def _workers(wanted: int | None) -> int:
 
 
 def _alone(name: str, call: bytes, report: Path, expected: str) -> tuple[str, Any]:
-    """One job, on one torch thread, saying in a file how far it is."""
+    """Run one job with one torch thread; it writes its progress to a file."""
     if code() != expected:
         raise JobError(
             f"a worker has other code of lab than this notebook, so {name!r} was not begun: "
@@ -122,13 +144,13 @@ def _alone(name: str, call: bytes, report: Path, expected: str) -> tuple[str, An
 
 
 def _writer(report: Path) -> Tell:
-    """Writes how many steps are done, and the latest loss, where the bar looks for them."""
+    """A callback that writes the number of steps done and the latest loss to a file for the bar."""
     written_at = 0.0
 
     def write(done: int, loss: Callable[[], float | None]) -> None:
         nonlocal written_at
         now = time.perf_counter()
-        # On another machine of a cluster there is no such folder, and nobody who looks.
+        # On another machine of a cluster this folder does not exist, and progress is not shown.
         if now - written_at >= _EVERY and report.parent.is_dir():
             written_at, latest = now, loss()
             report.write_text(f"{done} {'' if latest is None else latest}")
@@ -138,7 +160,7 @@ def _writer(report: Path) -> Tell:
 
 @contextmanager
 def _one_bar(jobs: Mapping[str, Job[T]], label: str, folder: Path) -> Iterator[None]:
-    """A progress bar over the steps of all jobs, moved by a thread that reads their files."""
+    """A progress bar over the steps of all jobs, updated by a thread that reads their files."""
     over, steps = threading.Event(), sum(job.steps for job in jobs.values())
     losses: list[float] = []
 
@@ -171,5 +193,5 @@ def _one_bar(jobs: Mapping[str, Job[T]], label: str, folder: Path) -> Iterator[N
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:  # it is being written
+    except OSError:  # the file is being written at this moment
         return ""

@@ -1,23 +1,25 @@
-"""Where the arms of a killed run are kept until it is done: one file an arm, one folder a run."""
+"""Checkpoints of the arms of an unfinished run: one file per arm, one folder per run."""
 
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.files import PROJECT
 from lab.frontend import live
+from lab.train import Settings
 from lab.train.identity import canonical, describe
 
 
 def folder(number: str, parameters: Any) -> Path:
-    """The folder of a run: of one experiment with one set of parameters.
+    """The folder of a run, that is, of one experiment with one set of parameters.
 
-    It lies in `checkpoints/` of the checkout, which git ignores, or where the environment variable
-    LAB_CHECKPOINTS says: on a cluster, in a folder that all machines see.
+    It is in `checkpoints/` of the checkout, which git ignores, or in the folder that the
+    environment variable LAB_CHECKPOINTS names. On a cluster, all machines must have access to this
+    folder.
     """
     checkout = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
     top = Path(os.environ.get("LAB_CHECKPOINTS") or checkout / "checkpoints").resolve()
@@ -28,26 +30,27 @@ def file(
     run: Path,
     name: str,
     arm: Any,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     seeds: Sequence[int],
     *,
     wanted: bool | None,
 ) -> Path | None:
-    """The checkpoint of one arm, named after it and all that makes it what it is.
+    """The checkpoint of one arm; its name contains that of the arm and a digest of its definition.
 
-    An arm whose code or settings have changed has another file, and begins afresh.
+    If the code or the settings of an arm change, it gets another file and starts from the
+    beginning.
 
     Args:
         run: the folder of the run.
-        name: of the arm.
+        name: name of the arm.
         arm: an `Arm`, or the function that builds its models.
-        recipe: what it shares with the others.
-        seeds: of the models.
-        wanted: if None, what `Experiment.train` says of it.
+        recipe: the settings that all arms share.
+        seeds: seeds of the models.
+        wanted: whether checkpoints are wanted, as `checkpoint` of `Experiment.train`.
 
     Raises:
-        ValueError: something in the arm cannot be told from another one of its kind, which is
-            named; give it a `checkpoint_identity`, or train without checkpoints.
+        ValueError: an object in the arm cannot be distinguished from others of its kind; the error
+            names it. Give it a `checkpoint_identity`, or train without checkpoints.
     """
     if not (not live() if wanted is None else wanted):
         return None
@@ -58,7 +61,7 @@ def file(
 
 
 def clear(run: Path) -> None:
-    """Forget a run that is done."""
+    """Remove the checkpoints of a finished run."""
     shutil.rmtree(run, ignore_errors=True)
 
 

@@ -1,13 +1,14 @@
-"""Statistics by which the values of all seeds become the one number that a criterion compares.
+"""Statistics that reduce the values of all seeds to the one number that a criterion compares.
 
-A statistic is chosen when a criterion is written, before there are values, and has a name there:
-`Planned(..., statistic=MEAN)`. It is told which side is the bad one, so that "the worst seed" is
-the lowest where much is hoped for, and the highest elsewhere.
+A statistic is chosen by name when a criterion is written, before there are values:
+`Planned(..., statistic=MEAN)`. It is told which direction is bad: "the worst seed" is the lowest if
+high values are good, and the highest otherwise.
 """
 
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lab.evidence.comparison import Threshold, shown
 from lab.evidence.judged import Reading, of_interval
+from lab.evidence.planned import Planned
 from lab.statistics import Interval, mean_interval, share_interval
 
 Values = Tensor | Sequence[float] | float
@@ -22,20 +24,20 @@ Reduce = Callable[[Tensor, bool, str, Threshold], Reading]
 
 NUMBER = "one number"
 WORST = "worst seed"
-EVERY = "every seed"  # of a failure or kill, which has to show in the seed that shows it least
+EVERY = "every seed"  # for a failure or kill, which must hold even in the seed with the least of it
 MEDIAN = "median seed"
 MEAN = "mean, 95 % t interval"
 
 _SHARE = "share of seeds above {:g}, Wilson interval"
 _SHARE_PATTERN = re.compile(r"share of seeds above (\S+), Wilson interval")
-_MOST = 100_000  # seeds; who would need more needs another experiment
+_MOST = 100_000  # seeds; a question that needs more needs another experiment
 
 
 def solved(above: float) -> str:
     """The name of the statistic "k of n seeds solved it", with Wilson's interval of the share.
 
     Args:
-        above: what a seed has to exceed to count as solved, in the unit of the values.
+        above: the value that a seed must exceed to count as solved, in the unit of the values.
     """
     return _SHARE.format(above)
 
@@ -43,17 +45,18 @@ def solved(above: float) -> str:
 def read(
     values: Values, statistic: str, *, high_is_bad: bool, op: str, threshold: Threshold
 ) -> Reading:
-    """The number that a statistic makes of values, with its interval where it has one.
+    """Apply a statistic to values; the result has an interval if the statistic has one.
 
     Args:
         values: Float["seeds"], or one number; computed in float64.
-        statistic: its name.
+        statistic: name of the statistic.
         high_is_bad: whether a high value speaks against the hypothesis.
-        op, threshold: of the criterion, for the number of seeds that would decide it.
+        op, threshold: those of the criterion, for the number of seeds that would decide it.
 
     Raises:
-        ValueError: there is no such statistic, values have more than one axis or are none, several
-            are given for one number, or one where an interval is asked for.
+        ValueError: the statistic is unknown; values have more than one axis or are empty; several
+            values are given for a statistic of a single number; or one value is given for an
+            interval.
     """
     reduce = reduction(statistic)
     tensor = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
@@ -67,10 +70,10 @@ def read(
 
 
 def reduction(statistic: str) -> Reduce:
-    """What a statistic does.
+    """The function that computes a statistic.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no statistic with that name.
     """
     if statistic in _BY_NAME:
         return _BY_NAME[statistic]
@@ -80,18 +83,29 @@ def reduction(statistic: str) -> Reduce:
     raise ValueError(f"there is no statistic {statistic!r}; there are {known} and solved(level)")
 
 
-def seeds_to_decide(spread: float, distance: float) -> int | None:
-    """How many seeds would put a limit outside the 95 % interval, four times out of five.
+def check(planned: Planned) -> None:
+    """Stop at a criterion whose statistic there is not, or whose share cannot miss its limit.
 
-    The smallest n with (t(0.975) + t(0.8)) spread / sqrt(n) <= distance, t the quantiles of
-    Student's distribution with n - 1 degrees of freedom.
+    Raises:
+        ValueError: it is one of these.
+    """
+    reduction(planned.statistic)
+    if planned.bounds is None and _SHARE_PATTERN.fullmatch(planned.statistic):
+        replace(planned, bounds=(0.0, 1.0))  # refuses what cannot be missed
+
+
+def seeds_to_decide(spread: float, distance: float) -> int | None:
+    """Number of seeds for which the 95 % interval excludes the threshold with probability 80 %.
+
+    This is the smallest n with (t(0.975) + t(0.8)) spread / sqrt(n) <= distance, where t are the
+    quantiles of Student's distribution with n - 1 degrees of freedom.
 
     Args:
         spread: standard deviation over seeds.
-        distance: of the mean from the limit, in the same unit.
+        distance: distance of the mean from the threshold, in the same unit.
 
     Returns:
-        At least 2; None where it would be more than 100,000.
+        The number, at least 2; None if it would be more than 100,000.
     """
     from scipy.special import stdtrit
 
@@ -104,7 +118,7 @@ def seeds_to_decide(spread: float, distance: float) -> int | None:
     low, high = 1, 2
     while not enough(high):
         low, high = high, 2 * high
-    while high - low > 1:  # `low` is too few, `high` is enough
+    while high - low > 1:  # `low` is too small, and `high` is large enough
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
@@ -148,7 +162,7 @@ def _share(above: float, values: Tensor, _: bool, op: str, threshold: Threshold)
 
 
 def _runs_to_decide(share: float, runs: int, op: str, threshold: Threshold) -> int | None:
-    """How many runs would decide, were the share the one seen."""
+    """Number of runs that would decide if the true share were the observed one."""
     n = runs
     while n < _MOST:
         n = n + max(1, n // 20)
@@ -158,12 +172,12 @@ def _runs_to_decide(share: float, runs: int, op: str, threshold: Threshold) -> i
 
 
 def _undecided(found: Interval, op: str, threshold: Threshold) -> bool:
-    """Whether the limit lies inside an interval."""
+    """Whether the threshold lies inside an interval."""
     return of_interval(found.low, found.high, op, threshold) == "undecided"
 
 
 def _distance(mean: float, threshold: Threshold) -> float:
-    """Of a mean from the nearest limit."""
+    """Distance of a mean from the nearest threshold."""
     ends = threshold if isinstance(threshold, tuple) else (threshold,)
     return min(abs(mean - end) for end in ends)
 

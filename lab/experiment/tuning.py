@@ -1,29 +1,30 @@
-"""One setting chosen for every arm alike, on seeds that the report never uses."""
+"""Tuning: one setting is chosen for every arm in the same way, on seeds that are not reported."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lab.experiment.arms import Arm, Build, Tasks, Trained, training
 from lab.experiment.jobs import Job, run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
+from lab.train import Settings
 
 
 @dataclass(frozen=True)
 class Tuned(Mapping[str, Any]):
-    """The value chosen for every arm; displays the grid, and says who is at its edge.
+    """The value chosen for every arm; displays the grid, and names the arms at its edge.
 
     Attributes:
-        setting: the name of the setting.
-        tried: its values, in the order given.
-        scores: Float["values seeds"] by arm; nan where training broke down.
-        seeds: of the trials.
-        high_is_good: whether the largest median score was chosen, or the smallest.
+        setting: name of the setting.
+        tried: its values, in the given order.
+        scores: Float["values seeds"] by arm; nan if training diverged.
+        seeds: seeds of the trials.
+        high_is_good: whether the largest median score was chosen, instead of the smallest.
     """
 
     setting: str
@@ -33,7 +34,7 @@ class Tuned(Mapping[str, Any]):
     high_is_good: bool
 
     def __getitem__(self, name: str) -> Any:
-        """What was chosen for an arm."""
+        """The value chosen for an arm."""
         return self.tried[self._best(name)]
 
     def __iter__(self) -> Iterator[str]:
@@ -41,7 +42,7 @@ class Tuned(Mapping[str, Any]):
         return iter(self.scores)
 
     def __len__(self) -> int:
-        """How many arms there are."""
+        """Number of arms."""
         return len(self.scores)
 
     @property
@@ -51,12 +52,12 @@ class Tuned(Mapping[str, Any]):
         return [name for name in self.scores if last and self._best(name) in (0, last)]
 
     def medians(self, name: str) -> Tensor:
-        """Float["values"]: of the seeds; a value at which any seed broke down is nan."""
+        """Float["values"]: medians over seeds; nan for a value at which any seed diverged."""
         found = self.scores[name]
         return torch.where(found.isfinite().all(1), found.median(1).values, torch.nan)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What the record keeps: arm, value, seed and score."""
+        """Rows for the record: arm, value, seed and score."""
         return [
             {"arm": name, self.setting: value, "seed": seed, "score": found[i, j].item()}
             for name, found in self.scores.items()
@@ -74,7 +75,7 @@ class Tuned(Mapping[str, Any]):
 
     @property
     def closing(self) -> str:
-        """Which seeds were used, or who is at the edge of the grid."""
+        """A sentence that says which seeds were used, or which arms are at the edge of the grid."""
         if not (edge := self.at_the_edge):
             return f"Chosen on seeds {list(self.seeds)}, which the report never uses."
         return f"At the edge of the grid, so that a better value may lie beyond: {', '.join(edge)}."
@@ -108,12 +109,12 @@ class Tuned(Mapping[str, Any]):
 def tune(
     arms: Mapping[str, Arm | Build],
     task: Tasks,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     *,
     setting: str,
     values: Sequence[Any],
     seeds: Sequence[int],
-    score: Score,
+    score: Scorer,
     high_is_good: bool,
     workers: int | None = None,
 ) -> Tuned:
@@ -131,18 +132,18 @@ def tune(
 
 
 def with_setting(given: Arm | Build, setting: str, value: Any) -> Arm:
-    """The same arm with one setting of its own."""
+    """The same arm, with one of its settings replaced."""
     arm = copy(given) if isinstance(given, Arm) else Arm(given)
-    arm.settings = {**arm.settings, setting: value}
+    arm.settings = cast(Settings, {**arm.settings, setting: value})
     return arm
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """Trains, scores, and keeps the scores alone; nan for all where the loss is not finite."""
+    """Trains and scores, and returns only the scores; all are nan if a loss is not finite."""
 
     train: Callable[[], Trained]
-    score: Score
+    score: Scorer
     seeds: int
 
     def __call__(self) -> Tensor:

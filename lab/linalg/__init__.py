@@ -1,4 +1,4 @@
-"""Structured matrices and what state-space models do with them. Knows nothing of models."""
+"""Structured matrices and their use in state-space models; imports nothing from the models."""
 
 from lab.linalg.convolution import causal_convolution
 from lab.linalg.delta_rule import delta_rule, delta_rule_sequential, routed_reflection

@@ -1,23 +1,26 @@
 """Causal convolution of a sequence with a kernel."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lab.linalg.precision import widened
 
-# Up to this many input steps a sum of shifted kernels is faster than three Fourier transforms.
+# Up to this many input steps, a sum of shifted kernels is faster than three Fourier transforms.
 SHORT = 8
 
 
 @widened
-def causal_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+def causal_convolution(
+    x: Float[Tensor, "B S p"], kernel: Float[Tensor, "T q p"]
+) -> Float[Tensor, "B T q"]:
     """y[t] = sum over s <= t of kernel[t - s] x[s], for as many steps as the kernel has.
 
-    The input may be shorter than the kernel: it is silent from there on, and y is then the free
+    The input may be shorter than the kernel. It is zero after its end, and y is then the free
     response. A single input step costs one product and no transform.
 
     Args:
-        x: Float["B S p"], 1 <= S <= T.
+        x: 1 <= S <= T.
         kernel: Float["T q p"].
 
     Returns:
@@ -30,10 +33,10 @@ def causal_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     if x.ndim != 3 or not 1 <= x.shape[1] <= T or x.shape[2] != kernel.shape[2]:
         shapes = f"x {tuple(x.shape)} and kernel {tuple(kernel.shape)}"
         raise ValueError(f"{shapes} must be (B, S, p) and (T, q, p) with 1 <= S <= T")
-    # Fourier transforms refuse an empty batch.
+    # torch's Fourier transforms refuse an empty batch.
     if x.shape[1] <= SHORT or x.shape[0] == 0:
         return _shifted_sum(x, kernel)
-    # Padding to twice the length keeps the end from wrapping round onto the beginning.
+    # Padding to twice the length makes the cyclic convolution a causal one.
     spectrum = torch.einsum(
         "bfp,fqp->bfq", torch.fft.rfft(x, 2 * T, dim=1), torch.fft.rfft(kernel, 2 * T, dim=0)
     )

@@ -3,6 +3,7 @@
 from itertools import permutations
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -10,31 +11,32 @@ from lab.linalg.precision import autocasts, uncast, wide
 
 
 def delta_rule(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    initial: Tensor | None = None,
+    q: Float[Tensor, "B T N"],
+    k: Float[Tensor, "B T N"],
+    v: Float[Tensor, "B T M"],
+    beta: Float[Tensor, "B T"],
+    initial: Float[Tensor, "B N M"] | None = None,
     *,
     chunk: int = 64,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B N M"]]:
     """Reads o[t] = S[t]^T q[t] of S[t] = S[t-1] + beta[t] k[t] (v[t] - S[t-1]^T k[t])^T.
 
     The corrections u[t] = beta[t] (v[t] - S[t-1]^T k[t]) of a chunk solve one triangular system,
     (I + L) U = diag(beta) (V - K S), where S is the state before the chunk and L is the part of
-    diag(beta) K K^T below the diagonal. Then S + K^T U is the state after it. The systems of all
-    chunks are solved at once; only the states go from chunk to chunk.
+    diag(beta) K K^T below the diagonal. The state after the chunk is then S + K^T U. The systems of
+    all chunks are solved at once; only the states are passed from chunk to chunk.
 
     Args:
-        q: Float["B T N"], dimensionless. Reads see the update of their own step.
-        k: Float["B T N"], dimensionless, of any length: nothing is normalised.
-        v: Float["B T M"], in units of the state.
-        beta: Float["B T"], dimensionless. With |k| = 1, the gain along k is 1 - beta: 0 keeps what
-            is stored, 1 replaces it, 2 reflects it. Above 2 / |k|^2 a step may grow the state.
-        initial: Float["B N M"], the state before step 0; zero if None.
+        q: dimensionless. A read includes the update of its own step.
+        k: dimensionless, of any norm: nothing is normalised.
+        v: in units of the state.
+        beta: dimensionless. With |k| = 1, the gain along k is 1 - beta: beta 0 keeps
+            the stored value, 1 replaces it, 2 reflects it. Above 2 / |k|^2, the state may grow.
+        initial: the state before step 0; zero if None.
         chunk: steps per triangular system, at least 1.
 
-    Half-precision tensors become float32, also inside torch.autocast, and results are float32.
+    Half-precision tensors are converted to float32, also inside torch.autocast, and results are
+    float32.
 
     Returns:
         ["B T M"], the reads, and ["B N M"], the state after the last step.
@@ -43,9 +45,9 @@ def delta_rule(
         ValueError: a shape is not as above, T is 0, a tensor is not real, dtypes or devices
             differ, or chunk is below 1.
 
-    Cost: per step (N + M) (chunk / 2 + 2 N) multiply-adds or so, and T / chunk rounds that wait for
-    one another. Substitution loses nothing where keys repeat: with beta |k|^2 in [0, 2] the
-    entries of (I + L)^-1 diag(beta) are at most 4 / (|k[i]| |k[j]|), however alike the keys are.
+    Cost: about (N + M) (chunk / 2 + 2 N) multiply-adds per step, and T / chunk sequential rounds.
+    Substitution is stable for repeated keys: with beta |k|^2 in [0, 2] the entries of
+    (I + L)^-1 diag(beta) are at most 4 / (|k[i]| |k[j]|), however similar the keys are.
     Source: Yang et al. 2024, Parallelizing linear transformers with the delta rule over sequence
     length, section 3 (the WY form of a chunk); Bischof & Van Loan 1987 (products of reflections).
     """
@@ -60,7 +62,7 @@ def delta_rule(
 def _in_chunks(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Reads, also of the steps that fill up the last chunk, and the state after all steps."""
+    """Reads, including those of the padding of the last chunk, and the state after all steps."""
     q, k, v, beta = (_chunks(part, size) for part in (q, k, v, beta[..., None]))
     keys, values = _corrections(k, v, beta)
     scores = (q @ k.mT).tril()
@@ -73,9 +75,13 @@ def _in_chunks(
 
 
 def delta_rule_sequential(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The definition of `delta_rule`, one step after another: what every other form must equal."""
+    q: Float[Tensor, "B T N"],
+    k: Float[Tensor, "B T N"],
+    v: Float[Tensor, "B T M"],
+    beta: Float[Tensor, "B T"],
+    initial: Float[Tensor, "B N M"] | None = None,
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B N M"]]:
+    """The definition of `delta_rule`, step by step, which every other form must equal."""
     q, k, v, beta, state = _checked(q, k, v, beta, initial)
     reads = []
     for t in range(q.shape[1]):
@@ -86,23 +92,25 @@ def delta_rule_sequential(
     return torch.stack(reads, dim=1), state
 
 
-def routed_reflection(A: Tensor) -> tuple[Tensor, Tensor, float]:
+def routed_reflection(
+    A: Float64[Tensor, "N N"],
+) -> tuple[Float64[Tensor, "N N"], Float64[Tensor, "N"], float]:
     """P, k and beta with A = (I - beta k k^T) P: a permutation, then a reflection or nothing.
 
     Args:
-        A: Float64["N N"], orthogonal, N up to 6 or so: all permutations are tried.
+        A: orthogonal, N up to about 6, because all permutations are tried.
 
     Returns:
-        P ["N N"]; k ["N"] of length 1; and beta, 2.0 or, where A = P, 0.0.
+        P ["N N"]; k ["N"] of norm 1; and beta, which is 0.0 if A = P and 2.0 otherwise.
 
     Raises:
-        ValueError: no permutation leaves a reflection.
+        ValueError: A is not a permutation followed by at most one reflection.
     """
     N = len(A)
     eye = torch.eye(N, dtype=A.dtype)
     for order in permutations(range(N)):
         P = eye[list(order)]
-        moved = eye - A @ P.mT  # 2 k k^T, if it is a reflection that is left
+        moved = eye - A @ P.mT  # 2 k k^T, if A P^T is a reflection
         k = moved[:, moved.diagonal().argmax()]
         if moved.abs().max() < 1e-9:
             return P, eye[0], 0.0
@@ -113,7 +121,7 @@ def routed_reflection(A: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 def _chunks(part: Tensor, size: int) -> Tensor:
-    """["B T X"] to ["B chunks size X"], filled up with zeros: steps that do nothing."""
+    """["B T X"] to ["B chunks size X"], padded with zeros, which are steps without effect."""
     count = -(-part.shape[1] // size)
     return pad(part, (0, 0, 0, count * size - part.shape[1])).unflatten(1, (count, size))
 
@@ -122,7 +130,7 @@ def _corrections(k: Tensor, v: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
     """(I + L)^-1 diag(beta) K and (I + L)^-1 diag(beta) V, for every chunk."""
     below = (beta * (k @ k.mT)).tril(-1)
     right = beta * torch.cat([k, v], dim=-1)
-    # The diagonal is taken to be 1, whatever stands there.
+    # The solver takes the diagonal to be 1, whatever its entries are.
     solved = torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
     keys, values = solved.split([k.shape[-1], v.shape[-1]], dim=-1)
     return keys, values
@@ -131,7 +139,7 @@ def _corrections(k: Tensor, v: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
 def _checked(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The one check of everything that comes in; the initial state is zero if it was None."""
+    """Check all arguments; an initial state of None is replaced by zeros."""
     shapes = ", ".join(
         f"{name} {tuple(part.shape)}"
         for name, part in {"q": q, "k": k, "v": v, "beta": beta}.items()

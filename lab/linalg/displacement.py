@@ -1,8 +1,8 @@
 """Cauchy-like matrices of low displacement rank: kernels, products, truncation.
 
 For distinct nodes s and S = diag(s), the displacement of A is S A - A S, with the entries
-(s[i] - s[j]) A[i, j]. It forgets the diagonal of A and keeps the rest: A is known from its diagonal
-and from two generators with S A - A S = G H^T, whose common width is the displacement rank.
+(s[i] - s[j]) A[i, j]. It determines all of A except the diagonal. A is therefore given by its
+diagonal and two generators with S A - A S = G H^T, whose common width is the displacement rank.
 
 Source: Kailath, Kung & Morf 1979, Displacement ranks of matrices and linear equations; Pan 2001,
 Structured Matrices and Polynomials, section 3.6 (Cauchy-like matrices).
@@ -11,6 +11,7 @@ Structured Matrices and Polynomials, section 3.6 (Cauchy-like matrices).
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Complex128, Float, Float64, Inexact, Int64
 from torch import Tensor
 
 from lab.linalg.precision import widened
@@ -20,28 +21,28 @@ DOUBLE = torch.float64
 # --- nodes and kernels ---------------------------------------------------------------------------
 
 
-def chebyshev_nodes(n: int) -> Tensor:
-    """Float64["n"]: cos(pi (2i - 1) / (2n)), the zeros of the Chebyshev polynomial T_n, falling."""
+def chebyshev_nodes(n: int) -> Float64[Tensor, "n"]:
+    """cos(pi (2i - 1) / (2n)), the zeros of the Chebyshev polynomial T_n, falling."""
     return torch.cos(_angles(n))
 
 
-def uniform_nodes(n: int) -> Tensor:
-    """Float64["n"]: from -1 to 1 in equal steps."""
+def uniform_nodes(n: int) -> Float64[Tensor, "n"]:
+    """From -1 to 1 in equal steps."""
     return torch.linspace(-1, 1, n, dtype=DOUBLE)
 
 
-def roots_of_unity(n: int, turn: float = 0.0) -> Tensor:
-    """Complex128["n"]: exp(2 pi i (k + turn) / n), k from 0."""
+def roots_of_unity(n: int, turn: float = 0.0) -> Complex128[Tensor, "n"]:
+    """exp(2 pi i (k + turn) / n), k from 0."""
     return torch.polar(
         torch.ones(n, dtype=DOUBLE), 2 * torch.pi * (torch.arange(n, dtype=DOUBLE) + turn) / n
     )
 
 
-def cauchy_kernel(nodes: Tensor) -> Tensor:
-    """["n n"]: 1 / (s[i] - s[j]), and zero on the diagonal; antisymmetric.
+def cauchy_kernel(nodes: Inexact[Tensor, "n"]) -> Inexact[Tensor, "n n"]:
+    """1 / (s[i] - s[j]), and zero on the diagonal; antisymmetric.
 
     Raises:
-        ValueError: two nodes are equal, or they are not one list.
+        ValueError: two nodes are equal, or `nodes` is not one-dimensional.
     """
     if nodes.ndim != 1:
         raise ValueError(f"nodes must be one list (n,), got {tuple(nodes.shape)}")
@@ -52,22 +53,22 @@ def cauchy_kernel(nodes: Tensor) -> Tensor:
     return 1 / differences - diagonal
 
 
-def stein_kernel(n: int) -> Tensor:
-    """Complex128["n n"]: 1 / (1 - z[i] conj(w[j])) for interleaved n-th roots, n/2 times unitary.
+def stein_kernel(n: int) -> Complex128[Tensor, "n n"]:
+    """1 / (1 - z[i] conj(w[j])) for interleaved n-th roots, n/2 times unitary.
 
-    Matrices made with it have low rank under A - Z A W^H, with two different sets of nodes. Their
+    Matrices built with it have a low rank of A - Z A W^H, with two different sets of nodes. Their
     products do not.
     """
     return 1 / (1 - roots_of_unity(n)[:, None] * roots_of_unity(n, 0.5).conj())
 
 
-def unit_kernel(kernel: Tensor) -> Tensor:
-    """The kernel over its spectral norm: |K * X| is then at most the largest row norm of X."""
+def unit_kernel(kernel: Inexact[Tensor, "n n"]) -> Inexact[Tensor, "n n"]:
+    """The kernel divided by its spectral norm: |K * X| is at most the largest row norm of X."""
     return kernel / torch.linalg.matrix_norm(kernel, ord=2)
 
 
-def balanced_kernel(kernel: Tensor) -> Tensor:
-    """K[i, j] / sqrt(r[i] r[j]) with r the largest entry of each row, over its spectral norm.
+def balanced_kernel(kernel: Inexact[Tensor, "n n"]) -> Inexact[Tensor, "n n"]:
+    """K[i, j] / sqrt(r[i] r[j]), r the largest entry of a row, divided by its spectral norm.
 
     This scales the kernel by a diagonal matrix on both sides, which keeps displacement ranks.
     """
@@ -78,22 +79,28 @@ def balanced_kernel(kernel: Tensor) -> Tensor:
 # --- the displacement ----------------------------------------------------------------------------
 
 
-def displacement(A: Tensor, nodes: Tensor) -> Tensor:
+def displacement(
+    A: Inexact[Tensor, "... n n"], nodes: Inexact[Tensor, "n"]
+) -> Inexact[Tensor, "... n n"]:
     """S A - A S, entry by entry, for A ["... n n"] and nodes ["n"]."""
     return (nodes[:, None] - nodes) * A
 
 
-def displacement_rank(A: Tensor, nodes: Tensor, *, tolerance: float = 1e-9) -> Tensor:
-    """Int64["..."]: singular values of the displacement above `tolerance` times the largest."""
+def displacement_rank(
+    A: Inexact[Tensor, "... n n"], nodes: Inexact[Tensor, "n"], *, tolerance: float = 1e-9
+) -> Int64[Tensor, "..."]:
+    """How many singular values of the displacement exceed `tolerance` * largest."""
     values = torch.linalg.svdvals(displacement(A, nodes))
     return (values > tolerance * values[..., :1]).sum(-1)
 
 
-def zero_diagonal(G: Tensor, H: Tensor) -> Tensor:
-    """H ["... n r"] with every row made orthogonal to that of G: diag(G H^T) becomes zero.
+def zero_diagonal(
+    G: Float[Tensor, "... n r"], H: Float[Tensor, "... n r"]
+) -> Float[Tensor, "... n r"]:
+    """H ["... n r"] with every row made orthogonal to the same row of G, so diag(G H^T) is zero.
 
-    Only then is G H^T a displacement, because the diagonal of S A - A S is zero for every A. With
-    r = 1, a row of H becomes zero wherever the same row of G is not zero.
+    This is necessary for G H^T to be a displacement, because the diagonal of S A - A S is zero for
+    every A. With r = 1, a row of H becomes zero wherever the same row of G is not zero.
     """
     size = G.square().sum(-1, keepdim=True)
     share = (G * H).sum(-1, keepdim=True) / size.clamp_min(torch.finfo(G.dtype).tiny)
@@ -107,7 +114,8 @@ def zero_diagonal(G: Tensor, H: Tensor) -> Tensor:
 class CauchyLike:
     """The n x n matrix diag(d) + K * (G H^T), with K the Cauchy kernel of the nodes.
 
-    Its displacement is G H^T less its diagonal: of rank r only where that diagonal is zero.
+    Its displacement is G H^T without its diagonal, so its rank is at most r only if that diagonal
+    is zero.
 
     Args:
         nodes: Float["n"], distinct.
@@ -118,10 +126,10 @@ class CauchyLike:
         ValueError: a shape is not as above.
     """
 
-    nodes: Tensor
-    diagonal: Tensor
-    G: Tensor
-    H: Tensor
+    nodes: Float[Tensor, "n"]
+    diagonal: Float[Tensor, "n"]
+    G: Float[Tensor, "n r"]
+    H: Float[Tensor, "n r"]
 
     def __post_init__(self) -> None:
         n = len(self.nodes)
@@ -130,23 +138,25 @@ class CauchyLike:
             raise ValueError(f"diagonal, G, H are {shapes}; {n} nodes ask for ({n},), 2 x ({n}, r)")
 
     @classmethod
-    def from_dense(cls, A: Tensor, nodes: Tensor, rank: int) -> "CauchyLike":
-        """A ["n n"] from generators of width `rank`; exact if its displacement has that rank."""
+    def from_dense(
+        cls, A: Float[Tensor, "n n"], nodes: Float[Tensor, "n"], rank: int
+    ) -> "CauchyLike":
+        """A ["n n"] by generators of width `rank`; exact if its displacement has that rank."""
         U, values, V = torch.linalg.svd(displacement(A, nodes))
         root = values[:rank].sqrt()
         return cls(nodes, A.diagonal(), U[:, :rank] * root, V[:rank].mT * root)
 
     @property
     def rank(self) -> int:
-        """Columns of G: at least the displacement rank, if diag(G H^T) is zero."""
+        """Number of columns of G; at least the displacement rank, if diag(G H^T) is zero."""
         return self.G.shape[-1]
 
-    def to_dense(self) -> Tensor:
-        """["n n"]: the definition."""
+    def to_dense(self) -> Float[Tensor, "n n"]:
+        """The definition."""
         return torch.diag(self.diagonal) + cauchy_kernel(self.nodes) * (self.G @ self.H.mT)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
-        """The product with x ["n k"] by r products with the kernel, never with the matrix."""
+    def __matmul__(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """The product with x ["n k"], by r products with the kernel and none with the matrix."""
         kernel = cauchy_kernel(self.nodes)
         terms = self.G[:, :, None] * (kernel @ (self.H[:, :, None] * x[:, None]).flatten(1)).view(
             len(x), self.rank, x.shape[1]
@@ -155,13 +165,14 @@ class CauchyLike:
 
 
 def compose(later: CauchyLike, earlier: CauchyLike) -> CauchyLike:
-    """later @ earlier by generators: widths add up, the diagonal is the exact one.
+    """later @ earlier by generators, whose widths add up; the diagonal is computed exactly.
 
-    The displacement is a derivation, D(A2 A1) = D(A2) A1 + A2 D(A1), so that with D(A) = G H^T
-    G = [G2, A2 G1] and H = [A1^T H2, H1]. The diagonal of the product is no product of diagonals.
+    The displacement is a derivation: D(A2 A1) = D(A2) A1 + A2 D(A1). With D(A) = G H^T this gives
+    G = [G2, A2 G1] and H = [A1^T H2, H1]. The diagonal of a product is not the product of
+    diagonals.
 
     Args:
-        later, earlier: on the same nodes, with diag(G H^T) zero (see `zero_diagonal`).
+        later, earlier: matrices with the same nodes and a zero diag(G H^T) (see `zero_diagonal`).
 
     Raises:
         ValueError: the nodes differ.
@@ -177,9 +188,9 @@ def compose(later: CauchyLike, earlier: CauchyLike) -> CauchyLike:
 def truncate(A: CauchyLike, rank: int) -> CauchyLike:
     """A with generators of width `rank`: the nearest G H^T, with its diagonal then set to zero.
 
-    Two thin QR factorisations and the singular values of an r x r matrix, O(n r^2 + r^3). The
-    diagonal of A is kept. Setting the diagonal of G H^T to zero keeps the rank; the result is then
-    no longer the nearest one.
+    The cost is two thin QR factorisations and the singular values of an r x r matrix,
+    O(n r^2 + r^3). The diagonal of A is kept. Setting the diagonal of G H^T to zero preserves the
+    rank, but the result is then no longer the nearest one.
     """
     if rank >= A.rank:
         return A
@@ -187,8 +198,10 @@ def truncate(A: CauchyLike, rank: int) -> CauchyLike:
     return CauchyLike(A.nodes, A.diagonal, G, zero_diagonal(G, H))
 
 
-def nearest(G: Tensor, H: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Generators ["n rank"] of the matrix of that rank nearest to G H^T, by its singular values."""
+def nearest(
+    G: Float[Tensor, "n r"], H: Float[Tensor, "n r"], rank: int
+) -> tuple[Float[Tensor, "n s"], Float[Tensor, "n s"]]:
+    """Generators ["n rank"] of the nearest matrix of that rank to G H^T, by singular values."""
     (Q_G, R_G), (Q_H, R_H) = torch.linalg.qr(G), torch.linalg.qr(H)
     U, values, V = torch.linalg.svd(R_G @ R_H.mT)
     root = values[:rank].sqrt()
@@ -199,7 +212,7 @@ def nearest(G: Tensor, H: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 @widened
-def cauchy_product(v: Tensor) -> Tensor:
+def cauchy_product(v: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     """y[i] = sum over j != i of v[j] / (s[i] - s[j]) for Chebyshev nodes s: the definition.
 
     Args:
@@ -212,7 +225,7 @@ def cauchy_product(v: Tensor) -> Tensor:
 
 
 @widened
-def fast_cauchy_product(v: Tensor) -> Tensor:
+def fast_cauchy_product(v: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     """`cauchy_product` by two cosine transforms: O(n log n).
 
     f(x) = T_n(x) sum_j v[j] / (x - s[j]) is the polynomial of degree n - 1 with the values
@@ -225,7 +238,7 @@ def fast_cauchy_product(v: Tensor) -> Tensor:
         v: Float["... n"].
 
     Returns:
-        ["... n"]. Precision: the kernel's largest entries grow as n^2, and rounding with them.
+        ["... n"]. Precision: the kernel's largest entries grow as n^2, and so do rounding errors.
     """
     n = v.shape[-1]
     angle = _angles(n).to(v)
@@ -233,7 +246,7 @@ def fast_cauchy_product(v: Tensor) -> Tensor:
     sign[1::2] = -1
     coefficients = _dct(v * (sign / angle.sin()))
     slopes = coefficients * torch.arange(n, dtype=v.dtype, device=v.device)
-    # k = n - m: the coefficient of m = 0 would be that of k = n, which f has not.
+    # k = n - m: the coefficient for m = 0 would be that of k = n, which f does not have.
     turned = torch.cat([torch.zeros_like(slopes[..., :1]), slopes[..., 1:].flip(-1)], dim=-1)
     return _inverse_dct(turned) - v * (angle.cos() / (2 * angle.sin().square()))
 
@@ -255,7 +268,7 @@ def _dct(x: Tensor) -> Tensor:
 
 
 def _inverse_dct(c: Tensor) -> Tensor:
-    """2/n (c[0] / 2 + sum_k c[k] cos(k angle[j])): what `_dct` came from."""
+    """2/n (c[0] / 2 + sum_k c[k] cos(k angle[j])): the inverse of `_dct`."""
     n = c.shape[-1]
     mirrored = torch.cat([torch.zeros_like(c[..., :1]), c[..., 1:].flip(-1)], dim=-1)
     half = torch.complex(c, -mirrored)[..., : n // 2 + 1] * _twiddles(c)

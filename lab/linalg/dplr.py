@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from lab.linalg.precision import uncast, wide, widened
@@ -15,17 +16,17 @@ class DPLR:
     """The N x N matrix diag(diagonal) + P @ Q.mT, a diagonal plus a matrix of rank at most r.
 
     Args:
-        diagonal: Float or Complex["N"], in 1/s where the matrix is a state matrix.
+        diagonal: Float or Complex["N"], in 1/s if the matrix is a state matrix.
         P, Q: Float or Complex["N r"]; r may be 0. The transpose is plain, never conjugate.
 
-    Numbers of half precision are taken as float32.
+    Half-precision numbers are converted to float32.
 
     Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces.
     """
 
-    diagonal: Tensor
-    P: Tensor
-    Q: Tensor
+    diagonal: Inexact[Tensor, "N"]
+    P: Inexact[Tensor, "N r"]
+    Q: Inexact[Tensor, "N r"]
 
     def __post_init__(self) -> None:
         for name in ("diagonal", "P", "Q"):
@@ -37,7 +38,7 @@ class DPLR:
 
     @property
     def rank(self) -> int:
-        """Columns of P: an upper bound on the rank of the low-rank term."""
+        """Number of columns of P: an upper bound on the rank of the low-rank term."""
         return self.P.shape[-1]
 
     @property
@@ -45,34 +46,36 @@ class DPLR:
         """The dtype of the whole matrix: complex if any of its parts is complex."""
         return reduce(torch.promote_types, (self.diagonal.dtype, self.P.dtype, self.Q.dtype))
 
-    def to_dense(self) -> Tensor:
-        """["N N"]: the definition, which every product and inverse here must agree with."""
+    def to_dense(self) -> Inexact[Tensor, "N N"]:
+        """The definition, which every product and inverse here must agree with."""
         with uncast(self.P):
             low_rank = self.P.to(self.dtype) @ self.Q.mT.to(self.dtype)
         return torch.diag_embed(self.diagonal) + low_rank
 
     @widened
-    def __matmul__(self, x: Tensor) -> Tensor:
-        """The product with x ["N k"], at cost N r k in place of N^2 k."""
+    def __matmul__(self, x: Inexact[Tensor, "N k"]) -> Inexact[Tensor, "N k"]:
+        """The product with x ["N k"], at a cost of N r k instead of N^2 k."""
         x = x.to(torch.promote_types(self.dtype, x.dtype))
         return self.diagonal[:, None] * x + self.P.to(x.dtype) @ (self.Q.mT.to(x.dtype) @ x)
 
     @widened
-    def resolvent(self, alpha: Tensor, beta: Tensor, x: Tensor) -> Tensor:
+    def resolvent(
+        self, alpha: Complex[Tensor, "L"], beta: Complex[Tensor, "L"], x: Inexact[Tensor, "N k"]
+    ) -> Complex[Tensor, "L N k"]:
         """(alpha I - beta A)^-1 x for many pairs (alpha, beta) at once, by Woodbury.
 
         (D - beta P Q^T)^-1 = D^-1 + beta D^-1 P (I - beta Q^T D^-1 P)^-1 Q^T D^-1 with the diagonal
-        D = alpha I - beta diag(A): one r x r solve per pair in place of an N x N one.
+        D = alpha I - beta diag(A): one r x r solve per pair instead of an N x N one.
 
         Args:
-            alpha, beta: Complex["L"], the pairs.
+            alpha, beta: the pairs.
             x: Float or Complex["N k"].
 
         Returns:
             Complex["L N k"].
 
-        Precision: that of the diagonal solve, so alpha must keep clear of beta times an entry of
-        the diagonal, even where the whole matrix alpha I - beta A is invertible.
+        Precision: that of the diagonal solve. Therefore alpha must not be close to beta times an
+        entry of the diagonal, even if the whole matrix alpha I - beta A is invertible.
         """
         x = x.to(alpha.dtype)
         P, Q = self.P.to(alpha.dtype), self.Q.to(alpha.dtype)
@@ -87,11 +90,17 @@ class DPLR:
         return solved + beta[:, None, None] * (solved_P @ correction)
 
     @widened
-    def transfer(self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor) -> Tensor:
+    def transfer(
+        self,
+        left: Inexact[Tensor, "q N"],
+        alpha: Complex[Tensor, "L"],
+        beta: Complex[Tensor, "L"],
+        right: Inexact[Tensor, "N k"],
+    ) -> Complex[Tensor, "L q k"]:
         """left (alpha I - beta A)^-1 right for many pairs (alpha, beta), by Woodbury, in O(L N).
 
-        Every product with D^-1 that Woodbury asks for, [left; Q^T] D^-1 [right, P], is one matrix
-        product of the (L, N) inverses with the N x (q + r)(k + r) table of outer products.
+        All products with D^-1 in Woodbury's formula, [left; Q^T] D^-1 [right, P], are computed by
+        one matrix product of the (L, N) inverses with the N x (q + r)(k + r) outer products.
 
         Args:
             left: Float or Complex["q N"].
@@ -124,8 +133,10 @@ class DPLR:
         return Woodbury(products[:, :q, :k], across, core, products[:, q:, :k])
 
 
-def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
-    """The DPLR matrix A = diag(diagonal) - P P^T + (P Q^T - Q P^T), which never gains energy.
+def dissipative(
+    diagonal: Inexact[Tensor, "N"], P: Float[Tensor, "N r"], Q: Float[Tensor, "N r"]
+) -> DPLR:
+    """The DPLR matrix A = diag(diagonal) - P P^T + (P Q^T - Q P^T), which never adds energy.
 
     Claim: if Re(diagonal) <= 0 then A + A* <= 0, every eigenvalue of A has real part <= 0, and the
     bilinear A_d = (I - dt A / 2)^-1 (I + dt A / 2) is a contraction in the 2-norm for every dt > 0.
@@ -136,15 +147,15 @@ def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
     invertible, and for y = (I - dt A / 2) x, the difference
     |(I - dt A / 2) x|^2 - |(I + dt A / 2) x|^2 = -dt x* (A + A*) x >= 0 says |A_d y| <= |y|. QED.
 
-    It has the parameters of the plain form diag + P Q^T, and reaches matrices of rank 2r: the
-    symmetric part of the low-rank term can only damp, its skew part only turns.
+    It has the parameters of the plain form diag + P Q^T, but its low-rank term has a rank of up to
+    2 r. The symmetric part of this term can only damp; its skew part can only rotate.
 
     Args:
-        diagonal: Complex["N"], in 1/s, real parts at most 0.
-        P, Q: Float["N r"], real, in the square root of 1/s.
+        diagonal: in 1/s, real parts at most 0.
+        P, Q: real, in the square root of 1/s.
 
     Raises:
-        ValueError: P or Q is complex; the transposes would have to be conjugate ones.
+        ValueError: P or Q is complex, for which the proof would need conjugate transposes.
     """
     if P.is_complex() or Q.is_complex():
         raise ValueError(f"P and Q must be real, got {P.dtype} and {Q.dtype}")

@@ -1,18 +1,19 @@
-"""Fenwick trees over time: the past is split into stretches that grow with their distance.
+"""Fenwick trees over time: the past is split into intervals whose length grows with distance.
 
-The steps before t are split by the binary digits of t from the top: where the first 2^j of them are
-one stretch, that is level j + 1, and the rest is split likewise. Step t itself is level 0:
+The steps before t are split by the binary digits of t, from the highest digit on. For a digit 2^j,
+the first 2^j of the remaining steps form one interval, which is level j + 1. Step t is level 0:
 
     t = 13 = 8 + 4 + 1      0 1 2 3 4 5 6 7 | 8 9 10 11 | 12 | 13
     level                          4        |     3     |  1 |  0
 
-`inclusive` is another convention: the steps up to t are split by the digits of t + 1, and a stretch
-of 2^j steps is level j. There is then no level for step t alone.
+`inclusive` selects another convention: the steps up to t are split by the digits of t + 1, and an
+interval of 2^j steps is level j. There is then no separate level for step t.
 
 Source: Guo et al. 2025, Log-linear attention, section 3; Fenwick 1994 for the tree.
 """
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -22,7 +23,7 @@ States = dict[int, Tensor]
 
 
 def split(t: int, *, inclusive: bool = False) -> dict[int, range]:
-    """The definition: the steps of every level, as step t sees them, the oldest first."""
+    """The definition: the steps of every level, as seen by step t, oldest first."""
     found, begin, end = {}, 0, t + inclusive
     while begin < end:
         size = 1 << ((end - begin).bit_length() - 1)
@@ -32,35 +33,37 @@ def split(t: int, *, inclusive: bool = False) -> dict[int, range]:
 
 
 def level_count(T: int, *, inclusive: bool = False) -> int:
-    """How many levels T steps need: ceil(log2 T) + 1, or floor(log2 T) + 1 if inclusive."""
+    """Number of levels for T steps: ceil(log2 T) + 1, or floor(log2 T) + 1 if inclusive."""
     return T.bit_length() if inclusive else (T - 1).bit_length() + 1
 
 
-def level_map(T: int, *, inclusive: bool = False, device: torch.device | None = None) -> Tensor:
+def level_map(
+    T: int, *, inclusive: bool = False, device: torch.device | None = None
+) -> Int64[Tensor, "T T"]:
     """Int64["T T"], axes (reading step, writing step): the level, -1 for later writes.
 
-    Two steps are in different halves of a stretch of 2^(j+1) where j is the highest digit in which
-    they differ: the level is the number of binary digits of t xor s.
+    If j is the highest binary digit in which two steps differ, they lie in different halves of an
+    interval of 2^(j+1) steps. The level is therefore the number of binary digits of t xor s.
     """
     steps = torch.arange(T, device=device)
     differ = (steps + inclusive)[:, None] ^ steps
-    # frexp: differ = m 2^e with m in [1/2, 1), so that e is the number of digits; exact.
+    # frexp gives differ = m 2^e with m in [1/2, 1), so e is exactly the number of digits.
     digits = torch.frexp(differ.double()).exponent.long()
     return torch.where(steps[:, None] >= steps, digits - int(inclusive), -1)
 
 
 def advance(states: States, new: Tensor, t: int, *, inclusive: bool = False) -> States:
-    """The states of the levels after step t, by level, from those after step t - 1.
+    """The states of all levels after step t, by level, from those after step t - 1.
 
     All levels up to the lowest binary digit of t that is 1 are merged into one. Empty levels are
     left out, so there are at most `level_count` states at any time.
 
     Args:
-        states: what was summed up per level, any shape; empty before step 0.
+        states: the sum of each level, of any shape; empty before step 0.
         new: what step t writes, of the same shape.
     """
     lowest = lowest_digit(t + inclusive)
-    if lowest < 0:  # step 0, which has nothing to merge
+    if lowest < 0:  # step 0, where there is nothing to merge
         return {0: new}
     top = lowest if inclusive else lowest + 1
     merged = [state for level, state in states.items() if level < top]
@@ -71,18 +74,23 @@ def advance(states: States, new: Tensor, t: int, *, inclusive: bool = False) -> 
 
 
 def lowest_digit(n: int) -> int:
-    """The place of the lowest binary digit that is 1; -1 for 0."""
+    """Position of the lowest binary digit that is 1; -1 for 0."""
     return (n & -n).bit_length() - 1
 
 
 @widened
 def fenwick_product_sequential(
-    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
-) -> Tensor:
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    weights: Float[Tensor, "... T L"],
+    *,
+    inclusive: bool = False,
+) -> Float[Tensor, "... T M"]:
     """The definition: o[t] = (sum over levels of weights[t, level] S[t, level])^T q[t].
 
-    S[t, level] is the sum of k[s] v[s]^T over the steps of that level. Arguments as
-    `fenwick_product`, which gives the same.
+    S[t, level] is the sum of k[s] v[s]^T over the steps of that level. Arguments and results as for
+    `fenwick_product`.
     """
     _check(q, k, v, weights, inclusive)
     states: States = {}
@@ -97,15 +105,20 @@ def fenwick_product_sequential(
 
 @widened
 def fenwick_product(
-    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
-) -> Tensor:
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    weights: Float[Tensor, "... T L"],
+    *,
+    inclusive: bool = False,
+) -> Float[Tensor, "... T M"]:
     """o[t] = sum over s <= t of weights[t, level(t, s)] (q[t] . k[s]) v[s], from all pairs.
 
     Args:
         q, k: Float["... T F"].
         v: Float["... T M"].
-        weights: Float["... T L"], of every level at every step; L at least `level_count(T)`.
-        inclusive: the other convention of levels.
+        weights: weight of every level at every step; L at least `level_count(T)`.
+        inclusive: whether to use the other convention of levels.
 
     Returns:
         Float["... T M"].
@@ -113,7 +126,7 @@ def fenwick_product(
     Raises:
         ValueError: the shapes differ, T is 0, or there are too few levels.
 
-    Cost: T^2 (F + M) operations and T^2 numbers of memory.
+    Cost: T^2 (F + M) operations and memory for T^2 numbers.
     """
     _check(q, k, v, weights, inclusive)
     return _pairs(q, k, v, weights, level_map(q.shape[-2], inclusive=inclusive, device=q.device))
@@ -121,24 +134,25 @@ def fenwick_product(
 
 @widened
 def fenwick_product_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    weights: Tensor,
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    weights: Float[Tensor, "... T L"],
     *,
     inclusive: bool = False,
     chunk: int = 32,
-) -> Tensor:
-    """`fenwick_product` in O(T log T): pairs within chunks, and sums of whole chunks beyond.
+) -> Float[Tensor, "... T M"]:
+    """`fenwick_product` in O(T log T): pairs within chunks, and sums over whole earlier chunks.
 
     Every step in a chunk sees the same partition of earlier chunks, and a level of 2^j chunks is
-    the first half of a stretch of 2^(j+1). So one pass of pairwise chunk sums serves all levels.
+    the first half of an interval of 2^(j+1) chunks. Therefore one pass of pairwise chunk sums
+    serves all levels.
 
     Args:
-        chunk: steps, a power of two.
+        chunk: number of steps in a chunk, a power of two. Other arguments as `fenwick_product`.
 
     Raises:
-        ValueError: also where the chunk is no power of two.
+        ValueError: as for `fenwick_product`, or the chunk is not a power of two.
 
     Cost: T (chunk (F + M) + log2(T / chunk) F M) operations.
     """
@@ -148,7 +162,7 @@ def fenwick_product_chunked(
     T = q.shape[-2]
     if chunk >= T:
         return fenwick_product(q, k, v, weights, inclusive=inclusive)
-    if inclusive:  # a reading one step later, without a level for the step itself
+    if inclusive:  # equals reading one step later, without a level for the step itself
         q, weights, k, v = _later(q), _later(pad(weights, (1, 0))), _longer(k, 1), _longer(v, 1)
     missing = -q.shape[-2] % chunk
     parts = (_longer(part, missing).unflatten(-2, (-1, chunk)) for part in (q, k, v, weights))
@@ -159,23 +173,21 @@ def fenwick_product_chunked(
 
 
 def _pairs(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
-    """The product within "... T" for the levels ["T T"] of all pairs."""
+    """The product over all pairs of "... T" steps, with the levels ["T T"] of the pairs."""
     by_pair = weights.gather(-1, levels.clamp_min(0).expand(*weights.shape[:-2], -1, -1))
     return ((q @ k.mT) * by_pair).masked_fill(levels < 0, 0) @ v
 
 
 def _chunks_before(q: Tensor, sums: Tensor, weights: Tensor, chunk: int) -> Tensor:
-    """["... C chunk M"]: what comes from earlier chunks, whose sums are ["... C F M"]."""
-    C, o = q.shape[-3], torch.zeros_like(q[..., :1] * sums[..., :1, :])
-    level = chunk.bit_length()
+    """["... C chunk M"]: the contribution of earlier chunks, whose sums are ["... C F M"]."""
+    C, level = q.shape[-3], chunk.bit_length()
+    o = torch.zeros_like(q[..., :1] * sums[..., :1, :])
     for j in range((C - 1).bit_length()):
-        # The stretches of 2^j chunks that have a later half beside them, and those halves.
-        firsts = sums[..., 0::2, :, :]
-        number = torch.arange(C, device=q.device)
-        later = (number >> j) % 2 == 1
-        source = firsts.index_select(-3, (number >> (j + 1)).clamp_max(firsts.shape[-3] - 1))
-        read = weights[..., level + j, None] * (q @ source)
-        o = o + torch.where(later[:, None, None], read, 0)
+        # Chunks in the second half of an interval of 2^(j+1) chunks read the first half.
+        later = torch.tensor([n for n in range(C) if n >> j & 1], device=q.device)
+        source = sums.index_select(-3, later >> (j + 1) << 1)
+        weight = weights[..., level + j, None].index_select(-3, later)
+        o = o.index_add(-3, later, weight * (q.index_select(-3, later) @ source))
         if sums.shape[-3] % 2:
             sums = pad(sums, (0, 0, 0, 0, 0, 1))
         sums = sums[..., 0::2, :, :] + sums[..., 1::2, :, :]
@@ -183,12 +195,12 @@ def _chunks_before(q: Tensor, sums: Tensor, weights: Tensor, chunk: int) -> Tens
 
 
 def _later(x: Tensor) -> Tensor:
-    """One step of zeros before "... T N"."""
+    """Prepend one step of zeros to "... T N"."""
     return pad(x, (0, 0, 1, 0))
 
 
 def _longer(x: Tensor, steps: int) -> Tensor:
-    """Steps of zeros after "... T N"."""
+    """Append steps of zeros to "... T N"."""
     return pad(x, (0, 0, 0, steps))
 
 

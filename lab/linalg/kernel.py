@@ -4,6 +4,7 @@ import math
 from functools import reduce
 
 import torch
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from lab.linalg.discretisation import bilinear
@@ -12,17 +13,19 @@ from lab.linalg.precision import widened
 
 
 @widened
-def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
-    """The definition, one power of A_d after another: what every other form must equal.
+def kernel_sequential(
+    A_d: Inexact[Tensor, "N N"], B_d: Inexact[Tensor, "N p"], C: Inexact[Tensor, "q N"], length: int
+) -> Float[Tensor, "length q p"]:
+    """The definition, with successive powers of A_d, which every other form must equal.
 
     Args:
-        A_d: Float or Complex["N N"], the transition of one step.
-        B_d: Float or Complex["N p"], what one unit of input adds to the state.
-        C: Float or Complex["q N"], the readout.
-        length: how many steps, at least 1.
+        A_d: the transition of one step.
+        B_d: the change of the state by one unit of input.
+        C: the readout.
+        length: number of steps, at least 1.
 
     Returns:
-        Float["length q p"]: the response at step t to a unit input at step 0, k[0] included.
+        the response at every step, including k[0], to a unit input at step 0.
     """
     A_d, state, C = _of_one_dtype(A_d, B_d, C)
     responses = []
@@ -33,10 +36,12 @@ def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tenso
 
 
 @widened
-def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
+def kernel_doubling(
+    A_d: Inexact[Tensor, "N N"], B_d: Inexact[Tensor, "N p"], C: Inexact[Tensor, "q N"], length: int
+) -> Float[Tensor, "length q p"]:
     """`kernel_sequential` in log2(length) products: the rows C A_d^(0..m-1) times A_d^m are m more.
 
-    Any transition serves, and no eigenvectors are taken.
+    It works for any transition, because it does not need eigenvectors.
     Cost: length q N (N + p) + N^3 log2(length).
     """
     q, N = C.shape
@@ -48,27 +53,30 @@ def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
 
 
 @widened
-def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> Tensor:
+def kernel_resolvent(
+    A: DPLR, B: Inexact[Tensor, "N p"], C: Inexact[Tensor, "q N"], dt: float, length: int
+) -> Float[Tensor, "length q p"]:
     """`kernel_sequential` of the bilinear discretisation, from its generating function.
 
     With z over the roots of unity of order L = length, K(z) = sum_t z^t C A_d^t B_d
     = C (I - A_d^L) (I - z A_d)^-1 B_d, and for the bilinear pair (I - z A_d)^-1 B_d
-    = dt [(1 - z) I - (1 + z) (dt / 2) A]^-1 B, a resolvent of A itself: an r x r solve per root by
-    Woodbury. S4 divides by 1 + z, which fails at z = -1; here nothing is divided by it.
+    = dt [(1 - z) I - (1 + z) (dt / 2) A]^-1 B. This is a resolvent of A, which Woodbury's formula
+    computes by an r x r solve per root. S4 divides by 1 + z, which fails at z = -1; this form does
+    not.
 
     Args:
         A: N x N, in 1/s.
-        B: Float or Complex["N p"], in 1/s per unit of input.
+        B: in 1/s per unit of input.
         C, length: as for `kernel_sequential`.
         dt: seconds per step.
 
-    Cost: length N (q + r) (p + r) + N^3 log2(length), against length q N (N + p) for doubling: it
-    pays where N is large beside the rank and the number of channels.
+    Cost: length N (q + r) (p + r) + N^3 log2(length), against length q N (N + p) for doubling. It
+    is cheaper if N is large compared with the rank and the number of channels.
 
-    Precision: about 1e-16 / d relative to the kernel and 1e-16 / d^2 to its gradients, where d is
-    the distance from an eigenvalue of A_d to the nearest root of unity: the resolvent is nearly
-    singular there and I - A_d^L nearly zero. For a slow mode d is dt |lambda|, from z = 1; an
-    undamped mode may come closer, and has no kernel in this form where d = 0.
+    Precision: relative errors of about 1e-16 / d in the kernel and 1e-16 / d^2 in its gradients,
+    where d is the distance from an eigenvalue of A_d to the nearest root of unity. Near a root, the
+    resolvent is nearly singular and I - A_d^L is nearly zero. For a slow mode, d is dt |lambda|,
+    the distance to z = 1. An undamped mode may come closer, and for d = 0 this form does not exist.
 
     Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces,
     section 3 and appendix C.3.
@@ -104,6 +112,6 @@ def bilinear_nodes(
 
 
 def _of_one_dtype(*tensors: Tensor) -> list[Tensor]:
-    """All tensors in one dtype, complex if any of them is: matrix products refuse mixed dtypes."""
+    """All tensors in the same dtype, complex if any of them is; products refuse mixed dtypes."""
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
     return [tensor.to(dtype) for tensor in tensors]

@@ -1,8 +1,8 @@
-"""Monarch matrices of two factors, and orthogonal blocks to fill them with.
+"""Monarch matrices with two factors, and orthogonal blocks for these factors.
 
-A state h ["b²"] is a grid H ["b b"], H[r, c] = h[b r + c]. The stride permutation P is the
-transpose of the grid. A Monarch matrix P^T L P R mixes first within rows, with a block R[r] for
-each, then within columns, with a block L[c] for each: 2 b³ numbers in place of b⁴.
+A state h ["b²"] is viewed as a grid H ["b b"], H[r, c] = h[b r + c]. The stride permutation P
+transposes the grid. A Monarch matrix P^T L P R mixes first within every row r by the block R[r],
+and then within every column c by the block L[c]. It has 2 b³ numbers instead of b⁴.
 
 Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
 training.
@@ -11,16 +11,17 @@ training.
 import math
 
 import torch
+from jaxtyping import Float, Inexact, Int64
 from torch import Tensor
 
 from lab.linalg.precision import widened
 
 
 def grid_side(N: int) -> int:
-    """The side b of the grid that holds N = b² states.
+    """The side b of the grid with N = b² states.
 
     Raises:
-        ValueError: N is not a square.
+        ValueError: N is not a square number.
     """
     b = math.isqrt(max(N, 0))
     if N < 1 or b * b != N:
@@ -28,25 +29,27 @@ def grid_side(N: int) -> int:
     return b
 
 
-def stride_permutation(b: int) -> Tensor:
-    """Int64["b²"]: h[stride_permutation(b)] is the transposed grid; its own inverse."""
+def stride_permutation(b: int) -> Int64[Tensor, "N"]:
+    """h[stride_permutation(b)] is the transposed grid. It is its own inverse."""
     return torch.arange(b * b).view(b, b).mT.flatten()
 
 
 @widened
-def monarch_product(L: Tensor, R: Tensor, h: Tensor) -> Tensor:
-    """P^T L P R h, with no matrix of more than b columns.
+def monarch_product(
+    L: Inexact[Tensor, "... b b b"], R: Inexact[Tensor, "... b b b"], h: Inexact[Tensor, "... b*b"]
+) -> Inexact[Tensor, "... b*b"]:
+    """P^T L P R h, computed with matrices of at most b columns.
 
     Args:
-        L: Float["... b b b"], block c acts on column c of the grid: [c, row out, row in].
-        R: Float["... b b b"], block r acts on row r of the grid: [r, column out, column in].
+        L: block c acts on column c of the grid: [c, row out, row in].
+        R: block r acts on row r of the grid: [r, column out, column in].
         h: Float["... b²"].
 
     Returns:
         Float["... b²"].
 
     Raises:
-        ValueError: the blocks are not b of (b, b), or h has not b² entries.
+        ValueError: there are not b blocks of (b, b), or h does not have b² entries.
     """
     b = _side(L, R)
     if h.shape[-1] != b * b:
@@ -56,42 +59,44 @@ def monarch_product(L: Tensor, R: Tensor, h: Tensor) -> Tensor:
 
 
 @widened
-def monarch_dense(L: Tensor, R: Tensor) -> Tensor:
+def monarch_dense(
+    L: Inexact[Tensor, "... b b b"], R: Inexact[Tensor, "... b b b"]
+) -> Inexact[Tensor, "... b*b b*b"]:
     """The matrix ["... b² b²"] of `monarch_product`: [(r, c), (s, d)] = L[c, r, s] R[s, c, d].
 
     Raises:
-        ValueError: the blocks are not b of (b, b).
+        ValueError: there are not b blocks of (b, b).
     """
     _side(L, R)
     return torch.einsum("...crs,...scd->...rcsd", L, R).flatten(-2).flatten(-3, -2)
 
 
 @widened
-def row_factor(R: Tensor) -> Tensor:
+def row_factor(R: Inexact[Tensor, "... K b b"]) -> Inexact[Tensor, "... K*b K*b"]:
     """The block-diagonal matrix ["... Kb Kb"] of blocks ["... K b b"]."""
     own = torch.eye(R.shape[-3], dtype=R.dtype, device=R.device)
     return torch.einsum("...rij,rs->...risj", R, own).flatten(-2).flatten(-3, -2)
 
 
 @widened
-def column_factor(L: Tensor) -> Tensor:
+def column_factor(L: Inexact[Tensor, "... b b b"]) -> Inexact[Tensor, "... b*b b*b"]:
     """P^T L P ["... b² b²"] of blocks ["... b b b"]."""
     own = torch.eye(L.shape[-3], dtype=L.dtype, device=L.device)
     return torch.einsum("...crs,cd->...rcsd", L, own).flatten(-2).flatten(-3, -2)
 
 
 @widened
-def skew(entries: Tensor, b: int) -> Tensor:
+def skew(entries: Float[Tensor, "... E"], b: int) -> Float[Tensor, "... b b"]:
     """Skew-symmetric matrices ["... b b"] from the entries ["... b(b-1)/2"] above their diagonals.
 
     Raises:
-        ValueError: the number of entries is another one.
+        ValueError: the number of entries is wrong.
     """
     above = torch.triu_indices(b, b, 1, device=entries.device)
     if entries.shape[-1] != above.shape[1]:
         expected = f"{above.shape[1]} entries above the diagonal"
         raise ValueError(f"a skew matrix of side {b} has {expected}, got {entries.shape[-1]}")
-    # A product with a constant basis: its gradient is a product as well, and any vmap knows it.
+    # A product with a constant basis has a product as its gradient, and works under any vmap.
     number = torch.arange(above.shape[1], device=entries.device)
     basis = entries.new_zeros(above.shape[1], b, b)
     basis[number, above[0], above[1]] = 1
@@ -99,15 +104,15 @@ def skew(entries: Tensor, b: int) -> Tensor:
     return (entries @ basis.flatten(1)).unflatten(-1, (b, b))
 
 
-def skew_entries(A: Tensor) -> Tensor:
-    """The entries above the diagonal: what `skew` makes A ["... b b"] of."""
+def skew_entries(A: Float[Tensor, "... b b"]) -> Float[Tensor, "... b*(b-1)//2"]:
+    """The entries above the diagonal of A ["... b b"]: the inverse of `skew`."""
     above = torch.triu_indices(A.shape[-2], A.shape[-1], 1, device=A.device)
     return A[..., above[0], above[1]]
 
 
 @widened
-def cayley(A: Tensor) -> Tensor:
-    """(I + A)^-1 (I - A) ["... b b"]: for skew A ["... b b"] a rotation without eigenvalue -1.
+def cayley(A: Float[Tensor, "... b b"]) -> Float[Tensor, "... b b"]:
+    """(I + A)^-1 (I - A) ["... b b"]: for skew A, a rotation that has no eigenvalue -1.
 
     An eigenvalue i a of A becomes exp(-2 i atan(a)); the map is its own inverse.
     """
@@ -116,43 +121,48 @@ def cayley(A: Tensor) -> Tensor:
 
 
 @widened
-def expm(A: Tensor) -> Tensor:
-    """exp(A) ["... b b"]: any rotation, for skew A ["... b b"]."""
+def expm(A: Float[Tensor, "... b b"]) -> Float[Tensor, "... b b"]:
+    """exp(A) ["... b b"]: a rotation for skew A; every rotation can be obtained in this way."""
     return torch.linalg.matrix_exp(A)
 
 
 @widened
-def householder_blocks(v: Tensor, beta: Tensor) -> Tensor:
-    """I - beta v v^T / |v|² ["... b b"] for v ["... b"], beta ["..."]: a reflection at beta 2."""
+def householder_blocks(
+    v: Float[Tensor, "... b"], beta: Float[Tensor, "..."]
+) -> Float[Tensor, "... b b"]:
+    """I - beta v v^T / |v|² ["... b b"] for v ["... b"], beta ["..."]: a reflection if beta = 2."""
     unit = direction(v)
     identity = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
     return identity - beta[..., None, None] * unit[..., :, None] * unit[..., None, :]
 
 
 @widened
-def direction(v: Tensor) -> Tensor:
-    """v / |v| ["... b"]; zero, with a finite slope, where v is zero."""
+def direction(v: Float[Tensor, "... b"]) -> Float[Tensor, "... b"]:
+    """v / |v| ["... b"]; for v = 0 it is zero and has a finite gradient."""
     return v * (v.square().sum(-1, keepdim=True) + torch.finfo(v.dtype).tiny).rsqrt()
 
 
 @widened
-def sign_flip(first: Tensor, second: Tensor) -> Tensor:
-    """How strongly two maps can act on one vector with opposite sign.
+def sign_flip(
+    first: Float[Tensor, "... N N"], second: Float[Tensor, "... N N"]
+) -> Float[Tensor, "..."]:
+    """How strongly two maps can send one vector in opposite directions.
 
-    The largest c such that some w of size 1 has (first w) . (second w) = -c²; zero if there is
-    none. Two maps that are ±c times the same rotation on some vector have at least that c.
+    The result is the largest c such that some w with |w| = 1 has (first w) . (second w) = -c²; zero
+    if there is none. It is at least c for two maps that are c and -c times the same rotation on
+    some vector.
 
     For U and V orthogonal and gains in [0, 1], diag(a) U diag(b) V and diag(a') U diag(b') V have
     c <= 1/2. Proof: let p = U diag(b) V w and q = U diag(b') V w. The products a_i p_i a'_i q_i
-    add up to -c². Gains of one sign leave a product negative only where p_i and q_i differ in sign,
-    and there |p_i q_i| <= (p_i - q_i)² / 4. These add up to at most |p - q|² / 4 <= |w|² / 4. With
-    gains of both signs c can be 1.
+    add up to -c². Since gains have one sign, a product is negative only if p_i and q_i differ in
+    sign, and then |p_i q_i| <= (p_i - q_i)² / 4. These add up to at most |p - q|² / 4 <= |w|² / 4.
+    With gains of both signs, c can be 1.
 
     Args:
         first, second: Float["... N N"].
 
     Returns:
-        Float["..."]: c.
+        c.
     """
     product = first.mT @ second
     smallest = torch.linalg.eigvalsh((product + product.mT) / 2)[..., 0]

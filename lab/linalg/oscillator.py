@@ -1,22 +1,25 @@
 """Damped harmonic oscillators y'' + 2 zeta omega y' + omega^2 y = u, as complex eigenvalues."""
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from lab.linalg.precision import widened
 
 
 @widened
-def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
-    """Poles -zeta omega + i omega sqrt(1 - zeta^2), the one of each pair above the real axis.
+def oscillator_eigenvalues(
+    omega: Float[Tensor, "..."], zeta: Float[Tensor, "..."]
+) -> Complex[Tensor, "..."]:
+    """Poles -zeta omega + i omega sqrt(1 - zeta^2): the upper one of each conjugate pair.
 
     Args:
-        omega: Float["..."], undamped angular frequency in rad/s, positive.
-        zeta: Float["..."], damping ratio, dimensionless, in [0, 1]. A sigmoid can round to 1, where
-            the slope of the root is infinite: it is taken as 0 there.
+        omega: undamped angular frequency in rad/s, positive.
+        zeta: damping ratio, dimensionless, in [0, 1]. A sigmoid can round to 1, where
+            the gradient of the root is infinite; it is set to 0 there.
 
     Returns:
-        Complex["..."], in 1/s, of size omega and with real part at most 0.
+        Complex["..."], in 1/s, of modulus omega and with real part at most 0.
     """
     smallest = torch.finfo(zeta.dtype).tiny
     ratio = torch.sqrt((1 - zeta.square()).clamp_min(smallest))
@@ -24,15 +27,17 @@ def oscillator_eigenvalues(omega: Tensor, zeta: Tensor) -> Tensor:
 
 
 @widened
-def oscillator_parameters(transition: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-    """The omega and zeta of the oscillators that a discrete transition really implements.
+def oscillator_parameters(
+    transition: Inexact[Tensor, "N N"], dt: float
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """The omega and zeta of the oscillators that a discrete transition actually implements.
 
-    A discretisation warps frequencies (bilinear: 2 atan(dt Im(lambda) / 2) per step, undamped), and
-    a low-rank term moves every eigenvalue; the logarithm of the eigenvalues of A_d undoes both, so
-    long as no frequency is above pi/dt.
+    A discretisation warps frequencies (bilinear: 2 atan(dt Im(lambda) / 2) per step, if undamped),
+    and a low-rank term moves every eigenvalue. The logarithm of the eigenvalues of A_d accounts for
+    both, as long as no frequency is above pi/dt.
 
     Args:
-        transition: Float or Complex["N N"], A_d of h[t] = A_d h[t-1] + B_d u[t].
+        transition: A_d of h[t] = A_d h[t-1] + B_d u[t].
         dt: seconds per step.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Half precision and torch.autocast: whatever accumulates over time is at least float32."""
+"""Half precision and torch.autocast: quantities that accumulate over time are at least float32."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ WIDER = {
     torch.complex32: torch.complex64,
 }
 
-# Asked once: torch.compile of torch 2.9 cannot see into this question.
+# Looked up once, because torch.compile in torch 2.9 cannot trace this look-up.
 AUTOCAST_DEVICES = frozenset(
     device
     for device in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
@@ -26,26 +26,26 @@ AUTOCAST_DEVICES = frozenset(
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in single precision if it is of half precision, else x itself."""
+    """x in single precision if it is in half precision; otherwise x itself."""
     return x.to(WIDER[x.dtype]) if x.dtype in WIDER else x
 
 
 def autocasts(x: Tensor) -> bool:
-    """Whether torch.autocast is at work on the device of x."""
+    """Whether torch.autocast is active on the device of x."""
     device = x.device.type
     return device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
 
 
 def uncast(x: Tensor) -> AbstractContextManager[Any]:
-    """Inside, products on the device of x keep the type of what they multiply."""
+    """A context without torch.autocast on the device of x: products keep the dtype of factors."""
     return torch.autocast(x.device.type, enabled=False) if autocasts(x) else nullcontext()
 
 
 def widened(function: Callable[P, R]) -> Callable[P, R]:
-    """`function` in float32 at least: half-precision tensors become float32, autocast is off.
+    """`function` in float32 at least: with half-precision tensors converted, and autocast off.
 
-    Only tensors passed directly are converted, not tensors inside other objects. The first tensor
-    decides for which device autocast is switched off.
+    Only tensors that are passed directly are converted, not those inside other objects. The first
+    tensor determines the device for which autocast is switched off.
     """
 
     @wraps(function)

@@ -1,30 +1,33 @@
-"""What the heads of a mixer write to and read from: one protocol, many memories."""
+"""The interface of all memories, which the heads of a mixer write to and read from."""
 
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from lab.arguments import whole
 from lab.linalg.precision import autocasts, uncast, wide
 from lab.nn.guard import Guarded, Method, check_numbers
 
-# Sums of weights are not divided by below this: see `normalised`.
+# The smallest divisor for sums of weights: see `normalised`.
 EPSILON = 1e-10
 
 
-def normalised(sums: Tensor, weights: Tensor) -> Tensor:
-    """Averages sums / weights: of weighted values ["... M"], by the sums of weights ["... 1"].
+def normalised(
+    sums: Float[Tensor, "... M"], weights: Float[Tensor, "... 1"]
+) -> Float[Tensor, "... M"]:
+    """Averages sums / weights, of sums of weighted values ["... M"] and of weights ["... 1"].
 
-    Exact where the weights add up to `EPSILON` or more. Where all of them are zero, as ReLU
-    features can be, the average is 0; between the two it falls with the sum, by which it has no
-    gradient there, so that no gradient is more than 1 / `EPSILON` times a value.
+    The average is exact if the weights add up to at least `EPSILON`. If all weights are zero, which
+    is possible with ReLU features, the average is 0. In between, the divisor is `EPSILON` and has
+    no gradient, so no gradient exceeds 1 / `EPSILON` times a value.
     """
     return sums / weights.clamp(min=EPSILON)
 
 
 def _checked(memory: "Memory", q: Tensor, k: Tensor, v: Tensor, x: Tensor, axes: str) -> None:
-    """The widths may be others than those of the memory: it is linear in its values, for one."""
+    """Check the inputs; K and M may differ from the memory's, which is linear in its values."""
     check_numbers(memory, "x", x, f"B{axes} D", or_wider=True)
     for name, part, last in (("q", q, "K"), ("k", k, "K"), ("v", v, "M")):
         check_numbers(memory, name, part, f"B H{axes} {last}", or_wider=True)
@@ -42,7 +45,7 @@ def _checked(memory: "Memory", q: Tensor, k: Tensor, v: Tensor, x: Tensor, axes:
 
 
 def _precisely(memory: "Memory", method: Method, parts: list[Tensor], *state: Any) -> Any:
-    """What the method returns, computed in float32 at least unless the memory has its own way."""
+    """Call the method in float32 at least, unless the memory handles half precision itself."""
     if memory.any_precision:
         return method(memory, *parts, *state)
     with uncast(parts[-1]):
@@ -70,24 +73,25 @@ def _step(
 class Memory(Guarded):
     """Heads that store values under keys and answer queries. B batch, H heads, T time, D width.
 
-    A subclass has `forward` and `step`, two forms of one causal map; the shared tests hold them to
-    one another. What depends on the input beyond q, k and v it computes from x itself.
+    A subclass defines `forward` and `step`, two forms of the same causal map, which the shared
+    tests compare. If something else than q, k and v depends on the input, the subclass computes it
+    from x.
 
-    Inputs are checked before a subclass sees them, and of half precision it sees none: inside
-    torch.autocast too, everything in a memory is computed and stored in float32 at least, and what
-    is read has the dtype of the values again.
+    Inputs are checked, and half precision is converted to float32, before a subclass sees them.
+    Also inside torch.autocast, everything in a memory is computed and stored in float32 at least.
+    The read-outs have the dtype of the values.
 
     Args:
-        d_model: D, the width of the layer's input, also where nothing is computed from it: what
-            asks the memory (`lab.mixers.MultiHead`) compares it with its own.
+        d_model: D, the width of the layer's input. It is required even if the memory does not use
+            the input, because `lab.mixers.MultiHead` compares it with its own width.
         heads, d_key, d_value: H, K and M; M is K if None.
 
     Raises:
-        ValueError: a size is no whole number, or is below 1.
+        ValueError: a size is not a whole number, or is below 1.
 
     Attributes:
         d_model, heads, d_key, d_value: the sizes.
-        any_precision: whether half precision is left to the memory itself.
+        any_precision: whether the memory handles half precision itself.
     """
 
     guards: ClassVar = {
@@ -106,35 +110,58 @@ class Memory(Guarded):
         self.d_key = whole(who, "d_key", d_key, least=1)
         self.d_value = self.d_key if d_value is None else whole(who, "d_value", d_value, least=1)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """What is read, ["B H T M"], the parallel form.
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
+        """The read-outs ["B H T M"], in parallel form.
 
         Args:
             q, k: ["B H T K"].
             v: ["B H T M"].
-            x: ["B T D"], the input of the layer.
+            x: the input of the layer.
         """
         raise NotImplementedError
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
-    ) -> tuple[Tensor, Any]:
-        """`forward` as a recurrence: the same without the T, and the state; None before step 0."""
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Any = None,
+    ) -> tuple[Float[Tensor, "B H M"], Any]:
+        """`forward` as a recurrence: without the axis T, and with a state (None before step 0)."""
         raise NotImplementedError
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T ..."]: what is stored after every step, or of it what a picture can show."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T ..."]:
+        """The state after every step, or the part of it that a figure can show."""
         raise NotImplementedError
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T n"]: eigenvalues of what a step does to all that was stored before it.
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T n"]:
+        """Eigenvalues of the map that a step applies to the stored state.
 
-        Ones here: what is stored stays.
+        By default they are 1: what is stored is kept.
         """
         dtype = wide(x).dtype.to_complex()
         return torch.ones(*x.shape[:2], self.heads, dtype=dtype, device=x.device)
 
 
-def causal(T: int, device: torch.device) -> Tensor:
-    """Bool["T T"], axes (reading step, writing step): whether the write is not later."""
+def causal(T: int, device: torch.device) -> Bool[Tensor, "T T"]:
+    """Bool["T T"], axes (reading step, writing step): whether the write is not after the read."""
     return torch.ones(T, T, dtype=torch.bool, device=device).tril()

@@ -1,6 +1,7 @@
-"""Gated linear attention: every entry of a key has a decay of its own, decided by the token."""
+"""Gated linear attention: every entry of a key has its own input-dependent decay."""
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
@@ -11,15 +12,15 @@ from lab.nn.linear import linear, precise
 class GatedLinearAttention(LinearMemory):
     """S[t] = diag(a[t]) S[t-1] + k[t] v[t]^T, o[t] = S[t]^T q[t] / sqrt(K).
 
-    The decay is a = sigmoid(W x + b)^(1/16). What heads read is to be normalised behind this
-    (`norm` of `MultiHead`), and gated ("silu").
+    The decay is a = sigmoid(W x + b)^(1/16). The read-outs should be normalised afterwards (`norm`
+    of `MultiHead`), and gated (gate "silu").
 
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
-        rank: of W, which is a product of two matrices.
-        temper: the root that is drawn, 16 as published: a then starts near 1.
-        generator, dtype: of the initial draw.
+        rank: rank of W, which is a product of two matrices.
+        temper: the degree of the root, 16 as published, with which a starts near 1.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Source: Yang et al. 2024, Gated linear attention transformers with hardware-efficient training,
     equation 3 and section 4.4.
@@ -45,11 +46,13 @@ class GatedLinearAttention(LinearMemory):
             down, linear(inner, heads * d_key, generator=generator, dtype=dtype)
         )
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
-        """x, its scale shared between queries and keys."""
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... K"]:
+        """x, with the scale split equally between queries and keys."""
         return x * self.d_key**-0.25
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H K"]:
         """["... H K"], below 0."""
         down, up = (each for each in self.decay if isinstance(each, nn.Linear))
         decay = logsigmoid(precise(up, precise(down, x))) / self.temper

@@ -1,18 +1,19 @@
-"""Linear attention: a matrix of fixed size in place of the cache, with or without decay."""
+"""Linear attention: a matrix of fixed size instead of a cache, with or without decay."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 from torch.nn.functional import elu, pad, softplus
 
 from lab.memories.base import Memory, normalised
-from lab.memories.decay import decayed_product
 from lab.nn.linear import linear, precise
 from lab.scan import linear_scan
+from lab.scan.key_value import key_value_scan
 
-State = tuple[int, Tensor]
+State = tuple[int, Float[Tensor, "B H F Z"]]
 Feature = Literal["elu", "relu", "none"]
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda x: elu(x) + 1,
@@ -22,40 +23,54 @@ FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class LinearMemory(Memory):
-    """S[t] = diag(a[t]) S[t-1] + f(k[t]) v[t]^T, o[t] = S[t]^T f(q[t]), also divided by weights.
+    """S[t] = diag(a[t]) S[t-1] + f(k[t]) v[t]^T, o[t] = S[t]^T f(q[t]), optionally normalised.
 
-    With `normalise` the values have a last entry 1, whose share of S sums up the weights: o is then
-    the average of the values with weights f(q[t])^T (a[s+1] * ... * a[t] * f(k[s])).
+    With `normalise`, values get a last entry 1, whose column of S sums the weights. Then o is the
+    average of the values with weights f(q[t])^T (a[s+1] * ... * a[t] * f(k[s])).
 
-    A subclass says what f is, and what a is. The state is a count of steps, for f that depend on
-    the step, and S.
+    A subclass defines f and a. The state consists of S and a count of steps, for features f that
+    depend on the step.
 
     Source: Katharopoulos et al. 2020, Transformers are RNNs, equations 10 and 18 to 20.
     """
 
     normalise: bool = False
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
-        """["... F"] for queries or keys ["... K"] at steps t ["..."]; they themselves here."""
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... F"]:
+        """["... F"] for queries or keys ["... K"] at steps t ["..."]; by default the identity."""
         return x
 
-    def log_decay(self, x: Tensor) -> Tensor | None:
-        """log a for x ["... D"]: ["... H 1"], or ["... H F"]; None, as here, for a = 1."""
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H F"] | None:
+        """log a for x ["... D"]: ["... H 1"] or ["... H F"]; None, the default, for a = 1."""
         return None
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], in chunks where a head has one decay, else as a scan."""
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
+        """["B H T M"], in chunks."""
         t = torch.arange(x.shape[1], device=x.device)
-        q, k, decay = self.features(q, t), self.features(k, t), self.log_decay(x)
-        if decay is not None and decay.shape[-1] > 1:
-            S = self._scanned(k, self._values(v), decay.movedim(-2, 1))
-            return self._read(q, S)
-        a = None if decay is None else decay[..., 0].movedim(-1, 1)
-        return self._divided(decayed_product(q, k, self._values(v), a))
+        decay = self.log_decay(x)
+        parts = [self.features(q, t), self.features(k, t), self._values(v)]
+        if decay is not None:
+            parts.append(decay.movedim(-2, 1))
+        # Heads become part of the batch.
+        reads, _ = key_value_scan(*(part.flatten(0, 1) for part in parts))
+        return self._divided(reads.unflatten(0, (-1, self.heads)))
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
-    ) -> tuple[Tensor, State]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], State]:
         """["B H M"] and the state: a count of steps, and S ["B H F M"] or ["B H F M+1"]."""
         t, S = (0, None) if state is None else state
         now, decay = torch.tensor(t, device=x.device), self.log_decay(x)
@@ -64,7 +79,13 @@ class LinearMemory(Memory):
             S_t = S_t + (S if decay is None else decay.exp()[..., None] * S)
         return self._read(self.features(q, now), S_t), (t + 1, S_t)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H F Z"]:
         """["B T H F M"], or ["B T H F M+1"] with the sums of the weights last."""
         t = torch.arange(x.shape[1], device=x.device)
         decay = self.log_decay(x)
@@ -72,8 +93,14 @@ class LinearMemory(Memory):
         S = self._scanned(self.features(k, t), self._values(v), decay.movedim(-2, 1))
         return S.movedim(1, 2)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T n"]: a."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T n"]:
+        """a."""
         decay = self.log_decay(x)
         if decay is None:
             return super().eigenvalues(q, k, v, x)
@@ -98,19 +125,20 @@ class LinearMemory(Memory):
 
 
 class LinearAttention(LinearMemory):
-    """Linear attention with f = elu + 1, ReLU or nothing, and a decay per head and step if wanted.
+    """Linear attention with f = elu + 1, ReLU or the identity, and an optional decay per head.
 
     Args:
         d_model: D.
         heads, d_key, d_value: H, K and M.
-        feature: f. ReLU can be zero for all keys of a sequence; o is 0 then.
+        feature: f. With ReLU, the features of all keys in a sequence can be zero; o is then 0.
         normalise: whether o is divided by the sum of the weights, which must not be negative.
-        decay: None for a = 1. A number switches on the decay a = exp(-softplus(W x + b)), one per
-            head, and is softplus(b) at the start, above 0: -log a where W x = 0.
-        generator, dtype: of the initial draw.
+        decay: None for a = 1. A number above 0 enables the decay a = exp(-softplus(W x + b)), one
+            per head, and is the initial softplus(b), which is -log a for W x = 0.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        ValueError: no such feature, weights that could be negative, or a decay not above 0.
+        ValueError: the feature is unknown, weights to be normalised could be negative, or the decay
+            is not above 0.
     """
 
     def __init__(
@@ -138,11 +166,13 @@ class LinearAttention(LinearMemory):
             None if decay is None else scalar_decay(d_model, heads, decay, generator, dtype)
         )
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
-        """f(x), the same at all steps."""
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... K"]:
+        """f(x), which does not depend on the step."""
         return FEATURES[self.feature](x)
 
-    def log_decay(self, x: Tensor) -> Tensor | None:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H 1"] | None:
         """["... H 1"], below 0; None without decay."""
         return None if self.decay is None else -softplus(precise(self.decay, x))[..., None]
 
@@ -154,7 +184,7 @@ def scalar_decay(
     generator: torch.Generator | None,
     dtype: torch.dtype,
 ) -> torch.nn.Linear:
-    """["... D"] to ["... H"], whose softplus is near `decay` at the start."""
+    """["... D"] to ["... H"], whose softplus is near `decay` at initialisation."""
     layer = linear(d_model, heads, generator=generator, dtype=dtype)
     with torch.no_grad():
         layer.bias.fill_(torch.tensor(decay, dtype=torch.float64).expm1().log().item())

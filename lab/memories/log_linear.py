@@ -1,8 +1,9 @@
-"""Log-linear attention: one state per stretch of the past, few and recent ones short."""
+"""Log-linear attention: one state for each of a few intervals of the past, short ones if recent."""
 
 from typing import Any
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, softmax
 from torch.nn.functional import pad
 
@@ -15,30 +16,30 @@ from lab.nn.linear import linear, precise
 
 
 class LogLinearAttention(Memory):
-    """A linear attention whose past is split into stretches of 1, 1, 2, 4, ... steps.
+    """A linear attention whose past is split into intervals of 1, 1, 2, 4, ... steps.
 
-    Weight of what step s wrote, at step t: f(q[t])^T f(k[s]) lambda[t, level(t, s)], with lambda =
-    softmax over levels of a linear map of x[t]. The step form holds one matrix per level that is
-    not empty, at most ceil(log2 T) + 1. All of them are read with one query, so that for a given
-    lambda one matrix of rank K (2 K with a cosine) is read, as without levels.
+    At step t, the weight of what step s wrote is f(q[t])^T f(k[s]) lambda[t, level(t, s)], where
+    lambda is a softmax over levels of a linear map of x[t]. The step form stores one matrix per
+    non-empty level, at most ceil(log2 T) + 1. All of them are read with the same query. Therefore,
+    for a given lambda, a single matrix of rank K (2 K with a cosine) is read, as without levels.
 
     With normalisation (`inner.normalise`) only ratios of lambda matter, so the softmax denominator
     cancels.
 
     Args:
         d_model: D.
-        inner: whose features f, width and normalisation are taken: `LinearAttention` without decay,
-            or `CosFormer`, for weights that also fall with the distance like a cosine.
-        levels: L; sequences that need more are an error.
-        favoured: a level whose lambda starts larger, or None.
-        start: by how much, before the softmax.
-        inclusive: the other convention of levels, which `lab.linalg.fenwick` explains.
-        generator, dtype: of the initial draw.
+        inner: the memory that provides features f, width and normalisation: `LinearAttention`
+            without decay, or `CosFormer`, for weights that also decrease with distance.
+        levels: L; sequences that need more raise an error.
+        favoured: a level whose initial lambda is larger, or None.
+        start: initial logit of the favoured level relative to the others.
+        inclusive: whether to use the other convention of levels, see `lab.linalg.fenwick`.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        TypeError: `inner` is no linear memory.
-        ValueError: `inner` is for inputs of another width or has a decay, levels is below 1, or
-            there is no such level to favour.
+        TypeError: `inner` is not a linear memory.
+        ValueError: `inner` is for inputs of another width or has a decay, levels is below 1, or the
+            favoured level does not exist.
 
     Source: Guo et al. 2025, Log-linear attention; levels as in its section 3.
     """
@@ -68,8 +69,14 @@ class LogLinearAttention(Memory):
             with torch.no_grad():
                 self.weigh.bias.view(self.heads, levels)[:, favoured] += start
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], from pairs of steps within chunks and sums of chunks beyond."""
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
+        """["B H T M"], from pairs of steps within chunks and sums over earlier chunks."""
         self._check(x.shape[1])
         t = torch.arange(x.shape[1], device=x.device)
         return self._divided(
@@ -83,9 +90,14 @@ class LogLinearAttention(Memory):
         )
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: tuple[int, States] | None = None
-    ) -> tuple[Tensor, tuple[int, States]]:
-        """["B H M"] and the state: a count of steps, and S ["B H F M+1"] by level, none empty."""
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: tuple[int, States] | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], tuple[int, States]]:
+        """["B H M"] and the state: a count of steps, and S ["B H F M+1"] per non-empty level."""
         t, states = (0, {}) if state is None else state
         self._check(t + 1)
         states = advance(states, self._written(k, v, t), t, inclusive=self.inclusive)
@@ -94,12 +106,18 @@ class LogLinearAttention(Memory):
         f = self.inner.features(q, torch.tensor(t, device=x.device))
         return self._divided((f[..., None, :] @ S)[..., 0, :]), (t + 1, states)
 
-    def level_weights(self, x: Tensor) -> Tensor:
+    def level_weights(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H L"]:
         """lambda ["... H L"] for x ["... D"]."""
         return softmax(precise(self.weigh, x).unflatten(-1, (self.heads, self.levels)), dim=-1)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T L H F M"], or with M+1 and sums of weights last; zero where a level is empty."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T L H F Z"]:
+        """["B T L H F M"], or M+1 with the sums of weights last; zero for empty levels."""
         states: States = {}
         seen = []
         for t in range(x.shape[1]):
@@ -109,10 +127,16 @@ class LogLinearAttention(Memory):
             seen.append(torch.stack([states.get(i, empty) for i in range(self.levels)], dim=1))
         return torch.stack(seen, dim=1)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T L"]: 1 for a level that a step leaves alone, 0 for those it merges.
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T L"]:
+        """1 for levels that a step leaves unchanged, 0 for those it merges.
 
-        The eigenvalues of the matrix by which a step maps the states of all levels to the next.
+        These are the eigenvalues of the matrix that maps the states of all levels to the next ones.
         """
         lowest = [lowest_digit(t + self.inclusive) for t in range(x.shape[1])]
         top = torch.tensor(lowest, device=x.device) + (0 if self.inclusive else 1)
@@ -120,7 +144,7 @@ class LogLinearAttention(Memory):
         return kept.to(wide(x).dtype.to_complex()).expand(x.shape[0], -1, -1)
 
     def _written(self, k: Tensor, v: Tensor, t: int) -> Tensor:
-        """["B H F M"] that step t adds for k ["B H K"] and v ["B H M"]."""
+        """["B H F M"]: what step t adds for k ["B H K"] and v ["B H M"]."""
         f = self.inner.features(k, torch.tensor(t, device=k.device))
         return f[..., None] * self._values(v)[..., None, :]
 
@@ -139,5 +163,5 @@ class LogLinearAttention(Memory):
 
     @property
     def _horizon(self) -> Any:
-        """Steps after which the weights of the inner memory would turn negative, if ever."""
+        """Number of steps after which weights of the inner memory would be negative, or None."""
         return getattr(self.inner, "horizon", None)

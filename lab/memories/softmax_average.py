@@ -1,21 +1,24 @@
-"""Softmax averages over the past, written out: as attention, with signs apart, and derived by hand.
+"""Reference forms of softmax averages over the past: attention, separate signs, derivatives.
 
-`lab.scan.softmax_scan` computes them in one pass; what is here says what they are.
+`lab.scan.softmax_scan` computes these averages in one pass; this module defines them.
 """
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from lab.linalg.chunks import segment_sums
 from lab.linalg.precision import widened
-from lab.memories.decay import segment_sums
 from lab.scan import log_scan, softmax_scan
 
 
 @widened
-def shares(decay: Tensor, score: Tensor) -> Tensor:
-    """p(j|t), the share of step j in the average at step t.
+def shares(
+    decay: Float[Tensor, "... T"], score: Float[Tensor, "... T"]
+) -> Float[Tensor, "... T T"]:
+    """p(j|t), the weight of step j in the average at step t.
 
     Args:
         decay, score: ["... T"].
@@ -27,12 +30,14 @@ def shares(decay: Tensor, score: Tensor) -> Tensor:
 
 
 @widened
-def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """What `softmax_scan` returns, as a masked softmax over all pairs of steps.
+def attention(
+    decay: Float[Tensor, "B T N"], score: Float[Tensor, "B T N"], value: Float[Tensor, "B T #N V"]
+) -> tuple[Float[Tensor, "B T N V"], Float[Tensor, "B T N"]]:
+    """The result of `softmax_scan`, computed by a masked softmax over all pairs of steps.
 
     Args:
         decay, score: ["B T N"].
-        value: ["B T N V"], or ["B T 1 V"].
+        value: with an N of 1 where all N share it.
 
     Returns:
         average ["B T N V"] and log_norm ["B T N"].
@@ -43,13 +48,15 @@ def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tens
 
 
 @widened
-def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
-    """The same averages from logarithms: the positive and the negative parts are added up apart.
+def signs_apart(
+    decay: Float[Tensor, "B T N"], score: Float[Tensor, "B T N"], value: Float[Tensor, "B T #N V"]
+) -> Float[Tensor, "B T N V"]:
+    """The same averages in logarithms, with positive and negative parts summed separately.
 
     n+ and n- are the log-semiring recurrences with score + log of the positive and of the negative
-    part of value; what is returned is exp(n+ - l) - exp(n- - l). Where the parts nearly cancel, so
-    do the digits. One accumulator with a sign, as was proposed, would have to subtract at every
-    step. A value of exactly zero has the logarithm -inf, and no gradient.
+    part of value; the result is exp(n+ - l) - exp(n- - l). It loses digits if the two parts nearly
+    cancel. A single accumulator with a sign, as proposed, would have to subtract at every step. A
+    value of exactly zero has the logarithm -inf and no gradient.
 
     Args:
         decay, score: ["B T N"].
@@ -68,8 +75,10 @@ def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
 
 
 @widened
-def shares_by_autograd(decay: Tensor, score: Tensor) -> Tensor:
-    """p(j|t) of the scan itself, as the derivative of log_norm[t] by score[j].
+def shares_by_autograd(
+    decay: Float[Tensor, "B T N"], score: Float[Tensor, "B T N"]
+) -> Float[Tensor, "B N T T"]:
+    """p(j|t) of the scan, computed as the derivative of log_norm[t] by score[j].
 
     Args:
         decay, score: ["B T N"].
@@ -88,11 +97,11 @@ def shares_by_autograd(decay: Tensor, score: Tensor) -> Tensor:
     return torch.stack(rows, dim=1).movedim(-1, 1)
 
 
-def odds_spread(p: Tensor) -> float:
-    """How far the odds of two steps move: the largest range over t of log p(j|t) - log p(j'|t).
+def odds_spread(p: Float[Tensor, "... T T"]) -> float:
+    """Largest range over t of log p(j|t) - log p(j'|t), the log-odds of two steps.
 
     Args:
-        p: ["... T T"], axes (t, j), above zero for j <= t. All pairs of steps up to t count.
+        p: axes (t, j), above zero for j <= t. All pairs of steps up to t are used.
     """
     logs, T = p.log(), p.shape[-1]
     odds = logs[..., :, None] - logs[..., None, :]  # axes (t, j, j')
@@ -106,18 +115,21 @@ def odds_spread(p: Tensor) -> float:
 class Jacobians(NamedTuple):
     """Derivatives of log_norm[t] ["T"] and average[t] ["T V"] by decay[s] and score[j]."""
 
-    norm_by_score: Tensor  # ["T T"], axes (t, j)
-    norm_by_decay: Tensor  # ["T T"], axes (t, s)
-    average_by_score: Tensor  # ["T V T"], axes (t, v, j)
-    average_by_decay: Tensor  # ["T V T"], axes (t, v, s)
+    norm_by_score: Float[Tensor, "T T"]  # axes (t, j)
+    norm_by_decay: Float[Tensor, "T T"]  # axes (t, s)
+    average_by_score: Float[Tensor, "T V T"]  # axes (t, v, j)
+    average_by_decay: Float[Tensor, "T V T"]  # axes (t, v, s)
 
 
-def jacobians(decay: Tensor, score: Tensor, value: Tensor) -> Jacobians:
-    """By hand, for one sequence: decay and score ["T"], value ["T V"].
+def jacobians(
+    decay: Float[Tensor, "T"], score: Float[Tensor, "T"], value: Float[Tensor, "T V"]
+) -> Jacobians:
+    """Derivatives computed by hand, for one sequence: decay and score ["T"], value ["T V"].
 
     d log_norm[t] / d score[j] = p(j|t), d average[t] / d score[j] = p(j|t) (value[j] - average[t]);
-    decay[s] moves all that was written before s alike, so that its derivatives are sums over j < s.
-    So none is larger than the values lie apart. Those by the values are p(j|t) themselves.
+    decay[s] shifts the scores of all steps before s equally, so its derivatives are sums over j <
+    s. Therefore no derivative of an average exceeds the range of the values. Derivatives by the
+    values are p(j|t).
     """
     p = shares(decay, score)
     average = p @ value
@@ -126,7 +138,7 @@ def jacobians(decay: Tensor, score: Tensor, value: Tensor) -> Jacobians:
 
 
 def _before(of_steps: Tensor) -> Tensor:
-    """["T ... T"]: for s up to t the sums over all earlier j, and zero for later s."""
+    """["T ... T"]: sums over all j < s for s <= t, and zero for s > t."""
     sums = of_steps.cumsum(-1) - of_steps
     T = sums.shape[-1]
     later = torch.ones(T, T, dtype=torch.bool, device=sums.device).triu(1)
@@ -134,5 +146,5 @@ def _before(of_steps: Tensor) -> Tensor:
 
 
 def _logits(decay: Tensor, score: Tensor) -> Tensor:
-    """["... T T"], axes (t, j), of decay and score ["... T"]; -inf for later j."""
+    """["... T T"], axes (t, j), from decay and score ["... T"]; -inf for j > t."""
     return segment_sums(decay) + score[..., None, :]

@@ -1,45 +1,47 @@
-"""Slots in the max-plus semiring: every slot keeps one value, that of the largest logit so far."""
+"""Slots in the max-plus semiring: every slot stores the value with the largest logit so far."""
 
 import math
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
 from lab.memories.slots import SoftSlots, State
 from lab.scan import tropical_scan
 
 Training = Literal["soft", "straight-through", "hard"]
-# Up to this mu the soft form is a product of matrices; above, it is scanned, as mu times the logits
-# spans more than a product of exponentials takes in single precision.
+# Up to this mu, the soft form is a product of matrices. Above, it is computed by a scan, because mu
+# times the logits spans more than products of exponentials allow in single precision.
 SHARP = 8.0
 
 
 class TropicalSlots(SoftSlots):
-    """Slot i keeps the value with the largest logit; a query takes the value of one slot.
+    """Slot i stores the value with the largest logit; a query reads the value of one slot.
 
-        l_i[t] = max(a[t] + l_i[t-1], k_i[t])        the later one wins where both are equal
+        l_i[t] = max(a[t] + l_i[t-1], k_i[t])        the later one wins if both are equal
         Y_i[t] = v[t] if k_i[t] wins, else Y_i[t-1]
-        o[t] = Y_i[t] of the i with the largest q_i[t] + l_i[t], the first of several
+        o[t] = Y_i[t] of the i with the largest q_i[t] + l_i[t], the first if several are equal
 
-    As maxima over slots and over steps commute, o[t] = v[j] of the step j <= t with the largest
+    Since maxima over slots and over steps commute, o[t] = v[j] of the step j <= t with the largest
 
         s(t, j) = max over i of (q_i[t] + k_i[j]) + a[j+1] + ... + a[t],
 
-    hard attention with the inner product of the max-plus semiring. Logits and decays have no
-    gradient: where the winner changes the output jumps, and elsewhere they do not matter. So in
-    training mode this is something else, and in evaluation mode always the above:
+    which is hard attention with the inner product of the max-plus semiring. Logits and decays have
+    no useful gradient: the output jumps if the winner changes, and is constant otherwise. In
+    evaluation mode, the memory always computes the above. In training mode, it computes one of
+    three forms:
 
-        soft                `SoftSlots`, whose limit for large mu this is
+        soft                `SoftSlots`, whose limit for large mu is the hard form
         straight-through    the hard output with the gradient of the soft one
-        hard                the above: only values learn
+        hard                the above, in which only values receive gradients
 
     Args:
         d_model, heads, d_key, d_value, mu, decay, generator, dtype: as for `SoftSlots`.
-        training_form: one of the three.
+        training_form: one of the three forms.
 
     Raises:
-        ValueError: there is no such form; else as `SoftSlots`.
+        ValueError: the form is unknown, or as for `SoftSlots`.
 
     Source: Baccelli et al. 1992, Synchronization and linearity, chapter 3 (max-plus algebra);
     Bengio et al. 2013, Estimating or propagating gradients (straight-through).
@@ -70,42 +72,63 @@ class TropicalSlots(SoftSlots):
 
     @property
     def form(self) -> Training:
-        """What is computed now."""
+        """The form for the current mode (training or evaluation)."""
         return self.training_form if self.training else "hard"
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"]."""
         if self.form == "hard":
             return self.hard(q, k, v, x)
         soft = (super().forward if self.mu <= SHARP else self.scanned)(q, k, v, x)
         return soft if self.form == "soft" else _through(soft, self.hard(q, k, v, x))
 
-    def hard(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"]: the value of every step's winner."""
+    def hard(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
+        """The value of the winner at every step."""
         return _taken(v, self.winners(q, k, x))
 
-    def winners(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
-        """Int64["B H T"]: the step whose value is read, for logits q and k ["B H T m"]."""
+    def winners(
+        self, q: Float[Tensor, "B H T m"], k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+    ) -> Int64[Tensor, "B H T"]:
+        """The step whose value is read, for logits q and k ["B H T m"]."""
         level, holder = self.holders(k, x)
         slot = (q + level).argmax(-1, keepdim=True)
         return holder.gather(-1, slot)[..., 0]
 
-    def holders(self, k: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """["B H T m"] each: l of every slot, and Int64, the step whose value it holds."""
+    def holders(
+        self, k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B H T m"], Int64[Tensor, "B H T m"]]:
+        """["B H T m"] each: l of every slot, and as Int64 the step whose value it holds."""
         decay = self.decay_per_step(x)[..., None].expand_as(k)
         level, holder = tropical_scan(decay.flatten(0, 1), k.flatten(0, 1))
         return level.unflatten(0, k.shape[:2]), holder.unflatten(0, k.shape[:2])
 
-    def decay_per_step(self, x: Tensor) -> Tensor:
+    def decay_per_step(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T"]:
         """["B H T"], at most 0: a."""
         return self.log_decay(x) / self.mu
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
-    ) -> tuple[Tensor, Any]:
+        self,
+        q: Float[Tensor, "B H m"],
+        k: Float[Tensor, "B H m"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Any = None,
+    ) -> tuple[Float[Tensor, "B H M"], Any]:
         """["B H M"] and the state: values ["B H m M"] and levels ["B H m"], soft or hard.
 
-        Straight-through has both.
+        The straight-through form has both.
         """
         if self.form == "soft":
             return super().step(q, k, v, x, state)
@@ -128,16 +151,28 @@ class TropicalSlots(SoftSlots):
         slot = (q + level).argmax(-1)[..., None, None].expand(*q.shape[:-1], 1, v.shape[-1])
         return kept.gather(-2, slot)[..., 0, :], (kept, level)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T H m M+1"]: what the slots hold, their levels last (soft: mu times them)."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H m M+1"]:
+        """Contents of the slots, with levels last (in soft form mu times them)."""
         if self.form == "soft":
             return super().states(q, k, v, x)
         level, holder = self.holders(k, x)
         kept = _taken(v, holder.flatten(2)).unflatten(2, holder.shape[2:])
         return torch.cat([kept, level[..., None]], dim=-1).movedim(1, 2)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T Hm"]: what is left of a slot's value; in hard form all of it or nothing."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T H*m"]:
+        """The remaining share of a slot's value; in hard form 1 or 0."""
         if self.form == "soft":
             return super().eigenvalues(q, k, v, x)
         _, holder = self.holders(k, x)
@@ -147,43 +182,67 @@ class TropicalSlots(SoftSlots):
 
 
 class TropicalGated(TropicalSlots):
-    """One slot a head, whose logit is q[t] . k[t] / sqrt(K): the query of the time of writing.
+    """One slot per head, with the logit b[t] = q[t] . k[t] / sqrt(K) of query and key of one step.
 
-    l[t] = max(a[t] + l[t-1], b[t]), and o[t] is the value of the winner. What is read does not
-    depend on the present query, which can but win itself: the order of two earlier steps never
-    changes. Forms, arguments and errors are those of `TropicalSlots`; the state is M + 1 numbers a
-    head.
+    l[t] = max(a[t] + l[t-1], b[t]), and o[t] is the value of the winner. The current query can only
+    make the current step win; the order of two earlier steps never changes. Forms, arguments and
+    errors are those of `TropicalSlots`; the state has M + 1 numbers per head.
     """
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"]."""
         return super().forward(*self.logits(q, k), v, x)
 
-    def logits(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Read and write logits ["... 1"] of q and k ["... K"]; reading the one slot is free."""
+    def logits(
+        self, q: Float[Tensor, "... K"], k: Float[Tensor, "... K"]
+    ) -> tuple[Float[Tensor, "... 1"], Float[Tensor, "... 1"]]:
+        """Read and write logits ["... 1"] for q and k ["... K"]; the read logit has no effect."""
         logit = (q * k).sum(-1, keepdim=True) / math.sqrt(self.d_key)
         return torch.zeros_like(logit), logit
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
-    ) -> tuple[Tensor, Any]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Any = None,
+    ) -> tuple[Float[Tensor, "B H M"], Any]:
         """["B H M"] and the state: the value ["B H 1 M"] and the level ["B H 1"]."""
         return super().step(*self.logits(q, k), v, x, state)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H 1 M+1"]:
         """["B T H 1 M+1"]."""
         return super().states(*self.logits(q, k), v, x)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T H"]:
         """Complex["B T H"]."""
         return super().eigenvalues(*self.logits(q, k), v, x)
 
 
 def _through(soft: Tensor, hard: Tensor) -> Tensor:
-    """The hard values with the derivatives of the soft ones."""
+    """The hard values, with the derivatives of the soft ones."""
     return soft + (hard - soft).detach()
 
 
 def _taken(v: Tensor, steps: Tensor) -> Tensor:
-    """["B H n M"]: of v ["B H T M"] the values of some steps Int64["B H n"]."""
+    """["B H n M"]: the values v ["B H T M"] at steps Int64["B H n"]."""
     return v.gather(2, steps[..., None].expand(*steps.shape, v.shape[-1]))

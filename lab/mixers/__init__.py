@@ -1,4 +1,4 @@
-"""Sequence mixers, one architecture a file, each with a parallel and a step form."""
+"""Sequence mixers, one architecture per file, each with a parallel and a step form."""
 
 from lab.mixers.base import Continuing, Mixer, unroll
 from lab.mixers.delay_line import DelayLine

@@ -1,8 +1,9 @@
-"""What every sequence mixer offers."""
+"""The interface of all sequence mixers."""
 
 from typing import Any, ClassVar, Protocol
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Num
 from torch import Tensor
 
 from lab.nn.guard import Guarded, Method, check_numbers, check_tokens
@@ -11,30 +12,34 @@ from lab.nn.guard import Guarded, Method, check_numbers, check_tokens
 class Mixer(Protocol):
     """A causal map of sequences with a fixed-size state. B batch, T time, D width, N state size.
 
-    A layer that is a whole model may have another width at its output than at its input.
+    If a layer is used as a whole model, its output may have another width than its input.
     """
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T E"]:
         """["B T D"] to ["B T D"], the parallel form used in training."""
 
-    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Any = None
+    ) -> tuple[Float[Tensor, "B E"], Any]:
         """["B D"] and a state (None before the first step) to ["B D"] and the next state."""
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T ..."]: the state after every step."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Inexact[Tensor, "B T ..."]:
+        """The state after every step."""
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: of the transition applied at every step."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of the transition at every step."""
 
 
 class Continuing(Mixer, Protocol):
-    """A mixer that goes on by itself where its input has ended, without being shown the silence.
+    """A mixer that can continue after the end of its input, as if zeros followed.
 
-    What oscillations are learned with: the input is one impulse, the target the whole response.
+    It is used to learn oscillations: the input is an impulse, and the target the whole response.
     """
 
-    def __call__(self, x: Tensor, length: int | None = None) -> Tensor:
-        """["B S D"] to ["B T D"]; T is `length`, at least S, or S if None. Silence follows x."""
+    def __call__(
+        self, x: Float[Tensor, "B S D"], length: int | None = None
+    ) -> Float[Tensor, "B T E"]:
+        """["B S D"] to ["B T D"], with zeros after x; T is `length`, at least S, or S if None."""
 
 
 def _sequence(layer: "Layer", method: Method, x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -54,11 +59,11 @@ def _of_tokens(layer: "Layer", method: Method, table: Tensor, tokens: Tensor) ->
 
 
 class Layer(Guarded):
-    """A layer on sequences whose inputs are checked: their shape, a step at least, their dtype.
+    """A layer on sequences that checks its inputs: shape, at least one step, dtype.
 
     It computes in the dtype of its parameters. Inside torch.autocast, dense layers compute in half
-    precision, and what adds up over time (decays, phases, states) in float32, as it does in a layer
-    whose parameters are of half precision.
+    precision. Quantities that accumulate over time (decays, phases, states) are in float32 there,
+    and also in a layer whose parameters are in half precision.
     """
 
     guards: ClassVar = {
@@ -71,12 +76,12 @@ class Layer(Guarded):
 
     @property
     def d_model(self) -> int | None:
-        """D, the width of the input; None if any will do."""
+        """D, the width of the input; None if any width is allowed."""
         return None
 
 
-def unroll(mixer: Mixer, x: Tensor) -> Tensor:
-    """The step form over a whole sequence ["B T D"], which the parallel form must equal."""
+def unroll(mixer: Mixer, x: Num[Tensor, "B T ..."]) -> Float[Tensor, "B T E"]:
+    """Apply the step form to a sequence ["B T D"]; the parallel form must give the same result."""
     state, outputs = None, []
     for x_t in x.unbind(dim=1):
         y_t, state = mixer.step(x_t, state)

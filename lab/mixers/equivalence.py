@@ -1,4 +1,4 @@
-"""Layers that compute the same function with another transition."""
+"""Conversion of layers to equivalent layers with another transition."""
 
 from copy import deepcopy
 
@@ -11,7 +11,7 @@ from lab.transitions.diagonal import PolarDiagonal
 
 
 def as_diagonal(layer: StateSpace) -> StateSpace:
-    """The complex diagonal layer that computes what a circulant one does: F B, C F^T, F h[-1].
+    """The complex diagonal layer that is equivalent to a circulant one: F B, C F^T, F h[-1].
 
     Its transition is `PolarDiagonal` with real ends and the same parameters; F is the orthogonal
     matrix of `lab.linalg.circulant.real_fourier`.

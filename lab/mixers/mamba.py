@@ -1,9 +1,10 @@
-"""Mamba's selective state-space layer (S6): the token decides on the step size, B and C."""
+"""Mamba's selective state-space layer (S6), whose step size, B and C depend on the input."""
 
 import math
 from functools import partial
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -16,31 +17,33 @@ from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 from lab.scan import linear_scan
 
-State = tuple[Tensor | None, Tensor]
+State = tuple[Float[Tensor, "B Z E"] | None, Float[Tensor, "B E N"]]
 
 
 class Mamba(Layer):
     """h[t] = exp(dt A) h[t-1] + dt u[t] B(u[t])^T, y[t] = W_o gate(h[t] C(u[t]) + D * u[t]).
 
     u = silu(convolution(W x)) has E = expand D channels with N states each; dt = softplus(W' u +
-    b), one a channel, is a step in units of 1 / |A|; B and C are read from u and shared by all
-    channels; A is diagonal and negative. A is first -1 to -N, and dt between 0.001 and 0.1.
+    b), one per channel, is a step in units of 1 / |A|. B and C are linear in u and shared by all
+    channels. A is diagonal and negative. Initially, A is -1 to -N and dt is between 0.001 and 0.1.
 
-    With expand 2, d_state 16, convolution 4 and gate "silu" the layer is the published one, with
-    these exceptions: W' is a full matrix, there of rank D / 16; the gate silu(W_z x + b) starts at
-    the constant silu(gate_start), where theirs has no b and a W_z that is drawn.
+    With expand 2, d_state 16, convolution 4 and gate "silu" the layer is the published one, except
+    that W' is a full matrix, where the published one has rank D / 16, and that the gate
+    silu(W_z x + b) starts at the constant silu(gate_start), where the published one has no b and a
+    random W_z.
 
     Args:
         d_model: D.
         d_state: N.
-        expand: E / D, how many times wider than x the layer is inside.
-        convolution: its width in steps; 0 for none.
-        gate: of the output, with every channel a head; "silu" as published, None for none.
-        gate_start: first bias of the gate; None for no bias.
-        generator, dtype: of the initial draw.
+        expand: E / D, the inner width of the layer relative to that of x.
+        convolution: width of the convolution in steps; 0 for none.
+        gate: kind of the output gate, for which every channel is a head; "silu" as published, None
+            for no gate.
+        gate_start: initial bias of the gate; None for no bias.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        ValueError: a size is no whole number or below 1, or there is no such gate.
+        ValueError: a size is not a whole number or is below 1, or the gate is unknown.
 
     Source: Gu & Dao 2023, Mamba, algorithm 2 (S6) and section 3.4 (the layer around it).
     """
@@ -84,13 +87,15 @@ class Mamba(Layer):
         """D."""
         return self.u.in_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"], as a scan."""
         u = self._convolved(self.u(x))
         return self._read(self._states(u), u, x)
 
-    def step(self, x_t: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """`forward` as a recurrence; the state is the convolution's and h ["B E N"]."""
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: State | None = None
+    ) -> tuple[Float[Tensor, "B D"], State]:
+        """`forward` as a recurrence; the state is that of the convolution, and h ["B E N"]."""
         window, h = (None, None) if state is None else state
         u = self.u(x_t)
         if self.convolution is not None:
@@ -100,12 +105,12 @@ class Mamba(Layer):
         h = b if h is None else a * h + b
         return self._read(h, u, x_t), (window, h)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T E N"]: h."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T E N"]:
+        """h."""
         return self._states(self._convolved(self.u(x)))
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T EN"]: exp(dt A)."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T EN"]:
+        """exp(dt A)."""
         a, _ = self._maps(self._convolved(self.u(x)))
         return torch.complex(a, torch.zeros_like(a)).flatten(-2)
 
@@ -113,7 +118,7 @@ class Mamba(Layer):
         return nn.functional.silu(u if self.convolution is None else self.convolution(u))
 
     def _maps(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The step as h -> a * h + b, both ["... E N"]."""
+        """The step as a map h -> a * h + b: a and b, both ["... E N"]."""
         dt = softplus(precise(self.dt, u))
         a = torch.exp(-dt[..., None] * wide(self.log_A).exp())
         return a, (dt * u)[..., None] * self.B(u)[..., None, :]

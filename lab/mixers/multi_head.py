@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from lab.memories.base import Memory
@@ -14,7 +15,7 @@ from lab.nn.guard import check_kind, check_width
 from lab.nn.linear import linear
 from lab.nn.weight_decay import without_decay
 
-Heads = tuple[Tensor, Tensor, Tensor]
+Heads = tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"], Float[Tensor, "B H T M"]]
 
 
 class MultiHead(Layer):
@@ -22,22 +23,22 @@ class MultiHead(Layer):
 
     Args:
         d_model: D.
-        memory: of the same D; of H heads, K numbers a key and M a value.
-        bias: whether the four linear maps have one.
-        convolution: width of a short convolution of q, k and v, each channel by itself; 0 for none.
-        shift: whether keys are made of a[0] * x[t] + a[1] * x[t-1], a starting at (1, 0.5), so that
-            a value can be stored under the token before it.
-        norm: whether what a head reads is brought to a mean square of 1, with a weight each.
-        gate: of the read-out, as `OutputGate` lists them; none if None.
-        gate_start: first bias of the gate; None for no bias.
-        generator, dtype: of the initial draw.
+        memory: a memory with the same D, with H heads, keys of width K and values of width M.
+        bias: whether the four linear maps have a bias.
+        convolution: width of a short depthwise convolution of q, k and v; 0 for none.
+        shift: whether keys are computed from a[0] * x[t] + a[1] * x[t-1], with a initialised to
+            (1, 0.5), so that a value can be stored under the preceding token.
+        norm: whether the read-out of each head is normalised to a mean square of 1, with weights.
+        gate: kind of the output gate (see `OutputGate`); None for no gate.
+        gate_start: initial bias of the gate; None for no bias.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        TypeError: the memory is none.
-        ValueError: the memory is for inputs of another width, or there is no such gate.
+        TypeError: `memory` is not a Memory.
+        ValueError: the memory is for inputs of another width, or the gate is unknown.
 
     Source: Vaswani et al. 2017 (heads); the convolution as in Yang et al. 2024
-    (DeltaNet), but without the SiLU behind it.
+    (DeltaNet), but without the SiLU after it.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class MultiHead(Layer):
         self.q, self.k = dense(d_model, H * K), dense(d_model, H * K)
         self.v, self.out = dense(d_model, H * M), dense(H * M, d_model)
         convolve = partial(ShortConvolution, generator=generator, dtype=dtype)
-        # One convolution of q, k and v side by side: every channel has its own kernel anyway.
+        # A single convolution covers q, k and v, because every channel has its own kernel.
         self.convolution = convolve(H * (2 * K + M), width=convolution) if convolution else None
         self.shift = convolve(d_model, width=2, bias=False, start=(1.0, 0.5)) if shift else None
         self.norm = nn.Parameter(torch.ones(H, M, dtype=dtype)) if norm else None
@@ -76,11 +77,13 @@ class MultiHead(Layer):
         """D."""
         return self.q.in_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]."""
         return self._written(self.memory(*self.heads(x), x).movedim(1, 2), x)
 
-    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Any = None
+    ) -> tuple[Float[Tensor, "B D"], Any]:
         """`forward` as a recurrence: ["B D"] and a state to ["B D"] and the next state."""
         shifted, window, memory = (None, None, None) if state is None else state
         seen = x_t
@@ -92,15 +95,15 @@ class MultiHead(Layer):
         o, memory = self.memory.step(*self._split(joined), x_t, memory)
         return self._written(o, x_t), (shifted, window, memory)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T ..."]: what the memory holds after every step."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T ..."]:
+        """The state of the memory after every step."""
         return self.memory.states(*self.heads(x), x)
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T n"]: what a step does to what was stored before."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T n"]:
+        """Eigenvalues of the map that a step applies to the stored state."""
         return self.memory.eigenvalues(*self.heads(x), x)
 
-    def heads(self, x: Tensor) -> Heads:
+    def heads(self, x: Float[Tensor, "B T D"]) -> Heads:
         """q and k ["B H T K"] and v ["B H T M"] of x ["B T D"]."""
         joined = self._projected(x, x if self.shift is None else self.shift(x))
         if self.convolution is not None:
@@ -109,16 +112,16 @@ class MultiHead(Layer):
         return q, k, v
 
     def _projected(self, x: Tensor, seen: Tensor) -> Tensor:
-        """["... H(2K + M)"]: q and v of x, k of what the shift has made of it, side by side."""
+        """["... H(2K + M)"]: q, k and v side by side; q and v from x, k from the shifted input."""
         return torch.cat([self.q(x), self.k(seen), self.v(x)], dim=-1)
 
-    def _split(self, joined: Tensor) -> Heads:
+    def _split(self, joined: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         H, K, M = self.memory.heads, self.memory.d_key, self.memory.d_value
         q, k, v = joined.split([H * K, H * K, H * M], dim=-1)
         return q.unflatten(-1, (H, K)), k.unflatten(-1, (H, K)), v.unflatten(-1, (H, M))
 
     def _written(self, o: Tensor, x: Tensor) -> Tensor:
-        """["... D"] from what the heads have read, ["... H M"]."""
+        """The output ["... D"] from the read-outs of the heads, ["... H M"]."""
         if self.norm is not None:
             o = self.norm * nn.functional.rms_norm(o, o.shape[-1:], eps=1e-6)
         if self.gate is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor, nn
 
 from lab.linalg import (
@@ -36,38 +37,39 @@ def _of_any_numbers(layer: Layer, method: Method, x: Tensor) -> Tensor:
 class OscDPLR(Layer):
     """h[t] = A_d h[t-1] + B_d u[t], y[t] = Re(C h[t]) + D u[t], from h' = A h + B u.
 
-    `form` says how the oscillators' eigenvalues and the low-rank term make A:
+    `form` determines how A is built from the oscillators' eigenvalues and a low-rank term:
 
-    - plain: A = diag(lambda) + P Q^T. Nothing keeps its eigenvalues in the left half plane.
-    - dissipative: A = diag(lambda) - P P^T + (P Q^T - Q P^T), which never gains energy (the proof
-      is with `lab.linalg.dissipative`).
-    - real: the plain form with the imaginary parts of lambda dropped, so that all is real.
+    - plain: A = diag(lambda) + P Q^T. Its eigenvalues may leave the left half plane.
+    - dissipative: A = diag(lambda) - P P^T + (P Q^T - Q P^T), which never adds energy (see the
+      proof in `lab.linalg.dissipative`).
+    - real: the plain form with only the real parts of lambda, so that everything is real.
 
     The input enters with the square root of dt, B_d = sqrt(dt) (I - dt A / 2)^-1 B in the bilinear
-    case, as in the earlier model that this layer reproduces; the usual convention has dt itself.
-    The input at step 0 acts at once.
+    case, as in the earlier model that this layer reproduces; the usual convention uses dt itself.
+    The input at step 0 affects the output at step 0.
 
     Args:
-        d_model: channels p of the input.
-        d_output: channels q of the output; p if None.
-        d_state: oscillators N.
-        rank: r, columns of P and Q; 0 for a diagonal A.
-        heads: groups of oscillators with their own input: oscillator j and channel c belong to
-            heads j mod heads and c mod heads, and an oscillator hears its own head only.
+        d_model: p, number of input channels.
+        d_output: q, number of output channels; p if None.
+        d_state: N, number of oscillators.
+        rank: r, number of columns of P and Q; 0 for a diagonal A.
+        heads: number of groups of oscillators with separate inputs: oscillator j belongs to head
+            j mod heads and channel c to head c mod heads, and an oscillator receives only channels
+            of its head.
         dt: seconds per step.
         form, discretisation: as above.
-        complex_io: complex B and C, stored as pairs of reals; else real ones.
-        omega_range: rad/s, bounds of the log-uniform draw of the initial frequencies.
-        generator: the stream of the initial draw.
-        dtype: of the (real) parameters; the state is the complex type of the same precision,
-            or real where everything is.
+        complex_io: whether B and C are complex, stored as pairs of real numbers.
+        omega_range: bounds, in rad/s, of the log-uniform distribution of initial frequencies.
+        generator: random stream of the initial parameters.
+        dtype: dtype of the (real) parameters; the state has the complex dtype of the same
+            precision, or is real if everything is.
 
     Real parameters: 2 N + 2 N r + N p / heads + q N + q p, with B and C counted twice if complex.
 
     Source: Gu et al. 2022 (S4); Rusch & Rus 2024, Oscillatory State-Space Models, for the physics.
     """
 
-    # Eigenvalues need to know no more of x than how many steps there are.
+    # Eigenvalues depend on x only through its number of steps.
     guards: ClassVar = {**Layer.guards, "eigenvalues": _of_any_numbers}
 
     def __init__(
@@ -107,7 +109,7 @@ class OscDPLR(Layer):
         self.B = draw(d_state, d_model // heads, *pair)
         self.C = draw(d_output, d_state, *pair)
         self.D = nn.Parameter(torch.zeros(d_output, d_model, dtype=dtype))
-        # What makes A: decay would pull every oscillator to 1 rad/s and half the critical damping.
+        # Parameters of A: decay would pull every oscillator to 1 rad/s and half critical damping.
         without_decay(self, "log_omega", "logit_zeta", "P", "Q", "D")
         head_of_oscillator = torch.arange(d_state) % heads
         own = head_of_oscillator[:, None, None] == torch.arange(heads)
@@ -120,31 +122,32 @@ class OscDPLR(Layer):
         return self.D.shape[1]
 
     def state_matrix(self) -> DPLR:
-        """A, in 1/s, as diagonal plus low rank; as all that is discretised, in float32 at least."""
+        """A, in 1/s, as diagonal plus low rank, in float32 at least because it is discretised."""
         omega, zeta = wide(self.log_omega).exp(), wide(self.logit_zeta).sigmoid()
         diagonal, P, Q = oscillator_eigenvalues(omega, zeta), wide(self.P), wide(self.Q)
         if self.form == "dissipative":
             return dissipative(diagonal, P, Q)
         return DPLR(diagonal.real if self.form == "real" else diagonal, P, Q)
 
-    def input_matrix(self) -> Tensor:
-        """B ["N p"] with zeros between the heads, already divided by sqrt(dt): see the class."""
+    def input_matrix(self) -> Inexact[Tensor, "N p"]:
+        """B ["N p"] with zeros between different heads, divided by sqrt(dt): see the class."""
         B = _maybe_complex(self.B, self.P.ndim)
         return (B[:, :, None] * self.own_head).flatten(1) / math.sqrt(self.dt)
 
-    def readout(self) -> Tensor:
+    def readout(self) -> Inexact[Tensor, "q N"]:
         """C ["q N"]."""
         return _maybe_complex(self.C, self.P.ndim)
 
-    def discretised(self) -> tuple[Tensor, Tensor]:
+    def discretised(self) -> tuple[Inexact[Tensor, "N N"], Inexact[Tensor, "N p"]]:
         """A_d ["N N"] and B_d ["N p"] of one step."""
         rule = bilinear if self.discretisation == "bilinear" else zero_order_hold
         return rule(self.state_matrix(), self.input_matrix(), self.dt)
 
-    def kernel(self, length: int) -> Tensor:
-        """Float["length q p"]: the response to a unit input at step 0, the feed-through D included.
+    def kernel(self, length: int) -> Float[Tensor, "length q p"]:
+        """The response to a unit input at step 0, including feed-through D.
 
-        Through Woodbury where that is the cheaper way (see `resolvent_pays`), else by doubling.
+        It is computed by Woodbury's formula if that is cheaper (see `resolvent_pays`), otherwise by
+        doubling.
         """
         A, B, C = self.state_matrix(), self.input_matrix(), self.readout()
         if self.discretisation == "bilinear" and resolvent_pays(A.rank, B.shape, C.shape[0]):
@@ -154,22 +157,28 @@ class OscDPLR(Layer):
         return response + nn.functional.pad(wide(self.D)[None], (0, 0, 0, 0, 0, length - 1))
 
     @widened
-    def forward(self, x: Tensor, length: int | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "B S p"], length: int | None = None
+    ) -> Float[Tensor, "B T q"]:
         """Float["B S p"] to Float["B length q"], as a convolution.
 
-        `length` (S if None) may exceed S: the input is silent from there on, and what follows is
+        `length` (S if None) may exceed S. The input is zero after its end, and the output is then
         the free response.
         """
         return causal_convolution(x, self.kernel(length or x.shape[1]))
 
     @widened
-    def forward_scan(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
-        """`forward` as a parallel scan over the states: the same numbers."""
+    def forward_scan(
+        self, x: Float[Tensor, "B T p"], scan: Callable[..., Tensor] = matrix_scan
+    ) -> Float[Tensor, "B T q"]:
+        """`forward` computed by a parallel scan over the states, with the same result."""
         states = self.states(x, scan)
         return (states @ self.readout().to(states.dtype).mT).real + x @ wide(self.D).mT
 
     @widened
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B p"], state: Inexact[Tensor, "B N"] | None = None
+    ) -> tuple[Float[Tensor, "B q"], Inexact[Tensor, "B N"]]:
         """`forward` as a recurrence: Float["B p"], Complex["B N"] to Float["B q"] and the next."""
         A_d, B_d = self.discretised()
         drive = x_t.to(B_d.dtype) @ B_d.mT
@@ -177,30 +186,32 @@ class OscDPLR(Layer):
         return (state @ self.readout().to(state.dtype).mT).real + x_t @ wide(self.D).mT, state
 
     @widened
-    def states(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
-        """Complex["B T N"]: h[0] to h[T-1] for x ["B T p"]; `scan` is a form of `matrix_scan`."""
+    def states(
+        self, x: Float[Tensor, "B T p"], scan: Callable[..., Tensor] = matrix_scan
+    ) -> Inexact[Tensor, "B T N"]:
+        """h[0] to h[T-1] for x ["B T p"]; `scan` is a form of `matrix_scan`."""
         A_d, B_d = self.discretised()
         return scan(A_d[None, None], x.to(B_d.dtype) @ B_d.mT)
 
     @widened
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: of A_d, the same at every step and for every input."""
+    def eigenvalues(self, x: Float[Tensor, "B T p"]) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of A_d, equal at all steps and for all inputs."""
         return torch.linalg.eigvals(self.discretised()[0]).expand(*x.shape[:2], -1)
 
 
-# Measured in float64 on two cores: one complex reciprocal and its share of a narrow matrix product
-# take as long as this many multiplications of a square one.
+# Measured in float64 on two cores: one complex reciprocal with its share of a narrow matrix product
+# takes as long as this many multiplications in a square product.
 _RECIPROCAL_COST = 16
 
 
 def resolvent_pays(rank: int, B_shape: torch.Size, d_output: int) -> bool:
-    """Whether `kernel_resolvent` should beat `kernel_doubling`, by their operation counts."""
+    """Whether `kernel_resolvent` is cheaper than `kernel_doubling`, by their operation counts."""
     d_state, d_input = B_shape
     per_frequency = d_state * (d_output + rank) * (d_input + rank)
     return _RECIPROCAL_COST * per_frequency < d_output * d_state**2
 
 
 def _maybe_complex(parameter: Tensor, real_ndim: int) -> Tensor:
-    """Pairs of reals in a further last axis are complex numbers."""
+    """The parameter; if it has a further last axis of pairs (Re, Im), as complex numbers."""
     parameter = wide(parameter)
     return torch.view_as_complex(parameter) if parameter.ndim > real_ndim else parameter

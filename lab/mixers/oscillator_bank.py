@@ -1,6 +1,7 @@
-"""A state-space layer whose input is a force on oscillators."""
+"""A state-space layer in which the input is a force on oscillators."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lab.mixers.state_space import StateSpace
@@ -10,18 +11,18 @@ from lab.transitions.linoss import Oscillation, Oscillators
 
 
 class OscillatorBank(StateSpace):
-    """A state-space layer whose input is a force: h[t] = A(x[t]) h[t-1] + (dt s, dt^2 s) B x[t].
+    """A state-space layer with forces as inputs: h[t] = A(x[t]) h[t-1] + (dt s, dt^2 s) B x[t].
 
-    B gives one force per oscillator, so it has half the rows of that of `StateSpace`.
+    B computes one force per oscillator, so it has half as many rows as in `StateSpace`.
 
     Args:
         d_model: D.
         transition: the oscillators.
-        learn_initial, readout_bias, skip, generator, dtype: as for `StateSpace`; there is always
-            a drive.
+        learn_initial, readout_bias, skip, generator, dtype: as for `StateSpace`; a drive is always
+            present.
 
     Raises:
-        TypeError: the transition is none of oscillators.
+        TypeError: the transition is not one of oscillators.
         ValueError: the transition is for inputs of another width.
     """
 
@@ -43,7 +44,9 @@ class OscillatorBank(StateSpace):
         )  # fmt: skip
         self.B = linear(d_model, transition.d_state // 2, generator=generator, dtype=dtype)
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Float[Tensor, "B N"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B N"]]:
         """`forward` as a recurrence: ["B D"] and ["B N"] to ["B D"] and the next state."""
         state = self._initial(x_t) if state is None else state
         parameters = self.transition(x_t)

@@ -1,8 +1,9 @@
-"""A gate on what the heads of a mixer have read."""
+"""A gate on the read-outs of the heads of a mixer."""
 
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.nn.weight_decay import without_decay
@@ -11,27 +12,28 @@ Kind = Literal["elementwise", "headwise", "silu", "constant", "read"]
 
 
 class OutputGate(nn.Module):
-    """o * g, with one g per number, or per head, of what the heads read.
+    """o * g, with one g per entry, or per head, of the read-outs o.
 
-        elementwise   g = sigmoid(W x + b)     from the token
-        headwise      the same, one number a head
-        silu          g = silu(W x + b)        that of RetNet and gated linear attention
+        elementwise   g = sigmoid(W x + b)     depends on the token
+        headwise      the same, with one number per head
+        silu          g = silu(W x + b)        as in RetNet and gated linear attention
         constant      g = sigmoid(b)           learned, the same at all steps
-        read          g = sigmoid(W o + b)     from what was read
+        read          g = sigmoid(W o + b)     depends on the read-out
 
-    W starts at zero, so that a gate starts as the constant sigmoid(start) or silu(start): one half
-    without b, which halves what is read, and never 1, which would leave it as it is.
+    W starts at zero, so a gate starts as the constant sigmoid(start) or silu(start). Without b, the
+    sigmoid starts at one half, which halves the read-outs. It never starts at 1, which would leave
+    them unchanged.
 
     Args:
-        d_model: D, of x.
-        heads, d_value: H and M of o.
-        kind: as above.
-        start: first value of b; None for no b.
-        dtype: of the parameters.
+        d_model: D, the width of x.
+        heads, d_value: H and M, the sizes of o.
+        kind: one of the kinds above.
+        start: initial value of b; None for no b.
+        dtype: dtype of the parameters.
 
     Raises:
-        ValueError: there is no such kind; or there is no b, where the gate would start at zero
-            ("silu") or be nothing at all ("constant").
+        ValueError: the kind is unknown; or b is missing for a gate that would then start at zero
+            ("silu") or have no parameters ("constant").
 
     Source: Qiu et al. 2025, Gated attention for large language models (after softmax attention);
     Sun et al. 2023, Retentive network; Yang et al. 2024, Gated linear attention.
@@ -60,14 +62,18 @@ class OutputGate(nn.Module):
         self.bias = None if first is None else nn.Parameter(first)
         without_decay(self, "bias")
 
-    def forward(self, o: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self, o: Float[Tensor, "... H M"], x: Float[Tensor, "... D"]
+    ) -> Float[Tensor, "... H M"]:
         """o ["... H M"] and x ["... D"] to ["... H M"]."""
         return o * self.gates(o, x)
 
-    def gates(self, o: Tensor, x: Tensor) -> Tensor:
-        """g ["... H M"], or ["... H 1"] for one a head."""
+    def gates(
+        self, o: Float[Tensor, "... H M"], x: Float[Tensor, "... D"]
+    ) -> Float[Tensor, "... H _"]:
+        """g ["... H M"], or ["... H 1"] for one number per head."""
         if self.weight is None:
-            z: Tensor = self.bias  # type: ignore[assignment]  # a constant gate has one
+            z: Tensor = self.bias  # type: ignore[assignment]  # a constant gate has a bias
         else:
             source = o.flatten(-2) if self.kind == "read" else x
             z = nn.functional.linear(source, self.weight, self.bias)

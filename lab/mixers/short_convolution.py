@@ -1,9 +1,10 @@
-"""A short causal convolution of every channel: what binds a token to those before it."""
+"""A short causal convolution of every channel, which relates a token to preceding tokens."""
 
 import math
 from typing import Any
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -13,18 +14,18 @@ from lab.nn.weight_decay import without_decay
 
 
 class ShortConvolution(Layer):
-    """y[t] = sum over i < width of kernel[i] * x[t - i] (+ bias), every channel by itself.
+    """y[t] = sum over i < width of kernel[i] * x[t - i] (+ bias), separately for every channel.
 
     Args:
-        d_model: D, the channels.
-        width: steps, the present one included.
-        bias: whether there is one; it starts at zero.
-        start: first values of the kernel, newest step first, the same in every channel; drawn
-            uniformly in (-1, 1) / sqrt(width) if None.
-        generator, dtype: of the initial draw.
+        d_model: D, number of channels.
+        width: number of steps, including the current one.
+        bias: whether there is a bias; it starts at zero.
+        start: initial kernel of every channel, newest step first; if None, the kernel is drawn
+            uniformly in (-1, 1) / sqrt(width).
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        ValueError: the width is below 1, or start has another one.
+        ValueError: the width is below 1, or `start` does not have `width` values.
 
     Source: Fu et al. 2023, Hungry hungry hippos (the shift); Gu & Dao 2023, Mamba.
     """
@@ -57,12 +58,14 @@ class ShortConvolution(Layer):
         """D."""
         return self.kernel.shape[1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]."""
         return self._weighed([pad(x, (0, 0, i, 0))[:, : x.shape[1]] for i in range(self.width)])
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`forward` as a recurrence: ["B D"] and the steps before, newest first ["B width-1 D"]."""
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Float[Tensor, "B Z D"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B Z D"]]:
+        """`forward` as a recurrence: ["B D"] and earlier steps ["B width-1 D"], newest first."""
         if state is None:
             state = x_t.new_zeros(x_t.shape[0], self.width - 1, x_t.shape[1])
         window = torch.cat([x_t[:, None], state], dim=1)
@@ -70,7 +73,7 @@ class ShortConvolution(Layer):
 
     @property
     def width(self) -> int:
-        """Steps that reach the output."""
+        """Number of steps that affect the output."""
         return self.kernel.shape[0]
 
     def _weighed(self, delayed: list[Tensor]) -> Tensor:
@@ -81,13 +84,13 @@ class ShortConvolution(Layer):
 
 
 class Convolved(Layer):
-    """Any mixer behind a short convolution: mixer(silu(convolution(x))).
+    """Any mixer after a short convolution: mixer(silu(convolution(x))).
 
     Args:
         d_model: D.
         mixer: ["B T D"] to ["B T D"], with a step form.
-        width: of the convolution, in steps.
-        generator, dtype: of the initial draw.
+        width: width of the convolution, in steps.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
         ValueError: the mixer is for inputs of another width, or `width` is below 1.
@@ -112,25 +115,27 @@ class Convolved(Layer):
         """D."""
         return self.convolution.d_model
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]."""
         y: Tensor = self.mixer(self._convolved(x))
         return y
 
-    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Any = None
+    ) -> tuple[Float[Tensor, "B D"], Any]:
         """`forward` as a recurrence; the state is that of the convolution and of the mixer."""
         window, inner = (None, None) if state is None else state
         seen, window = self.convolution.step(x_t, window)
         y_t, inner = self.mixer.step(nn.functional.silu(seen), inner)
         return y_t, (window, inner)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T ..."]: those of the mixer."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Inexact[Tensor, "B T ..."]:
+        """The states of the mixer."""
         found: Tensor = self.mixer.states(self._convolved(x))
         return found
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: those of the mixer."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T N"]:
+        """The eigenvalues of the mixer."""
         found: Tensor = self.mixer.eigenvalues(self._convolved(x))
         return found
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Int64
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -20,22 +21,22 @@ class StateSpace(Layer):
 
     Args:
         d_model: D, the width of input and output.
-        transition: A(x), of the same D and of N states.
-        drive: whether there is a B; without one only the transitions act, on the initial state.
-        learn_initial: whether the state before step 0 is learned; else it is zero.
+        transition: A(x), with the same D and N states.
+        drive: whether there is a B; without B, only the transitions act on the initial state.
+        learn_initial: whether the state before step 0 is learned; otherwise it is zero.
         readout_bias: whether C adds a constant.
         skip: whether there is a D, which starts at zero.
-        generator: the stream of the initial draw.
-        dtype: of the (real) parameters.
+        generator: random stream of the initial parameters.
+        dtype: dtype of the (real) parameters.
 
-    Real parameters beside those of the transition, for a real state: (D + 1) N for B, N for the
-    initial state, D N and D for C and its bias, D for the skip. Complex states have twice as many
-    in B, C and the initial state.
+    Real parameters in addition to those of the transition, for a real state: (D + 1) N for B, N for
+    the initial state, D N and D for C and its bias, D for the skip. For a complex state, B, C and
+    the initial state have twice as many.
 
     Raises:
-        TypeError: the transition is none.
+        TypeError: `transition` is not a Transition.
         ValueError: the transition is for inputs of another width; or there is neither a drive nor
-            an initial state, so that h stays zero.
+            an initial state, so that h would stay zero.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class StateSpace(Layer):
         check_kind(self, "transition", transition, Transition)
         check_width(self, d_model, "transition", transition)
         self.transition = transition
-        # A complex number is kept as two real ones, real parts first.
+        # Complex numbers are stored as real numbers, real parts first.
         N = transition.d_state * (2 if transition.is_complex else 1)
         dense = partial(linear, generator=generator, dtype=dtype)
         self.B = dense(d_model, N) if drive else None
@@ -71,12 +72,14 @@ class StateSpace(Layer):
         """D."""
         return self.C.out_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"], as a scan."""
         return self._read(self.states(x), x)
 
-    def of_tokens(self, table: Tensor, tokens: Tensor) -> Tensor:
-        """`forward` of x[t] = table[tokens[t]]: each transition is built once per token.
+    def of_tokens(
+        self, table: Float[Tensor, "V D"], tokens: Int64[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
+        """`forward` of x[t] = table[tokens[t]]; transitions are computed once per token.
 
         Args:
             table: ["V D"].
@@ -86,18 +89,20 @@ class StateSpace(Layer):
         parameters = tree_map(lambda each: look_up(each, tokens), self.transition(table))
         return self._read(self._scan(parameters, x), x)
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Inexact[Tensor, "B N"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Inexact[Tensor, "B N"]]:
         """`forward` as a recurrence: ["B D"] and ["B N"] to ["B D"] and the next state."""
         state = self._initial(x_t) if state is None else state
         state = self.transition.product(self.transition(x_t), state) + self._drive(x_t)
         return self._read(state, x_t), state
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T N"]: h[0] to h[T-1]."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Inexact[Tensor, "B T N"]:
+        """h[0] to h[T-1]."""
         return self._scan(self.transition(x), x)
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: of A(x[t])."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of A(x[t])."""
         return self.transition.eigenvalues(self.transition(x))
 
     def _scan(self, parameters: Parameters, x: Tensor) -> Tensor:
@@ -116,25 +121,27 @@ class StateSpace(Layer):
         return self._state(first.expand(x.shape[0], width))
 
     def _state(self, numbers: Tensor) -> Tensor:
-        """States are kept in single precision at least."""
+        """The numbers as a state, in single precision at least."""
         numbers = wide(numbers)
         if not self.transition.is_complex:
             return numbers
         return torch.complex(*numbers.chunk(2, dim=-1))
 
     def _read(self, h: Tensor, x: Tensor) -> Tensor:
-        # Re(C h) with real and imaginary parts side by side; the sign is in the weights.
+        # Re(C h), with real and imaginary parts side by side; the weights contain the sign.
         numbers = torch.cat([h.real, h.imag], -1) if h.is_complex() else h
         y: Tensor = self.C(numbers.to(self.C.weight.dtype))
         return y if self.D is None else y + self.D * x
 
 
-def look_up(table: Tensor, tokens: Tensor) -> Tensor:
-    """["B T ..."]: the rows of `table` ["V ..."] at Int64["B T"], inside torch.autocast as well.
+def look_up(
+    table: Inexact[Tensor, "V ..."], tokens: Int64[Tensor, "..."]
+) -> Inexact[Tensor, "..."]:
+    """The rows of `table` at tokens, whose axes come first, unchanged by torch.autocast.
 
-    As a product with one-hot vectors, whose gradient is a product as well: for the few tokens of a
-    word problem that is faster than to gather and to add up row by row.
+    This is a product with one-hot vectors, whose gradient is a product as well. For the few tokens
+    of a word problem, it is faster than gathering rows and scattering their gradients.
     """
     chosen = one_hot(tokens, table.shape[0]).to(table.dtype)
-    with uncast(table):  # a row is what it is, of parameters of a transition too
+    with uncast(table):  # rows keep their precision; they may be parameters of a transition
         return (chosen @ table.flatten(1)).unflatten(-1, table.shape[1:])

@@ -1,4 +1,4 @@
-"""What transitions, memories and mixers are built of: dense layers, guards, marks on parameters."""
+"""Parts of transitions, memories and mixers: dense layers, input checks, exemption from decay."""
 
 from lab.nn.affine import Affine, affine
 from lab.nn.guard import Guarded

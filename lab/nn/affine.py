@@ -1,9 +1,10 @@
-"""Affine maps of the input whose outputs start where they are told to."""
+"""Affine maps of the input with a chosen bias at initialisation."""
 
 import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.nn.linear import precise_product
@@ -11,20 +12,20 @@ from lab.nn.weight_decay import without_decay
 
 
 class Affine(nn.Module):
-    """x -> weight x + bias in float32 at least, from a given bias and a weight drawn around zero.
+    """x -> weight x + bias in float32 at least, with a given initial bias and a random weight.
 
     Args:
         d_input: width of x.
-        start: Float["d_output"], the bias, so what comes out for x = 0.
-        spread: standard deviation of what a token adds at the start, for x of unit mean square;
-            0 draws nothing and starts the weight at zero.
-        generator: the stream of the draw.
+        start: Float["d_output"], the initial bias, which is the output for x = 0.
+        spread: standard deviation of weight x at initialisation, for x of unit mean square; if it
+            is 0, the weight starts at zero and nothing is drawn.
+        generator: random stream of the initial weight.
     """
 
     def __init__(
         self,
         d_input: int,
-        start: Tensor,
+        start: Float[Tensor, "d_output"],
         *,
         spread: float,
         generator: torch.Generator | None,
@@ -38,13 +39,15 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(start.clone())
         without_decay(self, "bias")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... d_input"]) -> Float[Tensor, "... d_output"]:
         """["... d_input"] to ["... d_output"]."""
         return precise_product(x, self.weight, self.bias)
 
 
-def affine(maps: Sequence[Affine], x: Tensor) -> tuple[Tensor, ...]:
-    """What each of the maps makes of x ["... d_input"], by one matrix product for all of them."""
+def affine(
+    maps: Sequence[Affine], x: Float[Tensor, "... d_input"]
+) -> tuple[Float[Tensor, "... _"], ...]:
+    """The output of each map for x ["... d_input"], by one matrix product for all maps."""
     weight = torch.cat([each.weight for each in maps])
     bias = torch.cat([each.bias for each in maps])
     return precise_product(x, weight, bias).split([len(each.bias) for each in maps], dim=-1)

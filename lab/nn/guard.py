@@ -1,4 +1,4 @@
-"""What comes into mixers, memories, transitions and models is checked here, before all else."""
+"""Checks the inputs of mixers, memories, transitions and models before any computation."""
 
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
@@ -10,16 +10,15 @@ from torch import Tensor, nn
 from lab.linalg.precision import WIDER, autocasts
 
 Method = Callable[..., Any]
-# (module, method, *arguments) -> what the method returns for arguments that passed.
+# (module, method, *arguments) -> the method's return value, after the arguments have been checked.
 Guard = Callable[..., Any]
 
 
 class Guarded(nn.Module):
-    """A module some of whose methods are called by way of a guard.
+    """A module some of whose methods check their arguments first.
 
-    Every method that a subclass defines under a name in `guards` is wrapped when the class is made,
-    so that no new layer can forget its checks. Where it calls that of its parent, the guard is
-    passed again.
+    Every method that a subclass defines under a name in `guards` is wrapped when the class is
+    created, so no new layer can forget its checks. A call of the parent's method checks again.
     """
 
     guards: ClassVar[Mapping[str, Guard]] = {}
@@ -48,20 +47,20 @@ def check_numbers(
     or_wider: bool = False,
     **sizes: int | None,
 ) -> None:
-    """Is x what a layer takes?
+    """Check that x is a valid input of a layer.
 
     Args:
-        layer: named in the error.
-        name: of x, for the error.
-        x: what came in.
-        axes: of x, such as "B T D"; "..." at the front for any. There must be a step on T.
-        or_wider: whether float32 is right for half-precision parameters, too.
-        sizes: of some of the axes, by their letter; None where any will do.
+        layer: the layer, which the error names.
+        name: name of x in the error.
+        x: the input.
+        axes: axes of x, such as "B T D"; a leading "..." stands for any axes. T must be above 0.
+        or_wider: whether float32 is accepted for half-precision parameters, too.
+        sizes: required sizes of axes, by letter; None allows any size.
 
     Raises:
-        TypeError: x is no tensor.
-        ValueError: its shape is another one, T is 0, or its dtype is not that of the parameters.
-            Inside torch.autocast float16, bfloat16 and float32 go together.
+        TypeError: x is not a tensor.
+        ValueError: the shape is wrong, T is 0, or the dtype is not that of the parameters. Inside
+            torch.autocast, float16, bfloat16 and float32 may be mixed.
     """
     check_shape(layer, name, x, axes, **sizes)
     first = next(layer.parameters(), None)
@@ -76,7 +75,7 @@ def check_numbers(
 
 
 def _dtypes(parameter: Tensor, *, autocast: bool, or_wider: bool) -> set[torch.dtype]:
-    """What goes together with a parameter."""
+    """The dtypes of inputs that are accepted for a parameter."""
     if autocast and parameter.dtype in _CASTABLE:
         return _CASTABLE
     wider = WIDER.get(parameter.dtype, parameter.dtype) if or_wider else parameter.dtype
@@ -87,11 +86,11 @@ _CASTABLE = {torch.float16, torch.bfloat16, torch.float32}
 
 
 def check_tokens(layer: nn.Module, tokens: Tensor, axes: str) -> None:
-    """Are tokens Int64 with these axes, such as "B T"?
+    """Check that tokens are Int64 with these axes, such as "B T".
 
     Raises:
-        TypeError: they are no tensor.
-        ValueError: their shape is another one, T is 0, or the dtype is not int64.
+        TypeError: they are not a tensor.
+        ValueError: the shape is wrong, T is 0, or the dtype is not int64.
     """
     check_shape(layer, "tokens", tokens, axes)
     if tokens.dtype != torch.int64:
@@ -102,7 +101,7 @@ def check_tokens(layer: nn.Module, tokens: Tensor, axes: str) -> None:
 
 
 def check_shape(layer: nn.Module, name: str, x: Any, axes: str, **sizes: int | None) -> None:
-    """The part of `check_numbers` that any kind of numbers has to pass."""
+    """The checks of `check_numbers` that do not depend on the dtype."""
     if not isinstance(x, Tensor):
         shape = f"({axes.replace(' ', ', ')})"
         raise TypeError(f"{_who(layer)}: {name} must be a tensor {shape}, got {x!r:.60}")
@@ -119,13 +118,13 @@ def check_shape(layer: nn.Module, name: str, x: Any, axes: str, **sizes: int | N
 
 
 def check_width(layer: nn.Module, d_model: int, part: str, given: nn.Module) -> None:
-    """Is what a layer is built around made for inputs of the layer's width?
+    """Check that a part of a layer takes inputs of the layer's width.
 
     Args:
-        layer: named in the error.
+        layer: the layer, which the error names.
         d_model: D of the layer.
-        part: what `given` is to the layer, for the error.
-        given: with a `d_model` of its own; one that has none, or None, takes inputs of any width.
+        part: the role of `given` in the layer, which the error names.
+        given: the part; if its `d_model` is missing or None, it takes inputs of any width.
 
     Raises:
         ValueError: the two widths differ.
@@ -139,10 +138,10 @@ def check_width(layer: nn.Module, d_model: int, part: str, given: nn.Module) -> 
 
 
 def check_kind(layer: nn.Module, part: str, given: Any, kind: type) -> None:
-    """Is what a layer is built around of the right kind?
+    """Check that a part of a layer has the right type.
 
     Raises:
-        TypeError: it is not.
+        TypeError: it has another type.
     """
     if not isinstance(given, kind):
         raise TypeError(

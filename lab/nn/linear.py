@@ -1,8 +1,9 @@
-"""A dense layer whose first weights come from a stream of their own."""
+"""A dense layer whose initial weights come from a given random stream."""
 
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.linalg.precision import widened
@@ -17,7 +18,7 @@ def linear(
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Linear:
-    """["... d_in"] to ["... d_out"], as torch draws it but from `generator`.
+    """torch's dense layer ["... d_in"] to ["... d_out"], initialised from `generator`.
 
     Weights and biases are uniform in (-1, 1) / sqrt(d_in); weights are multiplied by `gain`.
     """
@@ -30,18 +31,22 @@ def linear(
     return layer
 
 
-def precise(layer: nn.Linear, x: Tensor) -> Tensor:
-    """layer(x), in float32 at least, whatever torch.autocast or half-precision weights say.
+def precise(layer: nn.Linear, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
+    """layer(x), in float32 at least, even under torch.autocast or with half-precision weights.
 
-    For numbers that act on a state again and again (decays, phases, entries of a transition): a
-    relative error of 2^-8 in each would add up over the steps.
+    This is for numbers that act on a state at every step (decays, phases, entries of a transition),
+    where relative errors of 2^-8 would add up over the steps.
     """
     return precise_product(x, layer.weight, layer.bias)
 
 
 @widened
-def precise_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`precise` by the numbers of a layer: ["... d_in"], ["d_out d_in"] and ["d_out"]."""
+def precise_product(
+    x: Float[Tensor, "... d_in"],
+    weight: Float[Tensor, "d_out d_in"],
+    bias: Float[Tensor, "d_out"] | None,
+) -> Float[Tensor, "... d_out"]:
+    """`precise` for given x ["... d_in"], weight ["d_out d_in"] and bias ["d_out"]."""
     return nn.functional.linear(x, weight, bias)
 
 

@@ -1,11 +1,11 @@
-"""Parameters that weight decay must leave alone: the layer that owns them says which."""
+"""Parameters that are exempt from weight decay; the layer that owns them marks them."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-# Layers of torch whose weights are gains or slopes, and no linear maps.
+# Layers of torch whose weights are gains or slopes rather than linear maps.
 _SPARED = (
     nn.LayerNorm,
     nn.RMSNorm,
@@ -17,16 +17,16 @@ _SPARED = (
 
 
 def without_decay(layer: nn.Module, *names: str) -> None:
-    """Say that parameters of a layer must not decay, such as rates, frequencies and first states.
+    """Exempt parameters of a layer from weight decay, such as rates, frequencies, initial states.
 
-    Weight decay pulls a parameter towards zero. That is a prior on the weights of a linear map,
-    but for a logarithm of a rate, a first state or a gain that starts at 1 it is a pull towards
-    some arbitrary memory. The names are kept with the layer and not with the tensor, since a copy
-    of a layer (`copy.deepcopy`) has new parameters, which know nothing of the old ones.
+    Weight decay pulls a parameter towards zero. That is a sensible prior for the weights of a
+    linear map. For the logarithm of a rate, an initial state or a gain that starts at 1, zero is an
+    arbitrary value, and so is the memory it stands for. The names are stored in the layer rather
+    than in the tensor, because a copy of a layer (`copy.deepcopy`) has new parameter tensors.
 
     Args:
-        layer: owns the parameters; what is marked already stays so.
-        names: of its own parameters, which may be None where an option leaves one out.
+        layer: the layer that owns the parameters; earlier marks are kept.
+        names: names of its parameters; a parameter may be None if an option leaves it out.
 
     Raises:
         ValueError: the layer has no parameter of that name.
@@ -40,11 +40,11 @@ def without_decay(layer: nn.Module, *names: str) -> None:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """The names of all parameters of a model that must not decay.
+    """The names of all parameters of a model that are exempt from weight decay.
 
-    These are the ones that a layer has marked by `without_decay`; those with the mark of the
-    field's own codes, `parameter._no_weight_decay = True`; and of torch's own layers, which cannot
-    mark anything, all biases, and everything in a normalisation.
+    These are: parameters marked by `without_decay`; parameters with the mark that published code
+    uses, `parameter._no_weight_decay = True`; and, in torch's own layers, all biases and all
+    parameters of normalisations.
 
     Source: state-spaces/mamba, `mamba_ssm/modules/mamba_simple.py` (the mark on parameters).
     """
@@ -61,9 +61,9 @@ def spare(updates: torch.optim.Optimizer, names: Sequence[str], spared: set[str]
     """Set the weight decay of some parameters to zero.
 
     Args:
-        updates: with one parameter group for each name; nothing happens where it has no decay.
-        names: of the parameters, in the order of the groups.
-        spared: those that must not decay.
+        updates: optimiser with one parameter group per name; one without decay is left as it is.
+        names: names of the parameters, in the order of the groups.
+        spared: names of the parameters that must not decay.
     """
     for name, group in zip(names, updates.param_groups, strict=True):
         if name in spared and "weight_decay" in group:

@@ -3,8 +3,8 @@
     from lab.plots import figures
     figures.losses({"delta rule": curves})
 
-Importing this package sets the look of all plotly figures of the session and the way in which they
-are displayed; one that a notebook builds with plotly itself has a static twin too.
+Importing this package sets the style of every plotly figure in the session and how it is displayed.
+Figures that a notebook builds directly with plotly therefore get a static picture, too.
 """
 
 from lab.plots import render, theme

@@ -1,7 +1,7 @@
-"""How many arms share a figure: a legend, labels at the ends of their lines, or a plot for each.
+"""Layout of a figure by its number of arms: a legend, labels at the line ends, or small multiples.
 
-Up to six arms have a legend below the plot, up to ten the names at the ends of their lines, and
-more of them small multiples. Levels have their labels outside the plot, at its right.
+Up to six arms are named in a legend below the plot. Up to ten are named at the ends of their lines.
+More than ten get a small plot each. Labels of levels stand outside the plot, at its right.
 """
 
 import math
@@ -17,20 +17,20 @@ from lab.plots.looks import Look
 from lab.plots.theme import GREY, LOG, SMALL, WIDTH, lines_in, widest, wrapped
 
 Trace = dict[str, Any]
-WITH_LEGEND, IN_ONE_PLOT = 6, 10  # arms at most
-_COLUMNS, _CELL = 4, 96  # small multiples: columns, and px that one is high
+WITH_LEGEND, IN_ONE_PLOT = 6, 10  # the largest numbers of arms
+_COLUMNS, _CELL = 4, 96  # small multiples: number of columns, and height of a plot in px
 _LABEL = 150  # px: the widest label at the right
 _LINE = 1.3 * SMALL  # px
 
 
 @dataclass(frozen=True)
 class Curves:
-    """All that is drawn of one arm.
+    """Everything that is drawn for one arm.
 
     Attributes:
-        look: of the arm.
-        traces: plotly scatter traces; the last is the one that stands for the arm.
-        end: where its line ends on the y axis; a label stands there.
+        look: the arm's colour, dash and marker.
+        traces: plotly scatter traces; the last one represents the arm in the legend.
+        end: the y value at which its line ends; the label of the arm is placed there.
     """
 
     look: Look
@@ -40,12 +40,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class Axes:
-    """What both axes show.
+    """Titles, scales and ranges of both axes.
 
     Attributes:
-        x_title, y_title: with units.
-        x_log, y_log: whether they have a log scale.
-        y_range: in units of the data; room for all that is drawn if None.
+        x_title, y_title: titles with units.
+        x_log, y_log: whether the axis has a log scale.
+        y_range: in units of the data; if None, the range holds everything that is drawn.
         x: further settings of plotly's x axis.
     """
 
@@ -62,15 +62,15 @@ def arrange(
     references: Mapping[str, Curves] | None = None, levels: Mapping[str, float] | None = None,
     height: float = fit.HEIGHT,
 ) -> go.Figure:  # fmt: skip
-    """A figure of some arms.
+    """A figure of several arms.
 
     Args:
-        arms: by name.
-        axes: what they are drawn over.
-        title: of the figure.
-        references: what is no arm, drawn in grey, by name.
+        arms: the curves of each arm, by its name.
+        axes: the axes on which they are drawn.
+        title: title of the figure.
+        references: curves that are not arms, by name; drawn in grey.
         levels: heights of dashed grey lines, by label.
-        height: px, without legend.
+        height: height in px, without the legend.
     """
     references, levels = references or {}, levels or {}
     if len(arms) > IN_ONE_PLOT:
@@ -102,14 +102,14 @@ def draw_levels(
     figure: go.Figure, levels: Mapping[str, float], axes: Axes,
     ends: Sequence[tuple[str, float, str]] = (), values: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Draw dashed lines at some heights, and right of the plot the labels of lines.
+    """Draw a dashed line at each level, and the labels of levels and curves right of the plot.
 
     Args:
-        figure: with all its traces.
-        levels: heights by label.
-        axes: of the figure.
+        figure: the figure, with all its traces.
+        levels: height of each dashed line, by its label.
+        axes: the axes of the figure.
         ends: further labels: text, height, colour.
-        values: all that is drawn, in drawn units, for the range of the y axis.
+        values: everything that is drawn, in drawn units; it determines the range of the y axis.
     """
     labels = [*ends, *((name, level, GREY) for name, level in levels.items())]
     if not labels and axes.y_range is None:
@@ -124,16 +124,16 @@ def draw_levels(
 
 
 def spread(wanted: np.ndarray, heights: np.ndarray, room: float) -> np.ndarray:
-    """Places as near as possible to those wanted, in their order, so that no label covers another.
+    """Positions as close as possible to `wanted`, in the same order, so that no labels overlap.
 
     Args:
-        wanted: ["labels"] where their middles should be, in px.
-        heights: ["labels"] of the labels, in px.
-        room: places are from 0 to here, as far as they can be.
+        wanted: ["labels"], where the middle of each label should be, in px.
+        heights: ["labels"], height of each label, in px.
+        room: positions lie between 0 and `room` if the labels fit there.
     """
     order = np.argsort(wanted, kind="stable")
     before = np.cumsum(heights[order]) - heights[order] / 2
-    # Moved down by what stands below it, each label may touch the next, and must not pass it.
+    # After subtracting the heights of the labels below, equal positions mean that two labels touch.
     slack = _rising(wanted[order] - before)
     most = room - heights.sum()
     slack = np.minimum(slack, most).clip(min=min(0.0, most))
@@ -143,7 +143,7 @@ def spread(wanted: np.ndarray, heights: np.ndarray, room: float) -> np.ndarray:
 
 
 def _rising(values: np.ndarray) -> np.ndarray:
-    """The nearest numbers, by least squares, that never fall: neighbours that do are averaged."""
+    """Isotonic regression: the nearest non-decreasing numbers, by least squares."""
     blocks: list[tuple[float, int]] = []
     for value in values.tolist():
         blocks.append((value, 1))
@@ -157,10 +157,10 @@ def _add_labels(
     figure: go.Figure, labels: Sequence[tuple[str, str]], places: np.ndarray,
     drawn: tuple[float, float],
 ) -> None:  # fmt: skip
-    """Labels right of the plot, at places in drawn units, moved apart where they are close."""
+    """Add labels right of the plot, at heights in drawn units, moved apart where they are close."""
     kept = list(figure.layout.annotations)
     notes = [_label(text, colour, drawn[0]) for text, colour in labels]
-    # Once without their places, for the height of the plot depends on what stands around it.
+    # The labels are first added without positions, because they affect the height of the plot.
     room = fit.inner_height(figure.update_layout(annotations=[*kept, *notes]))
     figure.update_layout(annotations=[*kept, *_spread_out(notes, places, drawn, room)])
 
@@ -197,7 +197,7 @@ def _small_multiples(
     arms: Mapping[str, Curves], axes: Axes, references: Mapping[str, Curves],
     levels: Mapping[str, float], title: str,
 ) -> go.Figure:  # fmt: skip
-    """A small plot for every arm, over the same axes."""
+    """A small plot for every arm; all have the same axes."""
     rows, across = math.ceil(len(arms) / _COLUMNS), (WIDTH - 90) / _COLUMNS
     names = {name: wrapped(f"{c.look.glyph} {name}", across - 14) for name, c in arms.items()}
     above = _LINE * max(map(lines_in, names.values())) + 8
@@ -229,14 +229,14 @@ def _heading(text: str, colour: str, number: str) -> Trace:
 
 
 def _number(i: int) -> str:
-    """The number of the i-th subplot as plotly writes it: the first has none."""
+    """The number of the i-th subplot as plotly writes it: empty for the first."""
     return "" if i == 0 else str(i + 1)
 
 
 def _in_cells(
     arms: Mapping[str, Curves], references: Mapping[str, Curves]
 ) -> list[Trace]:  # fmt: skip
-    """The traces of all small plots: each has its arm and all references."""
+    """The traces of all small plots: each plot shows its arm and all references."""
     others = [trace for each in references.values() for trace in each.traces]
     cells = [[*others, *_grouped(name, each.traces)] for name, each in arms.items()]
     numbers = map(_number, range(len(cells)))
@@ -247,7 +247,7 @@ def _in_cells(
 def _cell_axes(
     axes: Axes, i: int, count: int, heights: tuple[float, float], drawn: tuple[float, float]
 ) -> dict[str, Any]:
-    """The two axes of the i-th small plot; those in the middle have the names."""
+    """The two axes of the i-th small plot; only those in the middle have titles."""
     (row, column), (inner, above) = divmod(i, _COLUMNS), heights
     rows, number = math.ceil(count / _COLUMNS), _number(i)
     top = 1 - row * (_CELL + above) / inner
@@ -267,7 +267,7 @@ def _cell_axes(
 
 
 def _thinned_texts(texts: Sequence[str], room: float) -> list[str]:
-    """Every text, or every second, third... where all would touch."""
+    """Every text, or only every second, third, ... if all of them would overlap."""
     step = max(math.ceil(len(texts) * (widest(list(texts), 12) + 8) / room), 1)
     return [text if i % step == 0 else "" for i, text in enumerate(texts)]
 
@@ -283,7 +283,7 @@ def _y_axis(axes: Axes, named: bool) -> dict[str, Any]:
 
 
 def _grouped(name: str, traces: Sequence[Trace]) -> list[Trace]:
-    """Traces of one arm, of which the legend names the last."""
+    """The traces of one arm, grouped so that the legend names only the last."""
     whole = wrapped(name, WIDTH - 160)
     shared = {"type": "scatter", "name": whole, "legendgroup": name}
     last = len(traces) - 1
@@ -302,7 +302,7 @@ def _values(curves: Mapping[str, Curves], axes: Axes) -> np.ndarray:
 
 
 def drawn_range(axes: Axes, values: np.ndarray | None) -> tuple[float, float]:
-    """The range of the y axis in drawn units: the one given, or 5 % more than all that is drawn."""
+    """Range of the y axis in drawn units: the given one, or that of the values plus 5 %."""
     if axes.y_range is not None:
         low, high = in_drawn_units(np.array(axes.y_range, dtype=float), axes.y_log)
         return float(low), float(high)

@@ -12,29 +12,29 @@ from torch import Tensor
 from lab.plots import fit
 from lab.plots.theme import SMALL, WIDTH, width_of
 
-BLANK = "·"  # the symbol of nothing: filler, no target; its cell is faint
+BLANK = "·"  # the symbol of an empty cell (filler, or no target), which is drawn faintly
 _FAINT = "rgba(128, 128, 128, 0.15)"
-_DARK = "#222222"  # of symbols, which stand on light cells on any page
+_DARK = "#222222"  # colour of symbols: cells are light on any page
 _CELL, _GAP = 30, 16  # px: the height of a row, and between blocks of rows
-_ROOM = WIDTH - 150  # px for the cells of a row
-_GOLDEN = 0.618034  # of the circle of hues: neighbours in number are far apart in colour
+_ROOM = WIDTH - 150  # px available for the cells of a row
+_GOLDEN = 0.618034  # step of hue, in turns: consecutive numbers get very different colours
 
 
 def tokens(
     rows: Mapping[str, Tensor | Sequence[Any]], *, title: str = "",
     symbols: Sequence[str] | Mapping[str, Sequence[str]] | None = None, x_title: str = "step t",
 ) -> go.Figure:  # fmt: skip
-    """Sequences of categories, one under the other: a cell a step, with its symbol.
+    """Sequences of categories, one below the other: one cell per step, with its symbol.
 
-    Equal symbols have equal colours, in all rows. Long sequences go on in further blocks of rows.
+    Equal symbols have equal colours in all rows. Long sequences continue in further blocks of rows.
 
     Args:
-        rows: ["steps"] by name, such as input and target: whole numbers, or symbols themselves.
-            A negative or missing number is blank: no target is asked for there.
+        rows: ["steps"] by name, such as input and target: whole numbers, or the symbols themselves.
+            A negative or missing number gives a blank cell, where no target is required.
         title: what the figure shows.
-        symbols: of the numbers 0, 1, ..., one list for all rows or one by the name of a row; the
-            numbers themselves if None. The symbol "·" is blank.
-        x_title: what is counted.
+        symbols: the symbols of the numbers 0, 1, ...: one list for all rows, or one list per row
+            name; the numbers themselves if None. The symbol "·" is blank.
+        x_title: what the x axis counts.
 
     Raises:
         ValueError: no row, rows of different lengths, or a number without a symbol.
@@ -80,7 +80,7 @@ def _symbols_of(symbols: Any, name: str) -> Sequence[str] | None:
 
 
 def _words(values: Any, symbols: Sequence[str] | None, name: str) -> list[str]:
-    """The symbols of a row."""
+    """The symbols of one row."""
     items = values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
     return [item if isinstance(item, str) else _word(item, symbols, name) for item in items]
 
@@ -97,9 +97,10 @@ def _word(item: Any, symbols: Sequence[str] | None, name: str) -> str:
 def _numbering(
     lists: Mapping[str, Sequence[str] | None], words: Mapping[str, Sequence[str]]
 ) -> dict[str, int]:
-    """The number of every symbol that has a colour: that of its list, or of its own name.
+    """A number for every symbol that has a colour, from its place in the list or from its name.
 
-    It does not depend on what a sequence happens to hold, so that colours stay as a slider moves.
+    The number does not depend on the content of a sequence, so colours stay the same when a slider
+    moves.
     """
     listed = [symbol for each in lists.values() if each is not None for symbol in each]
     shown = {word for row in words.values() for word in row}
@@ -111,21 +112,21 @@ def _numbering(
 
 
 def _scale(numbers: Mapping[str, int]) -> list[list[Any]]:
-    """A colour scale with a step for every number; plain at the edges of the steps."""
+    """A piecewise constant colour scale, with one piece for every number."""
     colours = [_FAINT if symbol == BLANK else colour_of(n) for symbol, n in numbers.items()]
     return [[end, colour] for n, colour in enumerate(colours)
             for end in (n / len(colours), (n + 1) / len(colours))]  # fmt: skip
 
 
 def colour_of(number: int) -> str:
-    """The light colour of a category, on which dark symbols can be read."""
+    """The colour of a category, light enough that dark symbols can be read on it."""
     lightness = (0.74, 0.82, 0.66)[number // 5 % 3]
     red, green, blue = colorsys.hls_to_rgb((0.58 + _GOLDEN * number) % 1, lightness, 0.62)
     return f"rgb({round(255 * red)}, {round(255 * green)}, {round(255 * blue)})"
 
 
 def _cells_a_row(words: Mapping[str, Sequence[str]]) -> int:
-    """How many cells fit side by side, with their symbols."""
+    """How many cells fit side by side together with their symbols."""
     longest = max(width_of(word, _font_size(words)) for row in words.values() for word in row)
     return max(int(_ROOM / max(17, longest + 5)), 1)
 
@@ -137,7 +138,7 @@ def _font_size(words: Mapping[str, Sequence[str]]) -> int:
 def _table(
     words: Mapping[str, Sequence[str]], steps: int, per_row: int, blocks: int
 ) -> tuple[list[str], list[list[str]]]:
-    """The name of every row of cells, and its symbols; "" after the end."""
+    """The name and the symbols of every row of cells; "" after the end of a sequence."""
     names, table = [], []
     for block in range(blocks):
         first = block * per_row
@@ -150,7 +151,7 @@ def _table(
 
 
 def _places(rows: int, blocks: int) -> list[float]:
-    """Where rows of cells are, from the top down."""
+    """The y positions of the rows of cells, from the top down."""
     return [block * (rows + _GAP / _CELL) + row for block in range(blocks) for row in range(rows)]
 
 

@@ -1,4 +1,4 @@
-"""The controls of a panel: numbers that slide, and choices between words."""
+"""The controls of a panel: sliders for numbers, and menus for words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,21 +8,22 @@ from typing import Any
 # Two controls fit side by side above a figure.
 _LABEL: dict[str, Any] = {"description_width": "90px"}
 _SIZE: dict[str, Any] = {"layout": {"width": "440px"}, "style": _LABEL}
-_INTERVAL = 200  # ms between two steps of a slider that plays: twice what a redraw may take
+_INTERVAL = 200  # ms between two steps of a playing slider: twice the time allowed for a redraw
 
 
 @dataclass(frozen=True)
 class Slider:
-    """A number between `low` and `high`; whole where `step` is an int.
+    """A number between `low` and `high`; a whole number if `step` is an int.
 
     Attributes:
-        label: with the unit, if there is one.
-        value: where it starts.
-        low, high, step: its range.
-        play: whether it has a button that moves it on by itself, as over steps or over training.
+        label: text beside the slider, with the unit if there is one.
+        value: initial value.
+        low, high, step: smallest and largest value, and the distance between two values.
+        play: whether the slider has a button that advances it automatically, for instance over time
+            steps or over training.
 
     Raises:
-        ValueError: a slider that plays has a step that is no whole number.
+        ValueError: `play` is set and `step` is not a whole number.
     """
 
     label: str
@@ -49,7 +50,7 @@ class Slider:
         )  # fmt: skip
 
     def beside(self, widget: Any) -> Any:
-        """The widget as it is shown: with its buttons to the left, where it can be played."""
+        """The widget as it is displayed: with its play buttons to the left, if it has any."""
         if not self.play:
             return widget
         import ipywidgets
@@ -58,14 +59,14 @@ class Slider:
             value=widget.value, min=widget.min, max=widget.max, step=widget.step,
             interval=_INTERVAL, show_repeat=False,
         )  # fmt: skip
-        # Linked in the page: a kernel that is slow, or gone, does not hold the buttons.
+        # The link runs in the page, so the buttons work even if the kernel is slow or gone.
         ipywidgets.jslink((player, "value"), (widget, "value"))
         return ipywidgets.HBox([widget, player])
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few words; the first is the default."""
+    """A choice between a few words; the first is the default."""
 
     label: str
     options: Sequence[str]
@@ -82,5 +83,5 @@ class Choice:
         return ipywidgets.Dropdown(options=list(self.options), description=self.label, **_SIZE)
 
     def beside(self, widget: Any) -> Any:
-        """The widget as it is shown."""
+        """The widget as it is displayed."""
         return widget

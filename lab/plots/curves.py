@@ -1,4 +1,4 @@
-"""Figures of lines: one or more curves an arm, over a shared x."""
+"""Line plots: one or more curves per arm, over a shared x axis."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from lab.plots.arrange import Axes, Curves, arrange
 from lab.plots.looks import Look
 from lab.plots.theme import GREY, SMALL
 
-_POINTS = 400  # of a training curve: more than a screen shows
-_MARKS = 7  # markers on a curve of many points, which tell it from others of its colour
+_POINTS = 400  # points of a training curve: more than a screen can resolve
+_MARKS = 7  # markers on a curve of many points, which distinguish curves of equal colour
 SHARES = (-0.02, 1.04)  # the range of an axis of accuracies
 
 
@@ -31,7 +31,7 @@ def lines(
         x_title, y_title: what the axes show, with units.
         x: ["points"].
         title: what the figure shows.
-        dashed: names of references, drawn in grey.
+        dashed: names of the series that are references; they are drawn in grey.
         log, x_log: whether y and x have log scales.
         levels: heights of dashed lines, by label.
     """
@@ -49,13 +49,13 @@ def lines(
 def losses(
     runs: Mapping[str, Tensor], *, floors: Mapping[str, float] | None = None, title: str = ""
 ) -> go.Figure:
-    """Training loss against update, log scale, every seed a line; floors as dashed lines.
+    """Training loss against update on a log scale: one line per seed; floors as dashed lines.
 
-    A long run is drawn as the means of equal stretches of updates.
+    For a long run, the curve shows means over stretches of equally many updates.
 
     Args:
-        runs: ["seeds steps"] by arm; seeds of an arm share its look.
-        floors: the best possible loss, by its label.
+        runs: ["seeds steps"] by arm; all seeds of an arm share its colour and dash.
+        floors: best possible losses, by label.
     """
     found = looks.of(runs)
     arms = {}
@@ -75,16 +75,16 @@ def accuracy(
     x_title: str = "position", levels: Mapping[str, float] | None = None,
     y_title: str = "accuracy", x_log: bool | None = None, solved: float | None = None,
 ) -> go.Figure:  # fmt: skip
-    """Share of right answers against position or length: every seed a thin line, the median thick.
+    """Accuracy against position or length: a thin line per seed, and a thick line for the median.
 
     Args:
         runs: Float["seeds points"] in [0, 1], by arm.
-        x: of the points; 1, 2, 3 and so on if None.
+        x: x value of each point; 1, 2, 3 and so on if None.
         title, x_title, y_title: what the figure and the axes show.
-        levels: dashed lines, by label: chance, what commuting models can reach.
-        x_log: whether x has a log scale; if None, from a range of four to one on.
-        solved: the accuracy from which on a seed counts as one that solves the task; names then
-            say how many of the seeds do, at the first of the points.
+        levels: dashed lines, by label, such as chance or the best accuracy of commuting models.
+        x_log: whether x has a log scale; if None, it has one when x spans a factor of four or more.
+        solved: the accuracy at which a seed counts as having solved the task; the names then say
+            how many seeds have solved it at the first point.
     """
     where = np.array(x if x is not None else range(1, 1 + next(iter(runs.values())).shape[1]))
     found, arms = looks.of(runs), {}
@@ -107,12 +107,13 @@ def scaling(
     series: Mapping[str, Mapping[float, float]], *, title: str = "", x_title: str, y_title: str,
     dashed: Sequence[str] = (),
 ) -> go.Figure:  # fmt: skip
-    """How quantities grow: a line with points per name, both axes in logarithms.
+    """How quantities grow: a line with points per name, with both axes on log scales.
 
     Args:
-        series: y by x, by name; each over an x of its own.
+        series: for each name a mapping from x to y; the x values may differ between names.
         title, x_title, y_title: what the figure shows, with units.
-        dashed: names of references, drawn in grey without points: what could be, not what is.
+        dashed: names of the series that are references (bounds, not measurements); they are drawn
+            in grey without points.
     """
     found, curves = _looks(series, dashed), {}
     for name, points in series.items():
@@ -127,13 +128,13 @@ def recall(
     levels: Mapping[str, float] | None = None, needed: float | None = None,
     x_title: str = "state, bytes",
 ) -> go.Figure:  # fmt: skip
-    """Accuracy against the size of the state: every seed a point, a line through the medians.
+    """Accuracy against state size: one point per seed, and a line through the medians.
 
     Args:
-        curves: the accuracies of all seeds by bytes, by mixer.
+        curves: for each mixer, the accuracies of all seeds by the size of the state in bytes.
         title, x_title: what the figure and its x axis show.
-        levels: dashed lines, by label: chance, ceilings of those that ignore the query.
-        needed: bytes that an exact memory needs at least, a dotted line.
+        levels: dashed lines, by label, such as chance or the ceiling without the query.
+        needed: the fewest bytes that an exact memory needs; drawn as a dotted line.
     """
     found, arms = looks.of(curves), {}
     for name, by_bytes in curves.items():
@@ -152,12 +153,12 @@ def recall(
 
 
 def solvers(scores: Tensor, threshold: float) -> str:
-    """How many of some seeds reach a score, in words: "3 of 5 solved"."""
+    """How many seeds reach the threshold, in words: "3 of 5 solved"."""
     return f"{int((scores >= threshold).sum())} of {len(scores)} solved"
 
 
 def array(values: Tensor) -> np.ndarray:
-    """Single precision: a screen shows less, and the notebook stays small."""
+    """Values in single precision, which is enough for a screen and keeps the notebook small."""
     return torch.as_tensor(values).detach().cpu().numpy().astype(np.float32)
 
 
@@ -178,13 +179,13 @@ def _arranged(
 def _line(
     x: np.ndarray, y: np.ndarray, look: Look, marked: bool, every: bool = False
 ) -> dict[str, Any]:
-    """A line in the look of its arm, with markers at all its points or at a few.
+    """A line in the colour and dash of its arm, with markers at all its points or at a few.
 
     Args:
         x, y: ["points"].
-        look: of the arm.
-        marked: whether it has markers.
-        every: whether all points have one, however many they are.
+        look: the arm's colour, dash and marker.
+        marked: whether the line has markers.
+        every: whether every point has a marker, however many points there are.
     """
     trace = {"x": x, "y": y, "mode": "lines", "line": look.line(2)}
     if not marked:
@@ -194,7 +195,7 @@ def _line(
 
 
 def _last(values: Any) -> float:
-    """The last number that is one."""
+    """The last finite value; NaN if there is none."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     return float(finite[-1]) if len(finite) else math.nan
@@ -217,7 +218,7 @@ def _draw_needed(figure: go.Figure, needed: float) -> None:
 
 
 def _thinned(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most _POINTS averages over equal stretches of a curve, and the middle of each stretch."""
+    """At most _POINTS means over equal stretches of a curve, and the middle of each stretch."""
     stretches = np.array_split(np.arange(len(curve)), min(_POINTS, max(len(curve), 1)))
     middles = np.array([stretch.mean() for stretch in stretches])
     return middles, np.array([curve[stretch].mean() for stretch in stretches])

@@ -1,8 +1,9 @@
-"""`jupyter nbconvert --to html` without a network: formulas as MathML, pictures for figures.
+"""`jupyter nbconvert --to html` without a network: formulas as MathML, figures as pictures.
 
-nbconvert's own page asks a content network for MathJax to set formulas, for require.js, and for
-the code of widgets. `make setup` puts jupyter_nbconvert_config.json, which lies beside this file,
-where nbconvert finds it: it turns these off and names the two functions below.
+By default, the pages of nbconvert load MathJax, require.js and the code of widgets from a content
+delivery network. `make setup` installs jupyter_nbconvert_config.json, which lies beside this file,
+where nbconvert finds it. That configuration turns the downloads off and uses the two functions
+below.
 """
 
 from typing import Any
@@ -18,7 +19,7 @@ _DRAWN = ("image/png", "image/svg+xml", "text/html")
 
 
 class MathMLRenderer(IPythonRenderer):
-    """Markdown to HTML as nbconvert does it, but with formulas in MathML, which browsers set."""
+    """nbconvert's Markdown renderer, but with formulas as MathML, which browsers render."""
 
     def inline_math(self, body: str) -> str:
         """A formula within a line."""
@@ -29,15 +30,15 @@ class MathMLRenderer(IPythonRenderer):
         return mathml(body, "block")
 
     def latex_environment(self, name: str, body: str) -> str:
-        """A formula as an environment, such as align*."""
+        """A formula in an environment, such as align*."""
         return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
 
 
 class Pictures(Preprocessor):
-    """Drops what a page needs code from a network for, where it has another form of the same."""
+    """Drops outputs that need code from the network and have another form that needs none."""
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
-        """The notebook without widgets, of which a page has no kernel to move them."""
+        """The notebook without widgets: a page has no kernel that could move them."""
         nb.metadata.pop("widgets", None)
         for cell in nb.cells:
             for output in cell.get("outputs", ()):
@@ -48,21 +49,21 @@ class Pictures(Preprocessor):
 
 
 def mathml(formula: str, display: str) -> str:
-    """LaTeX as MathML; what cannot be read stays as it was written, in the type of code.
+    """LaTeX as MathML; a formula that cannot be parsed is shown as it was written, as code.
 
     Args:
-        formula: without its dollar signs.
+        formula: LaTeX without its dollar signs.
         display: "inline" or "block".
     """
     try:
         return convert(formula, display=display)
-    except Exception:  # the library has a class of its own for every mistake, and no base of them
+    except Exception:  # the library has many exception classes and no common base class
         return f"<code>{IPythonRenderer().escape_html(formula)}</code>"
 
 
 @pass_context
 def markdown2html(context: Any, source: str) -> str:
-    """The filter of that name of nbconvert's templates."""
+    """The filter `markdown2html` of nbconvert's templates."""
     exporter = HTMLExporter()
     renderer = MathMLRenderer(
         escape=False, attachments=context.get("cell", {}).get("attachments", {}),

@@ -1,4 +1,4 @@
-"""Figures: pure functions of arrays. Axes say what they show, with units."""
+"""Figures: pure functions of arrays, whose axes are labelled with quantities and units."""
 
 from lab.plots.cells import tokens
 from lab.plots.curves import accuracy, lines, losses, recall, scaling

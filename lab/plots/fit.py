@@ -1,9 +1,9 @@
-"""Room for what stands around a plot: title, legend, names of categories, labels at its right.
+"""Margins around a plot, for its title, legend, category names and the labels at its right.
 
     fit(figure)
 
-Nothing is cut and nothing overlaps, in the interactive form and in the static one: both take the
-margins from the figure. Whatever somebody has set by hand stays.
+Nothing is cut off and nothing overlaps, neither in the interactive figure nor in the static one:
+both take the margins from the figure. Margins and other settings made by hand are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ import plotly.graph_objects as go
 
 from lab.plots.theme import FONT_SIZE, SMALL, TITLE, WIDTH, lines_in, widest, wrapped
 
-ITEM = 45  # px of a legend's entry beside its text
-ROW = 19  # px: the height of an entry of one line
-MODE_BAR = 140  # px, at the top right
-HEIGHT = 380  # px, of a figure with one line of title and no legend
-_LINE = 1.3  # heights of a line, in sizes of the font
+ITEM = 45  # px: width of a legend entry without its text
+ROW = 19  # px: height of a legend entry of one line
+MODE_BAR = 140  # px: width of plotly's buttons at the top right
+HEIGHT = 380  # px: height of a figure with one line of title and no legend
+_LINE = 1.3  # height of a line of text, as a multiple of the font size
 
 
 def fit(figure: go.Figure) -> go.Figure:
-    """Wrap the title and the names, and set the margins; returns the same figure.
+    """Wrap the title and the names, set the margins, and return the same figure.
 
-    It can be called again after a change: what an earlier call has set is set anew.
+    It can be called again after a change: it then replaces what an earlier call has set.
     """
     return figure.update_layout(fitted(_outlines(figure), figure.layout.to_plotly_json()))
 
@@ -33,7 +33,7 @@ def fitted(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> di
     """What `fit` changes in a layout: title, margins, height, legend.
 
     Args:
-        traces, layout: as plotly writes them to JSON.
+        traces, layout: as in plotly's JSON.
     """
     earlier = _meta(layout).get("fitted", {})
     given = {side: size for side, size in (layout.get("margin") or {}).items()
@@ -46,7 +46,7 @@ def fitted(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> di
     bottom = given.get("b", _bottom(layout) + rows + max(turned.values(), default=0))
     margin = {"l": left, "r": right, "t": top, "b": bottom}
     base, height = _height(layout, earlier, rows + top - 40)
-    # What is ours can be set anew by a later call; what was set by hand is not kept in mind.
+    # Remember only our own settings, which a later call may replace; those made by hand stay.
     ours = {side: size for side, size in margin.items() if side not in given}
     kept = {"base": base, "height": height} if base is not None else {}
     return {
@@ -60,7 +60,7 @@ def fitted(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> di
 def _height(
     layout: Mapping[str, Any], earlier: Mapping[str, Any], more: float
 ) -> tuple[float | None, float]:
-    """The height without legend, None of a figure whose height is fixed, and that of the figure."""
+    """Height without the legend (None if the height is fixed), and height of the whole figure."""
     height = layout.get("height")
     if height is not None and height != earlier.get("height"):
         return None, height
@@ -69,7 +69,7 @@ def _height(
 
 
 def _outlines(figure: go.Figure) -> list[dict[str, Any]]:
-    """What matters of the traces of a figure: not their numbers."""
+    """The properties of a figure's traces that affect the margins, without their data."""
     keys = ("type", "name", "showlegend", "visible", "coloraxis", "showscale", "xaxis", "yaxis",
             "x", "y")  # fmt: skip
     found = [{key: trace[key] for key in keys if key in trace} for trace in figure.data]
@@ -77,19 +77,19 @@ def _outlines(figure: go.Figure) -> list[dict[str, Any]]:
 
 
 def planned(figure: go.Figure, height: float) -> go.Figure:
-    """Say how high a figure is without its legend and with one line of title."""
+    """Set the height that a figure has without its legend and with one line of title."""
     meta = {**_meta(figure.layout), "fitted": {"base": height, "height": height}}
     return figure.update_layout(height=height, meta=meta)
 
 
 def inner_height(figure: go.Figure) -> float:
-    """Of the plotting area, in px, once fitted."""
+    """Height of the plotting area after `fit`, in px."""
     layout = fit(figure).layout
     return float(layout.height - layout.margin.t - layout.margin.b)
 
 
 def entries(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> list[Any]:
-    """The traces that the legend names, as plotly chooses them; none where there is no legend."""
+    """The traces that plotly lists in the legend; empty if there is no legend."""
     shown = [t for t in traces if t.get("type", "scatter") in ("scatter", "bar", "box")
              and t.get("showlegend") is not False and t.get("visible", True) is True]  # fmt: skip
     wanted = layout.get("showlegend")
@@ -111,12 +111,12 @@ def _title(layout: Mapping[str, Any]) -> str:
 
 
 def _title_pad(title: str) -> dict[str, float]:
-    """Plotly lifts titles of several lines by 10 px, out of the figure."""
+    """Padding of the title: plotly moves titles of several lines up by 10 px, out of the figure."""
     return {"t": 10 if lines_in(title) == 1 else 20, "l": 14}
 
 
 def _top(title: str, layout: Mapping[str, Any]) -> float:
-    """Px above the plot: the title or the mode bar, then notes that stand on top of it."""
+    """Px above the plot, for the title or the mode bar, and for annotations above the plot."""
     notes = [note for note in layout.get("annotations") or () if _stands_on_top(note)]
     lifted = max((float(n.get("yshift") or 0) + SMALL * _LINE * lines_in(str(n.get("text")))
                   for n in notes), default=0.0)  # fmt: skip
@@ -127,13 +127,13 @@ def _top(title: str, layout: Mapping[str, Any]) -> float:
 def _stands_on_top(note: Mapping[str, Any]) -> bool:
     reference = note.get("yref") or "y"
     at_top = (reference == "paper" or reference.endswith("domain")) and note.get("y") == 1
-    # Of small multiples, only the first row is at the top.
+    # Among small multiples, only those of the first row are at the top.
     return bool(at_top and note.get("yanchor") == "bottom" and reference in (
         "paper", "y domain", "y2 domain", "y3 domain", "y4 domain"))  # fmt: skip
 
 
 def _left(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> float:
-    """Px for the texts of the ticks of the leftmost y axes and for their names."""
+    """Px left of the plot, for tick labels and titles of the leftmost y axes."""
     needed = 60.0
     for name, axis in _axes(layout, traces, "y"):
         if (axis.get("domain") is None or _starts_left(layout, name)) and axis.get(
@@ -145,7 +145,7 @@ def _left(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> flo
 
 
 def _right(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> float:
-    """Px for labels that stand right of the plot, and for colour bars."""
+    """Px right of the plot, for labels and colour bars."""
     notes = [n for n in layout.get("annotations") or () if _stands_right(n)]
     needed = [20.0]
     needed += [
@@ -171,17 +171,19 @@ def _has_colour_bar(trace: Mapping[str, Any], layout: Mapping[str, Any]) -> bool
 
 
 def _bottom(layout: Mapping[str, Any]) -> float:
-    """Px for the texts of the ticks of x axes and for their names."""
+    """Px below the plot, for tick labels and titles of the x axes."""
     words = [str(text) for key, axis in layout.items() if key.startswith("xaxis")
              for text in axis.get("ticktext") or ()]  # fmt: skip
     lines = max((lines_in(word) for word in words), default=1)
+    names = [_axis_title(axis) for key, axis in layout.items() if key.startswith("xaxis")]
+    lines += max(map(lines_in, names), default=1) - 1
     return round(57 + FONT_SIZE * _LINE * (lines - 1))
 
 
 def _turned(
     traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], room: float
 ) -> dict[str, float]:
-    """The x axes on which words would touch one another, and the px that they take when turned."""
+    """The x axes whose tick labels would overlap, and the height in px of the rotated labels."""
     found: dict[str, float] = {}
     for name, axis in _axes(layout, traces, "x"):
         words = list(dict.fromkeys(_tick_words(axis, traces, name, "x")))
@@ -196,7 +198,7 @@ def _turned(
 def _legend(
     traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], room: float
 ) -> tuple[list[str], float, float]:
-    """Names, the px that the legend is high, and the px that an entry's text is wide."""
+    """Wrapped names, height of the legend in px, and width of an entry's text in px."""
     shown = entries(traces, layout)
     names = [str(trace.get("name") or "trace 0") for trace in shown]
     if not names:
@@ -216,7 +218,7 @@ def _axes(
 
 
 def _starts_left(layout: Mapping[str, Any], name: str) -> bool:
-    """Whether a y axis stands at the left end of the figure."""
+    """Whether a y axis is at the left end of the figure."""
     axis = layout.get(f"yaxis{name[1:]}") or {}
     anchor = axis.get("anchor") or f"x{name[1:]}"
     domain = (layout.get(f"xaxis{anchor[1:]}") or {}).get("domain") or (0, 1)
@@ -226,7 +228,7 @@ def _starts_left(layout: Mapping[str, Any], name: str) -> bool:
 def _tick_words(
     axis: Mapping[str, Any], traces: Sequence[Mapping[str, Any]], name: str, way: str
 ) -> list[str]:
-    """Texts of the ticks of an axis where they are words, else a number of four digits."""
+    """Tick labels of an axis if they are words, otherwise a number of four digits."""
     if axis.get("ticktext") is not None:
         return [str(text) for text in axis["ticktext"]]
     columns = [t.get(way) for t in traces if (t.get(f"{way}axis") or way) == name]

@@ -1,9 +1,9 @@
-"""A panel in a live notebook: controls, and below them a figure that follows.
+"""A panel in a live notebook: controls, and a figure below them that follows the controls.
 
-The figure is an ordinary output of its cell, and so the saved notebook has its last view, for every
-reader. The controls are widgets, which live no longer than their kernel: a note takes their place
-where they are gone. A script in the page, panel.js, redraws the figure in place; a new output
-would lose zoom and hidden traces, and plotly's own widget brings five megabytes for every panel.
+The figure is an ordinary output of its cell, so the saved notebook shows every reader its last
+view. The controls are widgets, which exist only as long as their kernel; afterwards a note takes
+their place. A script in the page, panel.js, redraws the figure in place. A new output would lose
+zoom and hidden traces, and plotly's own widget would add five megabytes to every panel.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from lab.plots.controls import Choice, Slider
 from lab.plots.render import PLOTLY, bundle
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-_REST = 0.6  # s without a move, after which the view is kept in the notebook
-_KEPT = "panel"  # plotly keeps zoom and hidden traces between figures of one revision
+_REST = 0.6  # s without a move of a control, after which the view is stored in the notebook
+_KEPT = "panel"  # plotly keeps zoom and hidden traces between figures of equal uirevision
 
 
 class Live:
     """The widgets of a panel, and the figure that follows them.
 
     Args:
-        draw: the figure at some values, by the name of the control.
-        controls: by name.
+        draw: returns the figure for given values, each named after its control.
+        controls: the controls by name.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Live:
         self._timer: asyncio.TimerHandle | None = None
         self.widgets = {name: control.widget() for name, control in controls.items()}
         self.figure = self._drawn()
-        # What the page is to draw, as JSON, in a node that nobody sees.
+        # The figure that the page should draw, as JSON in a hidden node.
         self.sent = ipywidgets.HTML(layout={"display": "none"}).add_class("lab-panel-sent")
         rows = [control.beside(self.widgets[name]) for name, control in controls.items()]
         box = ipywidgets.Box(rows, layout={"flex_flow": "row wrap"})
@@ -53,7 +53,7 @@ class Live:
             widget.observe(self._follow, names="value")
 
     def show(self) -> None:
-        """Display the controls, the script and the figure, each as an output of the cell."""
+        """Display the controls, the script and the figure, each as its own output of the cell."""
         view = self.widget._repr_mimebundle_()[VIEW]
         names = ", ".join(widget.description for widget in self.widgets.values())
         display({VIEW: view, "text/plain": f"Controls: {names}"}, raw=True)
@@ -62,9 +62,10 @@ class Live:
         self._shown = display(data, metadata=metadata, raw=True, display_id=True)
 
     def _follow(self, _: object) -> None:
-        """Draw what the controls say. Of moves that arrive while it draws, the last one counts.
+        """Draw the figure for the current values of the controls.
 
-        The page, too, sends no second move of a control before the first has been answered.
+        If several moves arrive while the figure is being drawn, only the last one is drawn. The
+        page likewise sends no second move of a control before the first has been answered.
         """
         self._moved = True
         if self._busy:
@@ -87,10 +88,10 @@ class Live:
         return bundle(self.figure, picture=picture)
 
     def _keep_at_rest(self) -> None:
-        """Keep this view in the notebook once the controls rest: its picture takes some 0.1 s."""
+        """Store this view in the notebook once the controls rest: its picture takes some 0.1 s."""
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # no kernel: nothing else could come in between
+        except RuntimeError:  # no event loop, because there is no kernel: store the view at once
             self.keep()
             return
         if self._timer is not None:
@@ -98,7 +99,7 @@ class Live:
         self._timer = loop.call_later(_REST, self.keep)
 
     def keep(self) -> None:
-        """Put the figure as it is now into the notebook; the page does not draw it again."""
+        """Store the current figure in the notebook, without a redraw in the page."""
         if self._shown is not None:
             data, metadata = self._bundle(picture=True)
             self._shown.update(data, metadata=metadata, raw=True)
@@ -106,7 +107,7 @@ class Live:
 
 @cache
 def _page() -> str:
-    """What lies between controls and figure: a note for later, its style, and the script."""
+    """HTML between controls and figure: the note for readers without a kernel, and the script."""
     folder = Path(__file__).parent
     style, script = ((folder / name).read_text() for name in ("panel.css", "panel.js"))
     note = "The figure as it was last seen. To move its controls again, run this cell."
@@ -117,6 +118,6 @@ def _page() -> str:
 
 
 def _hidden(content: Mapping[str, Any]) -> str:
-    """A figure as text that HTML leaves as it is."""
+    """A figure as text in which HTML has nothing to interpret."""
     text = json.dumps(content, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c")

@@ -1,9 +1,9 @@
-"""How arms look: a colour, a dash and a marker, the same for an arm in all figures of a notebook.
+"""Colour, dash and marker of an arm, which are the same in all figures of a notebook.
 
     looks.of(["delta rule", "LinOSS"])["LinOSS"].line(width=2)
 
-Names get their looks in the order in which a notebook first draws them. `claim` fixes them before;
-`reset` forgets them, as a new kernel does.
+Names get their looks in the order in which a notebook first draws them. `claim` assigns looks
+before anything is drawn, and `reset` forgets all of them, as in a new kernel.
 """
 
 from collections import Counter
@@ -15,15 +15,15 @@ from typing import Any
 from lab.plots.theme import COLOURS, GREY
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-# Seven, a number that shares no factor with six colours: of 30 looks, no two have the same colour
-# and the same marker, nor the same colour and the same dash.
+# The number of markers, seven, and the number of colours, six, have no common factor. Therefore no
+# two of the 30 looks share colour and marker, and no two share colour and dash.
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down")
-GLYPHS = dict(zip(MARKERS, "●■◆▲✚✖▼", strict=True))  # the same in a line of text
+GLYPHS = dict(zip(MARKERS, "●■◆▲✚✖▼", strict=True))  # the markers as characters
 
 
 @dataclass(frozen=True)
 class Look:
-    """A colour, a dash of plotly, a marker of plotly."""
+    """A colour, and plotly's names of a dash and of a marker."""
 
     colour: str
     dash: str
@@ -53,17 +53,17 @@ REFERENCES = tuple(
 
 
 class Register:
-    """Who has which look. One is enough for a notebook: the functions below use it."""
+    """Which name has which look. A notebook needs only one register; the functions below use it."""
 
     def __init__(self) -> None:
         self._worn: dict[str, Look] = {}
         self._borrowing = False
 
     def of(self, names: Iterable[str]) -> dict[str, Look]:
-        """The looks of the arms of one figure, by name; no two are the same.
+        """The looks of the arms of one figure, by name; all of them differ.
 
-        A name keeps its look for good. A new one takes a look that nobody has, or, when all have
-        been given away, one that nobody in this figure has.
+        A name keeps its look. A new name gets an unused look or, once all looks have been assigned,
+        one that no other arm of this figure has.
 
         Raises:
             ValueError: there are more names than looks.
@@ -82,7 +82,7 @@ class Register:
         return {name: worn[name] for name in names}
 
     def known(self, text: str) -> Look | None:
-        """The look of the arm that a text names or begins with, as in "LinOSS, 128 steps"."""
+        """The look of the arm whose name the text is or begins with, as in "LinOSS, 128 steps"."""
         heads = [name for name in self._worn if text == name or text.startswith(f"{name}, ")]
         return self._worn[max(heads, key=len)] if heads else None
 
@@ -92,7 +92,7 @@ class Register:
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """Names met in here leave no trace: a slider through "step 1" to "step 99" uses nothing."""
+        """Names drawn inside are forgotten: a slider from "step 1" to "step 99" uses no looks."""
         before, self._borrowing = self._borrowing, True
         try:
             yield
@@ -100,14 +100,14 @@ class Register:
             self._borrowing = before
 
     def _dress(self, name: str, names: list[str], worn: dict[str, Look]) -> None:
-        """Give `name` a look; one that it has stays, unless another of this figure has it too."""
+        """Give `name` a look; it keeps an earlier one unless another arm of this figure has it."""
         earlier = names[: names.index(name)]
         taken = {worn[other] for other in earlier}
         if name in worn and worn[name] not in taken:
             return
         taken |= {worn[other] for other in names if other in worn and other != name}
         wearers = Counter(worn.values())
-        # `min` takes the first of equals, so that looks go in their order.
+        # `min` returns the first of equal elements, so looks are assigned in their order.
         free = [look for look in LOOKS if look not in taken]
         worn[name] = min(free, key=lambda look: wearers[look])
 
@@ -119,12 +119,12 @@ of, known, reset, borrowed = (
 
 
 def claim(names: Iterable[str]) -> None:
-    """Give these names the first looks that are free, before any figure shows them."""
+    """Give these names the first unused looks, before any figure shows them."""
     of(names)
 
 
 def references(names: Iterable[str]) -> dict[str, Look]:
-    """Grey looks of what is no arm: bounds, floors, what could be.
+    """Grey looks for curves that are not arms, such as bounds and floors.
 
     Raises:
         ValueError: there are more names than grey looks.

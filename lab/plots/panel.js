@@ -1,5 +1,6 @@
-// Redraws the figure of a panel in place as its controls move. It stands between both in the page
-// of JupyterLab; in any other page it does nothing, and the figure stays as it was saved.
+// Redraws the figure of a panel in place when its controls move. In the page of JupyterLab, this
+// script stands between the controls and the figure. In any other page it does nothing, and the
+// figure stays as it was saved.
 (async (script) => {
   const own = script.closest('.jp-OutputArea-child');
   const extension = window._JUPYTERLAB?.['jupyterlab-plotly'];
@@ -18,12 +19,12 @@
   const graph = await found(() => own.nextElementSibling?.querySelector('.jp-RenderedPlotly'));
   if (!sent || !graph) return;
 
-  // A saved figure is a picture until the pointer is on it; plotly.js comes with the first graph.
+  // A saved figure is a picture until the pointer is on it; plotly.js loads with the first graph.
   graph.querySelector('img')?.dispatchEvent(new Event('mouseenter'));
   await found(() => graph.querySelector('.plot-container') && graph.on);
   const { RenderedPlotly } = (await extension.get('./mimeExtension'))();
 
-  // Axes that somebody has zoomed keep their ranges, also where the next figure brings its own.
+  // Axes that a reader has zoomed keep their ranges, even if the next figure sets other ranges.
   const zoomed = {};
   const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
   graph.on('plotly_relayout', (changes) => {
@@ -46,7 +47,7 @@
     if (drawing) return;
     drawing = true;
     try {
-      // Of figures that come in the meantime, the last one is drawn.
+      // If several figures arrive in the meantime, only the last one is drawn.
       while (sent.textContent.trim() && sent.textContent !== drawn) {
         if (!graph.isConnected || !graph.offsetWidth) {
           await pause(300); // scrolled away: it has no size

@@ -14,23 +14,23 @@ from lab.plots.render import bundle
 
 
 class Panel:
-    """A figure redrawn as its controls move: live in JupyterLab, its default view elsewhere.
+    """A figure that is redrawn when its controls move; outside JupyterLab, only its default view.
 
     Args:
-        draw: called with one value per control, by name; returns a figure.
-        controls: Slider or Choice, by the name of the argument.
+        draw: returns the figure; called with one keyword argument per control.
+        controls: a Slider or a Choice for each argument of `draw`, by its name.
     """
 
     def __init__(self, draw: Callable[..., go.Figure], **controls: Slider | Choice) -> None:
         self.draw, self.controls = draw, controls
 
     def default(self) -> go.Figure:
-        """The figure with every control where it starts."""
+        """The figure with every control at its initial value."""
         return self.drawn({name: control.value for name, control in self.controls.items()})
 
     def drawn(self, values: Mapping[str, Any]) -> go.Figure:
-        """The figure at some values of the controls."""
-        # Names such as "step 3" come and go with a slider: none of them keeps a look.
+        """The figure for given values of the controls."""
+        # Names such as "step 3" change as a slider moves, so their looks are not remembered.
         with looks.borrowed():
             return self.draw(**values)
 

@@ -1,4 +1,4 @@
-"""Figures with sliders, and those three that every experiment shows before it trusts a number.
+"""Figures with sliders, among them the three that every experiment shows before its results.
 
 from lab.plots import panels
 panels.targets(task, length=32)

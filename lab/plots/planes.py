@@ -12,21 +12,22 @@ from lab.plots import fit, looks
 from lab.plots.looks import LOOKS
 from lab.plots.theme import COLOURS, FONT_SIZE, GREY, LOG
 
-_INSIDE = "rgba(0, 114, 178, 0.08)"  # where a mode decays
+_INSIDE = "rgba(0, 114, 178, 0.08)"  # shade of the region in which a mode decays
 
 
 def eigenvalues(
     A: Tensor, A_d: Tensor, *, path: tuple[Tensor, Tensor] | None = None, title: str = ""
 ) -> go.Figure:
-    """Eigenvalues of A beside the imaginary axis, and of A_d against the unit circle.
+    """Eigenvalues of A with the imaginary axis, and of A_d with the unit circle.
 
-    Where a mode decays, the plane is shaded. The axes hold every eigenvalue and the border next to
-    them, so that a cluster near 1 can be told apart; zooming out shows the rest of the circle.
+    The region in which a mode decays is shaded. The axes hold all eigenvalues and the border of
+    this region near them, so that a cluster near 1 is resolved; zooming out shows the whole circle.
 
     Args:
-        A: Complex["N"], in 1/s; growing ones (real part above 0) are drawn as crosses.
-        A_d: Complex["N"]; those outside the unit circle are drawn as crosses.
-        path: the same at other times, ["times N"] each, as grey dots; the axes hold these as well.
+        A: Complex["N"], in 1/s; eigenvalues with a positive real part are drawn as crosses.
+        A_d: Complex["N"]; eigenvalues outside the unit circle are drawn as crosses.
+        path: the same two at other times, ["times N"] each, drawn as grey dots; the axes hold
+            these as well.
     """
     titles = ["A, in 1/s", "A_d, of one step"]
     figure = make_subplots(cols=2, subplot_titles=titles, horizontal_spacing=0.15)
@@ -55,10 +56,10 @@ def eigenvalues(
 
 
 def transitions(spectra: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
-    """Eigenvalues of one transition per name, in the complex plane against the unit circle.
+    """Eigenvalues of one transition per name, in the complex plane with the unit circle.
 
     Args:
-        spectra: Complex["N"] by name, such as that of a generator.
+        spectra: Complex["N"] by name, such as the name of a generator of a group.
     """
     figure = fit.planned(go.Figure(), 460).update_layout(title_text=title)
     figure.add_shape(type="circle", x0=-1, x1=1, y0=-1, y1=1, fillcolor=_INSIDE, layer="between",
@@ -66,7 +67,7 @@ def transitions(spectra: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
     found = looks.of(spectra)
     for i, (name, values) in enumerate(spectra.items()):
         seen, look = as_complex(values.flatten()), found[name]
-        # Hollow, and of three sizes, so that equal eigenvalues of several arms are all seen.
+        # Hollow markers of three sizes, so that equal eigenvalues of several arms are all visible.
         marker = {"symbol": f"{look.marker}-open", "size": 8 + 4 * (i % 3), "color": look.colour,
                   "line": {"width": 1.5}}  # fmt: skip
         figure.add_scatter(x=seen.real, y=seen.imag, mode="markers", name=name, marker=marker)
@@ -76,12 +77,12 @@ def transitions(spectra: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
 
 
 def trajectories(states: Tensor, *, title: str = "", most: int = 8) -> go.Figure:
-    """Every mode over time: real part of its state, and the sizes of state and update, log scales.
+    """Every mode over time: real part of its state, and magnitudes of state and update, log scales.
 
     Args:
         states: Complex["T N"]; the first `most` modes are drawn, at most as many as there are
-            looks. Where there are fewer, the lines of the others stay empty: the number of lines
-            does not depend on N.
+            looks. If N is smaller, the remaining lines are empty, so that the number of lines does
+            not depend on N.
     """
     labels = ["Re h[t]", "|h[t]|", "|h[t] - h[t-1]|"]
     figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06)
@@ -99,7 +100,7 @@ def trajectories(states: Tensor, *, title: str = "", most: int = 8) -> go.Figure
                 "line": look.line(1.2), "xaxis": f"x{axis}", "yaxis": f"y{axis}",
             })  # fmt: skip
         figure.update_yaxes(title_text=labels[row - 1], row=row, col=1)
-    figure.add_traces(traces)  # at once: one after the other they take three times as long
+    figure.add_traces(traces)  # all at once: one by one takes three times as long
     for row in (2, 3):
         figure.update_yaxes(LOG, row=row, col=1)
     return fit.fit(figure.update_xaxes(title_text="step t", row=3, col=1))
@@ -129,14 +130,14 @@ def heatmaps(values: Mapping[str, Tensor], *, title: str = "") -> go.Figure:
 
 
 def as_complex(values: Tensor) -> np.ndarray:
-    """Single precision: a screen shows less, and the notebook stays small."""
+    """Values in single precision, which is enough for a screen and keeps the notebook small."""
     return values.detach().cpu().numpy().astype(np.complex64)
 
 
 def _border(seen: np.ndarray, *, circle: bool) -> np.ndarray:
-    """The point of the unit circle, or of the imaginary axis, next to the outermost eigenvalue.
+    """The point of the unit circle, or of the imaginary axis, nearest to the outermost eigenvalue.
 
-    The whole circle, as four points, for eigenvalues that are spread over much of it.
+    If the eigenvalues are spread over much of the circle: four points that span all of it.
     """
     if not circle:
         return 1j * seen[[seen.real.argmax()]].imag
@@ -147,7 +148,7 @@ def _border(seen: np.ndarray, *, circle: bool) -> np.ndarray:
 
 
 def _window(points: np.ndarray) -> tuple[list[float], list[float]]:
-    """Limits of two axes around complex numbers, neither span below half of the other."""
+    """Limits of two axes around complex numbers; neither range is below half of the other."""
     spans = [np.ptp(points.real), np.ptp(points.imag)]
     limits = []
     for part, span in zip((points.real, points.imag), spans, strict=True):

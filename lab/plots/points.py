@@ -1,4 +1,4 @@
-"""Figures of numbers that are no curves: every seed, every pair, every contender a point."""
+"""Figures of single numbers: one point for every seed, pair or contender."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,28 +16,28 @@ from lab.plots.looks import Look
 from lab.plots.theme import COLOURS, GREY, LOG, SMALL, WIDTH, lines_in, widest, wrapped
 from lab.statistics import Interval
 
-_PLAIN = Look(COLOURS[0], "solid", "circle")  # of points whose names are no arms
-_ROW = 34  # px: the height of a row of names
-_UPRIGHT_LINES = 3  # of a name under its strip; with longer ones the figure is turned
+_PLAIN = Look(COLOURS[0], "solid", "circle")  # for points whose names are not arms
+_ROW = 34  # px: height of a row of points
+_UPRIGHT_LINES = 3  # the most lines of a name below its column; longer names need rows
 
 
 def strips(
     values: Mapping[str, Tensor | Mapping[str, Tensor]], *, y_title: str, title: str = "",
     limits: Mapping[str, float] | None = None, log: bool = True, solved: float | None = None,
 ) -> go.Figure:  # fmt: skip
-    """Every value of every arm as a point (no means that hide a seed), with limits as lines.
+    """Every value of every arm as a point, so that no mean hides a seed, with limits as lines.
 
-    Points that would hide one another stand side by side. Where names are too long to stand under
-    their strips, rows take the place of columns. An arm that other figures show has its look here.
+    Overlapping points are moved apart sideways. If names are too long to stand below columns, every
+    arm is a row instead. Arms have the same look as in other figures.
 
     Args:
-        values: of any shape, by arm; or for every arm several groups side by side, by name.
+        values: values of any shape, by arm; or for every arm several groups side by side, by name.
         y_title: what the values are, with units.
         title: what the figure shows.
         limits: dashed lines, by label.
         log: whether the axis of the values has a log scale.
-        solved: the value from which on a seed counts as one that solves the task; the figure says
-            how many of the seeds do.
+        solved: the value at which a seed counts as having solved the task; the figure says how many
+            of the seeds have.
     """
     groups = {name: v if isinstance(v, Mapping) else {"": v} for name, v in values.items()}
     inner = list(dict.fromkeys(group for each in groups.values() for group in each))
@@ -71,7 +71,7 @@ def ranges(
 ) -> go.Figure:  # fmt: skip
     """One point per name from the top down, with the range around its value.
 
-    Points, for a bar on a log scale starts nowhere.
+    Points are used instead of bars, because a log scale has no zero at which a bar could start.
 
     Args:
         values: (low, value, high) by name, all above 0 on a log scale.
@@ -99,11 +99,11 @@ def recovered(
     true: Mapping[str, tuple[Tensor, Tensor]], learned: Mapping[str, tuple[Tensor, Tensor]],
     *, title: str = "",
 ) -> go.Figure:  # fmt: skip
-    """Frequency against damping: truth as open markers, what was learned as crosses.
+    """Frequency against damping: true values as open markers, learned values as crosses.
 
     Args:
-        true, learned: (omega, zeta) of any shape, by arm; the two share their arms' looks.
-            Markers of truth grow from arm to arm, so that those around one truth are all seen.
+        true, learned: (omega, zeta) of any shape, by arm; both have the look of the arm. Markers of
+            true values grow from arm to arm, so that those of arms with equal values are visible.
     """
     figure = fit.planned(go.Figure(), 400).update_layout(title_text=title)
     found = looks.of([*true, *learned])
@@ -129,8 +129,8 @@ def slopes(
     """Every pair as a line from one arm to the other; the thick line joins the means.
 
     Args:
-        pairs: the numbers of both arms, ["seeds"] each, by what the pairs are of.
-        ends: what the two arms are called.
+        pairs: for each comparison, by name, the numbers of both arms, ["seeds"] each.
+        ends: the names of the two arms.
         title, y_title: what the figure shows.
         levels: dashed lines, by label.
     """
@@ -161,11 +161,11 @@ def intervals(
     differences: Mapping[str, Tensor], found: Mapping[str, Interval], *, title: str = "",
     x_title: str,
 ) -> go.Figure:  # fmt: skip
-    """One row per name from the top down: every difference a dot, the mean and its interval a bar.
+    """One row per name from the top down: every difference as a dot; mean and interval as a bar.
 
     Args:
         differences: ["pairs"] by name.
-        found: the intervals, by the same names.
+        found: the intervals of the mean, by the same names.
         title, x_title: what the figure shows, with units.
     """
     figure = fit.planned(go.Figure(), 110 + 40 * len(found))
@@ -194,19 +194,19 @@ def intervals(
 
 
 def side_by_side(values: np.ndarray, log: bool, half: float) -> np.ndarray:
-    """How far points move aside so that equal and close values are all seen.
+    """Sideways offsets of points, so that equal and close values are all visible.
 
     Args:
         values: ["points"].
-        log: whether they are compared by their logarithms.
-        half: points move at most so far to each side.
+        log: whether values are compared by their logarithms.
+        half: the largest offset to each side.
     """
     places = in_drawn_units(values.astype(float), log)
     shifts, finite = np.zeros(len(values)), np.isfinite(places)
     if not finite.any():
         return shifts
     low, span = places[finite].min(), np.ptp(places[finite])
-    # Points in one of 40 stretches of the axis would touch.
+    # The axis is split into 40 stretches; points within one of them would overlap.
     bins = np.where(finite, np.floor((places - low) / max(span, 1e-12) * 40), -1)
     for one in np.unique(bins[finite]):
         (close,) = np.nonzero(bins == one)
@@ -229,7 +229,7 @@ def _points(
 
 
 def _broken(name: str, room: float) -> str:
-    """A name in lines; one line for each part between commas, if all of them are short enough."""
+    """A name broken into lines: at its commas, if all parts between commas are short enough."""
     parts = [wrapped(part, room, 12) for part in name.split(", ")]
     return ",<br>".join(parts) if widest([name], 12) > room else name
 
@@ -237,7 +237,7 @@ def _broken(name: str, room: float) -> str:
 def _name_strips(
     figure: go.Figure, names: Sequence[str], upright: bool, value_title: str, log: bool
 ) -> None:
-    """The axis of names, columns from the left or rows from the top, and that of the values."""
+    """Set up the axis of names (columns from the left or rows from the top) and that of values."""
     count, values = len(names), {**(LOG if log else {}), "title": {"text": value_title}}
     texts = list(names) if upright else [wrapped(name, 220, 12) for name in names]
     of_names = {"tickvals": list(range(count)), "ticktext": texts, "showgrid": not upright}
@@ -250,7 +250,7 @@ def _name_strips(
 def _count_solvers(
     figure: go.Figure, groups: Mapping[str, Mapping[str, Tensor]], solved: float, upright: bool
 ) -> None:
-    """How many seeds solve it, above every column or right of every row."""
+    """Write how many seeds have solved the task, above every column or right of every row."""
     for place, each in enumerate(groups.values()):
         counts = [solvers(torch.as_tensor(points).flatten(), solved) for points in each.values()]
         text = "<br>".join(count.removesuffix(" solved") for count in counts)
@@ -262,7 +262,7 @@ def _count_solvers(
 
 
 def _whiskers(figure: go.Figure) -> list[np.ndarray]:
-    """Where the error bars of the points end, on the x axis."""
+    """The x values at which the error bars of the points end."""
     found = [(np.asarray(trace.x), trace.error_x) for trace in figure.data
              if trace.error_x.array is not None]  # fmt: skip
     return [end for x, error in found for end in (x - error.arrayminus, x + error.array)]
@@ -271,7 +271,7 @@ def _whiskers(figure: go.Figure) -> list[np.ndarray]:
 def _draw_limits(
     figure: go.Figure, limits: Mapping[str, float], upright: bool, log: bool, shares: bool
 ) -> None:
-    """Dashed lines with their labels outside: at the right of columns, on top of rows."""
+    """Draw dashed lines with labels outside the plot: right of columns, or above rows."""
     values = np.concatenate([np.asarray(trace.y if upright else trace.x, dtype=float)
                              for trace in figure.data] or [np.empty(0)])  # fmt: skip
     y_range = SHARES if shares else None
@@ -289,6 +289,6 @@ def _draw_limits(
                          layer="below", line=line)  # fmt: skip
         figure.add_annotation(
             text=name, y=1, yref="y domain", yanchor="bottom", yshift=15 * i, showarrow=False,
-            x=math.log10(limit) if log else limit,  # plotly takes the place of a text as exponent
+            x=math.log10(limit) if log else limit,  # plotly wants exponents for texts on a log axis
             font={"size": SMALL, "color": GREY},
         )  # fmt: skip

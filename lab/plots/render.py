@@ -1,7 +1,7 @@
-"""How figures reach a notebook: every one with a picture beside its interactive form.
+"""How figures get into a notebook: each as an interactive figure and as a static picture.
 
-JupyterLab shows the richest form that it knows; an exported page, a repository's view and a PDF
-know pictures alone.
+JupyterLab shows the richest form that it supports. Exported pages, repository viewers and PDFs
+support only pictures.
 """
 
 import base64
@@ -27,11 +27,11 @@ def bundle(
     """A figure as the data and the metadata of a notebook's output.
 
     Args:
-        figure: of plotly, or the dictionary of one.
-        picture: whether the static twin is wanted, which takes some 0.1 s.
+        figure: a plotly figure, or the dictionary of one.
+        picture: whether to include the static picture, which takes some 0.1 s.
 
     Raises:
-        Undrawable: the figure has something that its twin cannot show.
+        Undrawable: the figure has something that its static picture cannot show.
     """
     content = figure.to_plotly_json() if isinstance(figure, go.Figure) else dict(figure)
     content = {"data": content.get("data", []), "layout": content.get("layout", {})}
@@ -44,7 +44,7 @@ def bundle(
 
     width, height = size(content)
     encoded = base64.b64encode(png(content)).decode("ascii")
-    words = _described(content["layout"])  # for terminals, and for who cannot see pictures
+    words = _described(content["layout"])  # for terminals and screen readers
     data = {PLOTLY: interactive, PICTURE: encoded, "text/plain": words}
     return data, {PICTURE: {"width": width, "height": height, "alt": words}}
 
@@ -61,12 +61,12 @@ class Renderer(ExternalRenderer):
 
 
 def install() -> None:
-    """Make this the way in which plotly shows figures."""
+    """Make plotly display its figures by this renderer."""
     plotly.io.renderers["lab"] = Renderer()
     plotly.io.renderers.default = "lab"
 
 
 def _described(layout: Mapping[str, Any]) -> str:
-    """A figure in words."""
+    """A text that stands for the figure."""
     title = (layout.get("title") or {}).get("text") or "without a title"
     return f"Figure: {title.replace('<br>', ' ')}"

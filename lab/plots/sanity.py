@@ -1,6 +1,6 @@
-"""What every experiment looks at before it trusts a number: targets, states, eigenvalues.
+"""Panels that every experiment shows before its results: targets, states, eigenvalues.
 
-What is special to an experiment goes in as a function; the controls and the axes are the same.
+Controls and axes are the same everywhere; an experiment passes functions for what is special to it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Models = nn.Module | Mapping[str, nn.Module] | Mapping[str, Sequence[nn.Module]]
 Inputs = Tensor | Callable[..., Tensor]
 Symbols = Sequence[str] | Mapping[str, Any]
 _EXAMPLES = 20
-_ALONE = "model"  # the name of a model, or task, that came without one
+_ALONE = "model"  # the name of a model, or task, that was given without a name
 
 
 def targets(
@@ -30,26 +30,27 @@ def targets(
     symbols: Symbols | None = None, rows: tuple[str, str] = ("input", "target"),
     draw: Callable[..., go.Figure] | None = None, **controls: Slider | Choice,
 ) -> Panel:  # fmt: skip
-    """Examples of a task, one after the other: cells for tokens, curves for numbers.
+    """Examples of a task, chosen by a slider: cells for tokens, curves for numbers.
 
     Args:
-        tasks: one, or several by name.
-        length: time steps of an example, of all tasks or by their names; needed unless there is a
-            `draw`.
+        tasks: one task, or several by name.
+        length: time steps of an example: one number for all tasks, or one per task name. Required
+            unless `draw` is given.
         title: what the figure shows.
-        symbols: of the tokens 0, 1, ..., one list for both rows or one by the name of a row; or
-            either of these by the name of a task.
+        symbols: symbols of the tokens 0, 1, ...: one list for both rows, or one list per row name;
+            or either of these per task name.
         rows: the names of the input and of the target.
-        draw: called with the values of `controls`, in place of all this.
-        controls: of `draw`.
+        draw: a function of the values of `controls` that returns the figure; it replaces the
+            drawing of examples.
+        controls: the controls of `draw`.
 
     Raises:
-        ValueError: there is neither a task and a length nor a function that draws.
+        ValueError: neither a task with a length nor `draw` is given.
     """
     if draw is not None:
         return Panel(draw, **controls)
     if tasks is None or length is None:
-        raise ValueError("targets of what? Give a task and a length, or a function `draw`")
+        raise ValueError("targets needs a task and a length, or a function `draw`")
     every = tasks if isinstance(tasks, Mapping) else {_ALONE: tasks}
 
     def example(task: str = _ALONE, sequence: int = 0) -> go.Figure:
@@ -59,7 +60,7 @@ def targets(
         if one.inputs.is_floating_point():
             return _curves(one, rows, title or "A target")
         told = symbols.get(task, symbols) if isinstance(symbols, Mapping) else symbols
-        asked = torch.where(one.mask, one.targets, -1)  # empty cells where nothing is asked for
+        asked = torch.where(one.mask, one.targets, -1)  # empty cells where no target is scored
         shown = dict(zip(rows, (one.inputs, asked), strict=True))
         return figures.tokens(shown, symbols=told, title=title or "A sequence and its targets")
 
@@ -69,7 +70,7 @@ def targets(
 
 
 def examples(task: Task, *, length: int) -> Tensor:
-    """Inputs of the examples that `targets` shows, ["20 T ..."]; silence follows a short one."""
+    """Inputs of the examples that `targets` shows, ["20 T ..."]; short ones padded with zeros."""
     inputs = task.sample(_EXAMPLES, length, stream(0, "panel")).inputs
     if inputs.shape[1] == length or not inputs.is_floating_point():
         return inputs
@@ -81,18 +82,18 @@ def states(
     models: Models, inputs: Inputs, *, draw: Callable[..., go.Figure] | None = None,
     title: str = "", **controls: Slider | Choice,
 ) -> Panel:  # fmt: skip
-    """The state of a layer along a sequence: its modes, their sizes and the sizes of their updates.
+    """The state of a layer along a sequence: its modes, and the magnitudes of states and updates.
 
     Args:
-        models: a mixer, a model with several layers, or some of them by name; a list of them under
-            a name is that of several seeds.
+        models: a mixer, a model with several layers, or several of these by name; a list under one
+            name holds the models of several seeds.
         inputs: ["sequences T ..."], what the models read; or a function of the name of a model and
-            the values of `controls` that returns them, 20 of them.
-        draw: called with the states ["T ..."] and, where `inputs` is no function, the values of
-            `controls`, and with the name of the model if it has an argument `model`; its figure
-            takes the place of the modes.
-        title: what the figure shows, after the name of the model.
-        controls: further ones.
+            the values of `controls` that returns 20 such sequences.
+        draw: returns the figure that replaces the plot of the modes. It is called with the states
+            ["T ..."], with the values of `controls` if `inputs` is not a function, and with the
+            name of the model if it has an argument `model`.
+        title: what the figure shows; it follows the name of the model.
+        controls: further controls.
     """
     arms = _arms(models)
 
@@ -116,27 +117,28 @@ def eigenvalues(
     spectra: Callable[..., Mapping[str, Tensor]] | None = None,
     draw: Callable[..., go.Figure] | None = None, title: str = "", **controls: Slider | Choice,
 ) -> Panel:  # fmt: skip
-    """Eigenvalues of the transition at every step against the unit circle, which decay lies in.
+    """Eigenvalues of the transition at every step, with the unit circle; modes inside it decay.
 
-    For memories these are gains: what a step leaves of what was stored.
+    For memories these are gains: the factor by which a step multiplies what was stored.
 
     Args:
         models: as in `states`.
-        inputs: as in `states`; needed unless `spectra` or `draw` is given.
-        spectra: called with a model and the values of `controls`, and with the name of the model
-            if it has an argument `model`; returns eigenvalues, Complex["N"], by a name, such as
-            that of a token.
-        draw: called with the values of `controls`, in place of all this.
-        title: what the figure shows, after the name of the model.
-        controls: of `spectra` or `draw`, or further ones of a function `inputs`.
+        inputs: as in `states`; required unless `spectra` or `draw` is given.
+        spectra: returns eigenvalues, Complex["N"], by name, such as the name of a token. It is
+            called with a model, the values of `controls`, and the name of the model if it has an
+            argument `model`.
+        draw: a function of the values of `controls` that returns the figure; it replaces the
+            drawing of eigenvalues.
+        title: what the figure shows; it follows the name of the model.
+        controls: the controls of `spectra` or `draw`, or further ones of a function `inputs`.
 
     Raises:
-        ValueError: there is nothing to take eigenvalues of.
+        ValueError: none of `draw`, `spectra` and `inputs` is given, or there are no models.
     """
     if draw is not None:
         return Panel(draw, **controls)
     if models is None or (inputs is None and spectra is None):
-        raise ValueError("eigenvalues of what? Give models, and inputs or a function `spectra`")
+        raise ValueError("eigenvalues needs models, and inputs or a function `spectra`")
     arms = _arms(models)
 
     @torch.no_grad()
@@ -251,14 +253,14 @@ def _through_training(
 def _panel(
     draw: Callable[..., go.Figure], named: Mapping[str, Any], controls: Mapping[str, Any], what: str
 ) -> Panel:
-    """A panel whose figure is that of the only model or task where there is no choice of one."""
+    """A panel; if there is no control for the model or task, the only one is drawn."""
     if what in controls:
         return Panel(draw, **controls)
     return Panel(lambda **values: draw(**{what: next(iter(named))}, **values), **controls)
 
 
 def _arms(models: Models) -> dict[str, Sequence[nn.Module]]:
-    """The models of every seed by name."""
+    """A list of models, one per seed, for every name."""
     named = models if isinstance(models, Mapping) else {_ALONE: models}
     return {
         name: [each] if isinstance(each, nn.Module) else list(each) for name, each in named.items()
@@ -270,7 +272,7 @@ def _chosen(arms: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _usual(arms: Mapping[str, Sequence[nn.Module]]) -> dict[str, Any]:
-    """Controls for the model, its seed and its layer, each where there is more than one."""
+    """Controls for the model, its seed and its layer; each only if there is more than one."""
     seeds = min(len(each) for each in arms.values())
     layers = min(_layers(model) for each in arms.values() for model in each)
     found = _chosen(arms)
@@ -287,7 +289,7 @@ def _layers(model: nn.Module) -> int:
 
 
 def _of_layer(model: nn.Module, what: str, x: Tensor, layer: int) -> Tensor:
-    """States or eigenvalues of a mixer, or of a layer, counted from 1, of a model."""
+    """States or eigenvalues of a mixer, or of one layer of a model; layers are counted from 1."""
     method = getattr(model, what)
     weight = next(model.parameters())
     x = x.to(weight if x.is_floating_point() else weight.device)
@@ -307,7 +309,7 @@ def _sequences(inputs: Inputs) -> dict[str, Any]:
 
 
 def _asked(function: Callable[..., Any], model: str) -> dict[str, str]:
-    """The name of a model, for a function that asks for it."""
+    """The name of the model as a keyword argument, if the function has an argument `model`."""
     return {"model": model} if "model" in signature(function).parameters else {}
 
 
@@ -316,7 +318,7 @@ def _values(controls: Mapping[str, Slider | Choice]) -> dict[str, Any]:
 
 
 def _named(figure: go.Figure, model: str, title: str) -> go.Figure:
-    """A figure with a title, unless it has one, that names the model, if that has a name."""
+    """The figure; if it has no title, it gets one that begins with the model's name, if any."""
     if not figure.layout.title.text:
         whole = title[:1].upper() + title[1:] if model == _ALONE else f"{model}: {title}"
         figure.update_layout(title_text=whole)
@@ -328,12 +330,12 @@ def _on_the_circle(spectra: Mapping[str, Tensor], others: Tensor | None = None) 
 
     Args:
         spectra: Complex["N"] by name.
-        others: Complex["M"], those of all steps, as grey dots.
+        others: Complex["M"], the eigenvalues of all steps, drawn as grey dots.
     """
     figure = figures.transitions({name: each.to(torch.complex64) for name, each in spectra.items()})
     drawn = [*spectra.values()]
     if others is not None:
-        # Equal ones once, to three digits: a screen shows no more.
+        # Eigenvalues that agree to three digits, which a screen cannot resolve, are drawn once.
         dots = torch.view_as_real(others.to(torch.complex64)).mul(1000).round().unique(dim=0) / 1000
         figure.add_scatter(
             x=dots[:, 0].numpy(), y=dots[:, 1].numpy(), mode="markers", name="all steps",
@@ -347,7 +349,7 @@ def _on_the_circle(spectra: Mapping[str, Tensor], others: Tensor | None = None) 
 
 
 def _curves(example: Batch, rows: tuple[str, str], title: str) -> go.Figure:
-    """Input and target of numbers over time; an input that is shorter is followed by silence."""
+    """Input and target, which are numbers, over time; a shorter input is padded with zeros."""
     series = {}
     for name, values in zip(rows, (example.inputs, example.targets), strict=True):
         flat = values.flatten(1) if values.ndim > 1 else values[:, None]

@@ -1,8 +1,8 @@
-"""What all figures share: colours that a light and a dark page both carry, fonts, sizes.
+"""Style of all figures: colours that are legible on light and on dark pages, fonts, sizes.
 
-Nothing has a background of its own, so that a figure stands on the page of its reader. Text and
-grid are mid greys: #797979 has the same contrast, 4.4 to 1, against white and against #111111, the
-page of JupyterLab's dark theme.
+Figures are transparent, so they take the background of the page. Text and grid are medium greys:
+#797979 has the same contrast, 4.4 to 1, against white and against #111111, the background of
+JupyterLab's dark theme.
 """
 
 from typing import Any
@@ -10,15 +10,15 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 
-# Okabe & Ito 2008, which colour-blind readers can tell apart; without black, which a dark page
-# swallows, and without yellow, which a light one does.
+# The colours of Okabe & Ito 2008, which colour-blind readers can distinguish, without black and
+# yellow, which are illegible on a dark and on a light page respectively.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-GREY = "#888888"  # of references: chance, floors, bounds
+GREY = "#888888"  # colour of references: chance, floors, bounds
 TEXT = "#797979"
 GRID = "rgba(128, 128, 128, 0.25)"
 CLEAR = "rgba(0, 0, 0, 0)"
 
-WIDTH = 700  # px: what figures are laid out for; a wider page stretches them
+WIDTH = 700  # px: figures are laid out for this width, and a wider page stretches them
 FONT_SIZE = 12  # px
 SMALL = 11  # px: legends, labels of lines, titles of small multiples
 TITLE = 15  # px
@@ -30,7 +30,7 @@ _AXIS = {
     "tickcolor": GRID, "tickformat": ",~g", "title": {"standoff": 8}, "automargin": True,
 }  # fmt: skip
 
-# Buttons that the mouse has as well make room for the title: what stays is 130 px wide.
+# To make room for the title, buttons that duplicate mouse gestures are removed; 130 px remain.
 _BUTTONS = ["zoomIn2d", "zoomOut2d", "autoScale2d", "select2d", "lasso2d"]
 
 TEMPLATE = go.layout.Template(
@@ -55,30 +55,30 @@ TEMPLATE = go.layout.Template(
 
 
 def install() -> None:
-    """Make this the look of every plotly figure of the session, whoever builds it."""
+    """Make this the style of all plotly figures of the session, wherever they are built."""
     plotly.io.templates["lab"] = TEMPLATE
     plotly.io.templates.default = "lab"
 
 
 def width_of(text: str, size: float = SMALL) -> float:
-    """About how wide a line of text is, in px; rather too wide than too narrow."""
+    """Approximate width of a line of text in px, an upper estimate."""
     return size * sum(_advance(character) for character in text)
 
 
 def wrapped(text: str, room: float, size: float = SMALL) -> str:
-    """Text in lines of at most `room` px, joined by <br>; words longer than that are broken."""
+    """Text in lines of at most `room` px, joined by <br>; longer words are broken."""
     return "<br>".join(
         line for part in text.split("<br>") for line in _lines(part.split(" "), room, size)
     )
 
 
 def lines_in(text: str) -> int:
-    """How many lines a text has."""
+    """Number of lines of a text."""
     return text.count("<br>") + 1
 
 
 def widest(texts: list[str], size: float = SMALL) -> float:
-    """The widest line of several texts, in px; 0 of none."""
+    """Width of the widest line of several texts, in px; 0 if there are none."""
     lines = [line for text in texts for line in text.split("<br>")]
     return max((width_of(line, size) for line in lines), default=0.0)
 
@@ -103,14 +103,14 @@ def _pieces(word: str, room: float, size: float) -> list[str]:
 
 
 def _advance(character: str) -> float:
-    """Width over size, as in DejaVu Sans, the wider one of the fonts that are in use."""
+    """Width over font size, as in DejaVu Sans, the wider of the fonts in use."""
     if character in "il.,:;'|!jI ()[]ft":
         return 0.4
     return 0.9 if character in "mwMW@%" else 0.7 if character.isupper() else 0.61
 
 
 def merged(base: Any, over: Any) -> dict[str, Any]:
-    """Two nested mappings as one, `over` going first."""
+    """Two nested mappings merged into one; values of `over` take precedence."""
     result = dict(base or {})
     for key, value in (over or {}).items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)

@@ -1,1 +1,1 @@
-"""Parameters of a notebook, papermill's handler, executed notebooks read back, the research log."""
+"""Notebook parameters, papermill's handler, reading of executed notebooks, and the research log."""

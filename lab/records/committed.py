@@ -1,8 +1,8 @@
-"""The committed full run beside a short one: its numbers and figures, labelled as such.
+"""Shows numbers and figures of the committed full run, labelled as such, beside a short run.
 
-The defaults of a notebook finish within a minute, and a minute does not show every effect. So the
-notebook shows what executed/NNN.ipynb holds next to its own results. It does so at the defaults
-alone: a run with injected parameters never reads the results of an earlier one.
+The defaults of a notebook finish within a minute, which is too short to show every effect. The
+notebook therefore shows the results in executed/NNN.ipynb next to its own. It does so only at the
+defaults: a run with injected parameters never reads the results of an earlier run.
 """
 
 import copy
@@ -26,7 +26,7 @@ Row = Criterion | Judged
 FOLDER = PROJECT / "executed"
 PLOTLY = "application/vnd.plotly.v1+json"
 
-# In a stored output, a view of a widget needs a kernel that is gone.
+# MIME types to drop from a stored output: a view of a widget needs its kernel, which is gone.
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -36,7 +36,7 @@ def criteria(evidence: Evidence, folder: str | os.PathLike[str] = FOLDER) -> Non
     Displays nothing if parameters were injected, and one sentence if there is no finished run.
 
     Args:
-        evidence: of this run, all criteria checked.
+        evidence: the evidence of this run, with all criteria checked.
         folder: where the executed notebooks are.
     """
     if not at_defaults():
@@ -49,13 +49,13 @@ def criteria(evidence: Evidence, folder: str | os.PathLike[str] = FOLDER) -> Non
 
 
 def figure(experiment: str, title: str, folder: str | os.PathLike[str] = FOLDER) -> None:
-    """Display a figure of the committed full run, under a line that says what it is.
+    """Display a figure of the committed full run, with a line above that names the run.
 
     Displays nothing if parameters were injected, and one sentence if there is no such figure.
 
     Args:
         experiment: number of the notebook as text, "004".
-        title: title of the figure, in full.
+        title: full title of the figure.
         folder: where the executed notebooks are.
     """
     if not at_defaults():
@@ -102,7 +102,7 @@ def key_figure(
 
 
 def stored_figure(path: str | os.PathLike[str], title: str) -> dict[str, Any] | None:
-    """The stored output (its data by MIME type) of the figure with this title; None if none has it.
+    """The stored output (data by MIME type) of the figure with this title; None if there is none.
 
     Raises:
         OSError: the file cannot be read.
@@ -118,12 +118,12 @@ def stored_figure(path: str | os.PathLike[str], title: str) -> dict[str, Any] | 
 
 @dataclass(frozen=True)
 class Beside:
-    """Two runs of one experiment, criterion by criterion.
+    """A comparison of two runs of one experiment, criterion by criterion.
 
     Attributes:
-        label: what the committed run is.
-        differences: its parameters where they are not those of this run, in words.
-        rows: id, arm, metric, limit; value and status here; value and status there.
+        label: description of the committed run.
+        differences: the parameters in which the two runs differ, in words.
+        rows: id, arm, metric, limit; value and status of this run; those of the committed run.
     """
 
     label: str
@@ -133,7 +133,7 @@ class Beside:
     COLUMNS = ("id", "arm", "metric", "limit", "this run", "", "committed full run", "")
 
     def html(self) -> str:
-        """A table that reads well on light and on dark ground."""
+        """An HTML table that is legible on light and on dark pages."""
         lines = [_row("th", self.COLUMNS), *(_row("td", row) for row in self.rows)]
         return (
             f"<p><b>This run beside the {html.escape(self.label)}</b><br>"
@@ -143,9 +143,9 @@ class Beside:
 
 
 def beside(evidence: Evidence, record: Mapping[str, Any]) -> Beside:
-    """The criteria of this run beside those of a committed record, by id, arm and metric.
+    """The criteria of this run beside those of a committed record, matched by id, arm and metric.
 
-    Criteria that only one of them has keep their row, with the other's places empty.
+    A criterion that only one of the two has gets a row with empty cells for the other.
     """
     here = {each.name: each for each in evidence.criteria}
     there: dict[str, Row] = {each.name: each for each in validate(record)}
@@ -154,7 +154,7 @@ def beside(evidence: Evidence, record: Mapping[str, Any]) -> Beside:
 
 
 def label(record: Mapping[str, Any]) -> str:
-    """What a committed record is, for the line above its numbers."""
+    """Description of a committed record, for the line above its numbers."""
     number, seeds = record["experiment"], ", ".join(map(str, record["seeds"])) or "none"
     commit = record["environment"].get("commit") or "unknown"
     return f"committed full run (executed/{number}.ipynb; seeds {seeds}; commit {commit})"
@@ -179,13 +179,13 @@ def _title(figure: Mapping[str, Any]) -> str | None:
 
 
 def _joined(value: Any) -> Any:
-    """Text that the file format keeps as a list of lines, as one string."""
+    """Text as one string; the file format may store it as a list of lines."""
     return "".join(value) if isinstance(value, list) else value
 
 
 def _compared(here: Criterion | None, there: Row | None) -> tuple[str, ...]:
     either: Row | None = here or there
-    assert either is not None  # every name comes from one of the two
+    assert either is not None  # every name is in one of the two
     identity = (either.id, either.arm, either.metric, either.row()[5])
     return (*identity, *_outcome(here), *_outcome(there))
 
@@ -198,7 +198,7 @@ def _outcome(criterion: Row | None) -> tuple[str, str]:
 
 
 def _differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
-    """Parameters of the two runs that differ, in words."""
+    """The parameters in which the two runs differ, in words."""
     different = [name for name in there if name in here and here[name] != there[name]]
     listed = [f"{name} {here[name]} here, {there[name]} there" for name in different]
     return f"Parameters: {'; '.join(listed)}." if listed else "The parameters are the same."

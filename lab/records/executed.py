@@ -1,7 +1,7 @@
-"""Executed notebooks, read back: whether a run came to its end, and the record it displayed.
+"""Reads executed notebooks: whether a run finished, and the record that it displayed.
 
-Nothing here stops at a bad file. A run that failed, was killed half-way or was cut off on disk
-becomes an entry that says so in one sentence, and the results beside it are not lost.
+A bad file raises no error here. A run that failed, was killed or was cut off on disk becomes an
+entry that says so in one sentence, so the results in other files are not lost.
 """
 
 import json
@@ -16,13 +16,13 @@ from lab import evidence
 
 STATUSES = ("complete", "failed", "unreadable", "no record", "misnumbered")
 
-# How the file of an experiment begins, and what a copy of the template calls itself.
+# How the file name of an experiment begins, and the name and texts of the template.
 NUMBER = re.compile(r"(\d{3})(?!\d)")
 TEMPLATE = "NNN"
 TEMPLATE_QUESTION = "The question, as a question"
 TEMPLATE_TITLE = "The question in a few words"
 
-# Room for one sentence in a table; error messages of tensor code run to pages.
+# Characters of a sentence in a table: error messages of tensor code can fill pages.
 LONGEST = 300
 
 _SILENTLY = "without an error message; was it killed?"
@@ -33,10 +33,10 @@ class Entry:
     """One executed notebook.
 
     Attributes:
-        path: its file, relative to the folder that was read.
+        path: path of its file, relative to the folder that was read.
         status: one of `STATUSES`.
-        record: what it found; None unless the status is "complete".
-        detail: one sentence: the verdict and its reason, or what went wrong where.
+        record: the record of the run; None unless the status is "complete".
+        detail: one sentence: the verdict and its reason, or what went wrong and where.
     """
 
     path: str
@@ -46,12 +46,12 @@ class Entry:
 
 
 def read(folder: str | os.PathLike[str]) -> list[Entry]:
-    """One entry for each notebook of a folder, by name; folders inside it are left out.
+    """One entry for each notebook in a folder, sorted by name; subfolders are ignored.
 
-    A record of the template is no result, whatever its file is called.
+    A record of the template does not count as a result, whatever the name of its file.
 
     Raises:
-        NotADirectoryError: there is no such folder. Nothing inside it is ever raised.
+        NotADirectoryError: there is no such folder. Bad files inside it raise no error.
     """
     if not Path(folder).is_dir():
         raise NotADirectoryError(f"{os.fspath(folder)!r} is not a folder of executed notebooks")
@@ -62,13 +62,13 @@ def read(folder: str | os.PathLike[str]) -> list[Entry]:
 def read_notebook(path: str | os.PathLike[str]) -> Entry:
     """The entry of one executed notebook, whatever state the file is in.
 
-    A record under another number than that of its file would be taken for another experiment, and
-    makes the entry misnumbered.
+    If the number in the record differs from that in the file name, the entry is "misnumbered",
+    because it would be mistaken for another experiment.
     """
     name = Path(path).name
     try:
         cells = _cells(_content(path))
-        # A run that stopped may have shown a record before; it is not the result of the run.
+        # A run that stopped may have displayed a record earlier, which is not its result.
         if stop := _stop(cells):
             return Entry(name, "failed", None, _sentence(stop))
         records = _records(cells)
@@ -86,13 +86,13 @@ def read_notebook(path: str | os.PathLike[str]) -> Entry:
 
 
 def number_of(name: str) -> str | None:
-    """The number of an experiment that the name of its file begins with, if it does."""
+    """The number of an experiment with which the name of its file begins; None without one."""
     match = NUMBER.match(name)
     return match[1] if match else None
 
 
 def is_finished(content: str | bytes) -> bool:
-    """Whether the content of a file is a notebook of which every cell ran to its end."""
+    """Whether the content of a file is a notebook in which every cell has finished."""
     try:
         return _stop(_cells(content)) is None
     except ValueError:
@@ -100,7 +100,7 @@ def is_finished(content: str | bytes) -> bool:
 
 
 def previous(path: str | os.PathLike[str]) -> Path:
-    """Where the last finished notebook is kept while the one at `path` is unfinished."""
+    """The path at which the last finished notebook is kept while that at `path` is unfinished."""
     return Path(f"{os.fspath(path)}.previous")
 
 
@@ -122,12 +122,12 @@ def _misnumbered(name: str, experiment: str, reason: str) -> Entry:
 
 
 def _is_notebook(name: str) -> bool:
-    # Hidden files are other programs' copies: editors, synchronisation, half-written results.
+    # Hidden files are copies by other programs: editors, synchronisation, half-written results.
     return name.endswith(".ipynb") and not name.startswith(".")
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
-    # Opening a pipe would wait for ever.
+    # Opening a pipe would block forever.
     if Path(path).exists() and not Path(path).is_file():
         raise ValueError(f"{Path(path).name} is not a file")
     return Path(path).read_bytes()
@@ -137,7 +137,7 @@ def _cells(content: str | bytes) -> list[dict[str, Any]]:
     """The cells of a notebook of format 4.
 
     Raises:
-        ValueError: the content is something else, or not whole.
+        ValueError: the content is something else, or is incomplete.
     """
     try:
         notebook = json.loads(content)
@@ -161,9 +161,9 @@ def _records(cells: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _stop(cells: Iterable[Mapping[str, Any]]) -> str | None:
-    """Where and why a run stopped early; None if every cell ran to its end.
+    """Where and why a run stopped early; None if every cell has finished.
 
-    Cells are counted as a headless run counts them: code only, the first that ran is In [1].
+    Cells are counted as in a headless run: only code cells count, and the first is In [1].
     """
     number, label = 0, "the first cell"
     for cell in cells:
@@ -202,17 +202,17 @@ def _runs(cell: Mapping[str, Any]) -> bool:
 
 
 def _skipped(cell: Mapping[str, Any]) -> bool:
-    """Whether papermill never came to this cell.
+    """Whether papermill never reached this cell.
 
-    When a kernel dies, papermill marks all that is left as completed; only the starting times stay
-    empty.
+    When a kernel dies, papermill marks all remaining cells as completed, but leaves their starting
+    times empty.
     """
     mark = _papermill(cell)
     return bool(mark) and not mark.get("start_time")
 
 
 def _unanswered(cell: Mapping[str, Any]) -> bool:
-    """Whether the kernel never answered for the cell, by the times and the count that were kept."""
+    """Whether the kernel never answered for the cell, judged by its stored times and count."""
     times = _dict(_dict(cell.get("metadata")).get("execution"))
     return (bool(times) and "shell.execute_reply" not in times) or not cell.get("execution_count")
 
@@ -235,7 +235,7 @@ def _source(cell: Mapping[str, Any]) -> str:
 
 
 def _dict(value: object) -> dict[str, Any]:
-    """`value` if it is an object of JSON, otherwise an empty one."""
+    """`value` if it is a JSON object, otherwise an empty dictionary."""
     return value if isinstance(value, dict) else {}
 
 
@@ -253,7 +253,7 @@ def _message(error: Mapping[str, Any]) -> str:
 
 
 def _sentence(text: str) -> str:
-    """`text` on one line, without the colours of a terminal, ending in a full stop."""
+    """`text` on one line, without terminal colour codes, ending in a full stop."""
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
     line = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
     line = line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""A new experiment: its notebook and its parameters, made from the template.
+"""Creates a new experiment, its notebook and its parameter files, from the template.
 
 From a shell, in the root of the project:
 
@@ -20,20 +20,21 @@ EXAMPLE = "make new NN=300 NAME=gated_rotations"
 
 
 class NewError(ValueError):
-    """An experiment cannot be made; the message is one sentence that says why."""
+    """An experiment cannot be created; the message is one sentence that says why."""
 
 
 def new(root: Path, number: str, name: str) -> list[Path]:
     """Write the files of a new experiment, and return their paths.
 
     Args:
-        root: of the project.
+        root: top folder of the project.
         number: three digits that no experiment has yet.
-        name: of the notebook's file, such as "gated_rotations"; its title in words comes from it.
+        name: name in the notebook's file name, such as "gated_rotations"; its words become the
+            title.
 
     Raises:
-        NewError: the number or the name is of another form, a file of that number is there already,
-            or a template is missing. Nothing has been written then.
+        NewError: the number or the name has the wrong form, a file with that number exists, or a
+            template is missing. Nothing is written in these cases.
     """
     _check(root, number, name)
     texts = {
@@ -74,7 +75,7 @@ def _check(root: Path, number: str, name: str) -> None:
     taken = [path for place in places for path in sorted(root.glob(place.format(number)))]
     if taken:
         there = taken[0].relative_to(root)
-        raise NewError(f"{there} is there already: choose another number than {number}")
+        raise NewError(f"{there} exists already: choose another number than {number}")
 
 
 def _filled(template: Path, number: str, title: str) -> str:

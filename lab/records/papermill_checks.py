@@ -1,12 +1,12 @@
-"""What stands between parameters and a .py notebook: all is checked before papermill injects any.
+"""Checks all parameters of a .py notebook before papermill injects any of them.
 
-papermill writes the names it is given into a cell as they are, and does not quote every value. A
-parameter file could run code that way. There are two doors to it. Its command reads YAML and words
-of the command line, and here they are read strictly, once and for all, before it does. And its
-function `parameterize_notebook` injects, whoever calls it: here it is preceded by `check_given` and
-followed by a look at the cell it wrote.
+papermill writes parameter names unchecked into a code cell, and does not quote every value, so a
+parameter file could run code. Parameters reach papermill in two ways, and both are checked here.
+First, its command reads YAML files and the command line; these are now parsed strictly, once,
+before papermill parses them. Second, its function `parameterize_notebook` injects parameters for
+any caller; it now runs `check_given` first, and inspects the written cell afterwards.
 
-Both hold for notebooks that jupytext made from text. Any other .ipynb is papermill's own affair.
+Both checks apply to notebooks that jupytext made from text. Other .ipynb files are unaffected.
 """
 
 import base64
@@ -34,14 +34,14 @@ from lab.records.parameters import (
 
 
 class NotebookError(click.ClickException):
-    """A notebook cannot be read or written; papermill's command shows the message alone."""
+    """A notebook cannot be read or written; papermill's command shows only the message."""
 
 
-# --- the first door: the command -----------------------------------------------------------------
+# --- the first way: the command ------------------------------------------------------------------
 
 
 def check_command(cli: ModuleType) -> None:
-    """Let the command of the module `papermill.cli` read parameters of .py notebooks strictly."""
+    """Make the command of the module `papermill.cli` parse parameters of .py notebooks strictly."""
     stock = cli.papermill.callback
 
     @functools.wraps(stock)
@@ -57,7 +57,7 @@ def check_command(cli: ModuleType) -> None:
 
 
 def _checked_options(options: dict[str, Any], cli: ModuleType) -> dict[str, Any]:
-    """The options with the text of files in place of their names: it is read only once.
+    """The options, with files replaced by their contents, so that each file is read only once.
 
     Raises:
         NotebookError: the notebook or a file of parameters cannot be read.
@@ -97,7 +97,7 @@ def _words(
     """Values of -p and -r, by name.
 
     Raises:
-        ParameterError: a name comes twice, or Python reads a number where another may be meant.
+        ParameterError: a name is repeated, or papermill would read a number that may not be meant.
     """
     given: dict[str, Any] = {}
     typed = [("-p", name, _resolved(name, text, resolve)) for name, text in pairs]
@@ -122,7 +122,7 @@ def _resolved(name: str, text: str, resolve: Callable[[str], Any]) -> Any:
 
 def _decoded(text: str) -> str:
     try:
-        # Lines, as the command base64 breaks them; papermill skips anything else unknown as well.
+        # The command base64 breaks its output into lines; papermill ignores other bytes as well.
         return base64.b64decode("".join(text.split()), validate=True).decode()
     except UnicodeDecodeError:
         raise ParameterError("-b does not hold UTF-8: encode the YAML as that first") from None
@@ -131,7 +131,7 @@ def _decoded(text: str) -> str:
 
 
 def _text(path: str) -> str:
-    """The text of a parameters file, no more of it than a page."""
+    """The text of a parameters file, of which only a limited length is read."""
     from papermill.iorw import LocalHandler, papermill_io
 
     try:
@@ -160,11 +160,11 @@ def _is_json(text: str) -> bool:
     return True
 
 
-# --- the second door: the injection --------------------------------------------------------------
+# --- the second way: the injection ---------------------------------------------------------------
 
 
 def check_injection(parameterize: ModuleType) -> None:
-    """Check what `papermill.parameterize.parameterize_notebook` is given, and what it wrote."""
+    """Check the arguments of papermill's `parameterize_notebook`, and the cell that it writes."""
     stock = parameterize.parameterize_notebook
 
     @functools.wraps(stock)
@@ -185,7 +185,7 @@ def declared(notebook: Any) -> dict[str, Declaration]:
     """What the parameters cell of a notebook declares.
 
     Raises:
-        ParameterError: there is none, there are several, or it is malformed.
+        ParameterError: there is no such cell, there are several, or the cell is malformed.
     """
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -197,7 +197,7 @@ def declared(notebook: Any) -> dict[str, Declaration]:
 
 
 def _require_same(notebook: Any, parameters: Mapping[str, Any]) -> None:
-    """Whatever translator, kernel or formatter was at work, the cell says this and no more."""
+    """Check that the injected cell contains exactly these parameters, whatever wrote it."""
     cell = next(c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", []))
     try:
         is_same = injected_values(cell.source) == dict(parameters)
@@ -210,11 +210,11 @@ def _require_same(notebook: Any, parameters: Mapping[str, Any]) -> None:
         )
 
 
-# --- where the doors are -------------------------------------------------------------------------
+# --- installation --------------------------------------------------------------------------------
 
 
 def install() -> None:
-    """Put the checks into papermill, whose modules may be imported already or not yet."""
+    """Add the checks to papermill, whether or not its modules have been imported already."""
     actions = {"papermill.parameterize": check_injection, "papermill.cli": check_command}
     waiting = dict(actions)
     for name, action in actions.items():
@@ -225,9 +225,9 @@ def install() -> None:
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls a function on a module as soon as it has been imported, before anybody else sees it.
+    """Calls a function on a module directly after its import, before other code can use it.
 
-    The handler is loaded half-way through the import of papermill, and these parts come later.
+    This is needed because papermill loads the handler before it imports these modules.
     """
 
     def __init__(self, actions: dict[str, Callable[[ModuleType], None]]) -> None:

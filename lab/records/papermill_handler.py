@@ -1,14 +1,13 @@
-"""Lets the stock papermill command read py:percent notebooks and write results in one piece.
+"""Lets the stock papermill command read py:percent notebooks and write results atomically.
 
-What it is given as parameters is checked by `lab.records.papermill_checks`, which is installed
-here.
+This module also installs `lab.records.papermill_checks`, which checks the parameters.
 
-Only papermill imports this, half-way through its own import, through the entry point `notebooks/`
-in pyproject.toml. An import before papermill's would be circular.
+Only papermill imports this module, during its own import, through the entry point `notebooks/` in
+pyproject.toml. Importing it before papermill would be circular.
 
-papermill picks a handler by the first characters of a path, and one of its own serves all paths
-that no other claims. That one is taught to read .py here, so that ./notebooks, ../notebooks and
-absolute paths work as well, and papermill's --cwd reaches it as before.
+papermill chooses a handler by the first characters of a path, and falls back on its own handler of
+local files. This module extends that handler to read .py files, so that ./notebooks, ../notebooks
+and absolute paths work as well, and papermill's --cwd still applies to it.
 """
 
 import ast
@@ -25,7 +24,7 @@ from papermill.translators import PythonTranslator, papermill_translators
 
 from lab.arguments import shorten
 from lab.files import write_bytes, write_text
-from lab.records import papermill_checks
+from lab.records import made_of, papermill_checks
 from lab.records.executed import TEMPLATE, TEMPLATE_TITLE, is_finished, previous
 from lab.records.papermill_checks import NotebookError
 from lab.records.parameters import ParameterError, declarations, is_declaration
@@ -33,27 +32,27 @@ from lab.records.parameters import ParameterError, declarations, is_declaration
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-# How the file of an experiment begins.
+# How the file name of an experiment begins.
 NUMBER = re.compile(rf"(\d{{3}}|{TEMPLATE})_")
 
-# What IPython would run and Python cannot read: %magic, !command, ?help, help?, x = !command.
+# Syntax of IPython that is not Python: %magic, !command, ?help, help?, x = !command.
 IPYTHON = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!]|[%\w.]+\s*\?{1,2}\s*$)")
 
 
 class PercentHandler(LocalHandler):
-    """papermill's handler of local files, for which a .py file is a notebook."""
+    """papermill's handler of local files, extended to treat a .py file as a notebook."""
 
     def read(self, path: str) -> str:
-        """The text of a file, as notebook JSON where it is a .py.
+        """The text of a file; for a .py file, as notebook JSON.
 
         Raises:
-            NotebookError: a .py cannot be read, is not valid Python, has no `# %%` cell, declares
-                its parameters wrongly, calls itself another experiment than its file does, or has
-                the title of the template.
+            NotebookError: a .py file cannot be read, is not valid Python, has no `# %%` cell,
+                declares its parameters wrongly, has another experiment number than its file name,
+                or has the title of the template.
         """
         if not path.endswith(".py"):
             return str(super().read(path))
-        # An output folder has no extension, and is welcome for these notebooks.
+        # papermill warns of output paths without extension, but here they may be folders.
         warnings.filterwarnings("ignore", "the file is not specified with any extension")
         try:
             source = super().read(path)
@@ -63,23 +62,26 @@ class PercentHandler(LocalHandler):
             raise NotebookError(f"{path} is not UTF-8: save it as UTF-8") from None
         except OSError as error:
             raise NotebookError(f"{path} cannot be read: {error.strerror or error}") from None
-        return notebook_json(source, path)
+        notebook = json.loads(notebook_json(source, path))
+        # Read before anything runs: what changes while it does is not what it was made of.
+        notebook["metadata"][made_of.KEY] = made_of.made_of(Path(self._cwd or ".", path).resolve())
+        return json.dumps(notebook)
 
     def write(self, buf: str, path: str) -> None:
-        """Write a result: whole or not at all if it came from a .py, else as papermill does.
+        """Write a result: atomically if it comes from a .py file, otherwise as papermill does.
 
-        A .py notebook may go to a folder, and is named after its source there. A finished result
-        is kept beside the run that replaces it until that has finished too.
+        For a .py notebook, `path` may be a folder, in which the result is named after its source. A
+        finished result is kept beside a new run until the new run has finished, too.
 
         Raises:
-            NotebookError: the folder to write to does not exist, or a .py would be written over.
+            NotebookError: the folder does not exist, or a .py file would be overwritten.
         """
         target = Path(self._cwd or ".", path)
         metadata = _metadata(buf)
         source = str(metadata.get("papermill", {}).get("input_path", ""))
         if target.is_dir() and source.endswith(".py"):
             target /= f"{Path(source).stem}.ipynb"
-        # A terminal or a pipe has no name to be renamed to.
+        # A terminal or a pipe cannot be replaced by renaming a file.
         if "jupytext" not in metadata or (target.exists() and not target.is_file()):
             super().write(buf, path)
             return
@@ -92,12 +94,12 @@ class PercentHandler(LocalHandler):
 
 
 def notebook_json(source: str, path: str) -> str:
-    """The notebook that a py:percent text describes, as JSON, the same for the same text.
+    """The notebook that a py:percent text describes, as JSON; equal texts give equal JSON.
 
     Raises:
         NotebookError: as in `PercentHandler.read`.
     """
-    # Slow to import, and needed by no other notebook.
+    # Imported here because it is slow, and only .py notebooks need it.
     import jupytext
     import nbformat
 
@@ -118,7 +120,7 @@ def _parsed(source: str, path: str) -> ast.AST:
         return compile(source, path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
     except SyntaxError as error:
         raise NotebookError(_syntax_error(source, path, error)) from None
-    except ValueError as error:  # older Pythons say so of a null byte
+    except ValueError as error:  # raised by older Pythons for a null byte
         raise NotebookError(f"{path}: {error}") from None
     except (MemoryError, RecursionError):
         raise NotebookError(f"{path} nests brackets too deeply for Python") from None
@@ -138,11 +140,11 @@ def _syntax_error(source: str, path: str, error: SyntaxError) -> str:
 
 
 def _require_sound(cells: list[Any], tree: ast.AST, path: str) -> None:
-    """Refuse what would stop or mislead the run later."""
+    """Raise an error for cells that would stop or mislead the run later."""
     code = [cell for cell in cells if cell.cell_type == "code"]
     tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
     for cell in code:
-        # `lab.parameters` sees sources and no tags.
+        # `lab.parameters` sees the sources of cells, but not their tags.
         if tagged and cell not in tagged[:1] and is_declaration(cell.source):
             line = shorten(cell.source.strip().splitlines()[0])
             raise NotebookError(
@@ -160,7 +162,7 @@ def _require_sound(cells: list[Any], tree: ast.AST, path: str) -> None:
 
 
 def _require_own_number(path: str, experiment: str | None, tree: ast.AST) -> None:
-    """An experiment has one number: in the name of its file, as a parameter, and in its record."""
+    """Check that file name, parameter and record have the same experiment number."""
     name = Path(path).name
     if name.startswith("_") or experiment is None:
         return
@@ -176,7 +178,7 @@ def _require_own_number(path: str, experiment: str | None, tree: ast.AST) -> Non
 
 
 def _require_own_title(path: str, tree: ast.AST) -> None:
-    """The research log lists an experiment by the title of its record."""
+    """Check that a copy of the template has its own title, which the research log shows."""
     titles = [k.value for call in _records(tree) for k in call.keywords if k.arg == "title"]
     if not Path(path).name.startswith("_") and TEMPLATE_TITLE in _texts(titles):
         raise NotebookError(
@@ -186,25 +188,25 @@ def _require_own_title(path: str, tree: ast.AST) -> None:
 
 
 def _recorded(tree: ast.AST) -> list[str]:
-    """The numbers under which a notebook makes records, where they are written out."""
+    """The experiment numbers that a notebook passes to its records as literals."""
     return _texts(call.args[0] for call in _records(tree) if call.args)
 
 
 def _records(tree: ast.AST) -> list[ast.Call]:
-    """The calls by which a notebook makes records."""
+    """The calls with which a notebook creates records."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     makers = ("Evidence", "Experiment")
     return [call for call in calls if ast.unparse(call.func).split(".")[-1] in makers]
 
 
 def _texts(values: Iterable[ast.expr]) -> list[str]:
-    """Those of the values that are written out as text."""
+    """The values that are string literals."""
     constants = [each.value for each in values if isinstance(each, ast.Constant)]
     return [value for value in constants if isinstance(value, str)]
 
 
 def _replace(target: Path, buf: str) -> None:
-    """Write how far a run has come; the finished result before it is kept until it has finished."""
+    """Write the state of a run; keep the previous finished result until this run has finished."""
     kept = previous(target)
     if is_finished(buf):
         write_text(target, buf)
@@ -224,10 +226,10 @@ def _metadata(buf: str) -> dict[str, Any]:
 
 
 class DeclarationTranslator(PythonTranslator):
-    """papermill's translator for Python, for every declaration of `lab.records.parameters`.
+    """papermill's Python translator, for all declarations that `lab.records.parameters` allows.
 
-    papermill's own goes by lines and signs, and overlooks a parameter whose value or comment holds
-    = or #.
+    papermill's own translator parses lines with regular expressions, and overlooks a parameter
+    whose value or comment contains = or #.
     """
 
     @classmethod
@@ -243,14 +245,14 @@ class DeclarationTranslator(PythonTranslator):
         ]
 
 
-# papermill warns of every extension but .ipynb and .json, elsewhere rightly so.
+# papermill warns about every extension except .ipynb and .json; for .py the warning is wrong here.
 warnings.filterwarnings(
     "ignore", r"The specified file \((?!\w+://).*\.py\) does not end in one of", UserWarning
 )
 
 handler = papermill_io.get_handler("local")
-# papermill falls back on the handler that was registered first, which cannot be replaced; and it
-# sets the working directory on that very object.
+# papermill falls back on the handler that was registered first, which cannot be replaced, and it
+# sets the working directory on that object. Therefore the class of that object is changed.
 handler.__class__ = PercentHandler
 
 papermill_translators.register("python", DeclarationTranslator)

@@ -1,7 +1,7 @@
 """The parameters of a notebook: declared in one cell, injected by papermill, checked here.
 
-A notebook calls `parameters()`, and its docstring is the contract. Everything behind it is `check`,
-a pure function of the source of the two cells and of the values they left behind.
+A notebook calls `parameters()`, whose docstring specifies everything. The work is done by `check`,
+a pure function of the sources of the two cells and of the values that the cells assigned.
 """
 
 import ast
@@ -37,21 +37,21 @@ EXPONENT = re.compile(r"([-+]?\d+)(\.\d*)?e([-+]?)(\d+)", re.IGNORECASE)
 # papermill --inject-paths adds these to every notebook, declared or not.
 PAPERMILL_PATHS = {"PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
 
-# What papermill writes above the values it injects.
+# The line that papermill writes above the values that it injects.
 INJECTED = "# Parameters\n"
 
 
 class ParameterError(ValueError):
-    """A parameter is declared or given wrongly; the message is one sentence that says which."""
+    """A parameter is declared or given wrongly; the message is one sentence that names it."""
 
     def _render_traceback_(self) -> list[str]:
-        # IPython shows this in place of a traceback, in which the sentence would be hard to find.
+        # IPython shows this instead of a traceback, in which the sentence would be hard to find.
         return [f"{type(self).__name__}: {self}"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The numbers between `low` and `high`, with brackets as in `text`."""
+    """The interval from `low` to `high`; the brackets in `text` say if it includes its ends."""
 
     low: float
     high: float
@@ -68,7 +68,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Choices:
-    """A few words or whole numbers, compared as they are written."""
+    """A few words or whole numbers, which are compared as text."""
 
     words: tuple[str, ...]
 
@@ -81,7 +81,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Declaration:
-    """One entry of a parameters cell: name, type, default, comment, and the rule within that."""
+    """One line of a parameters cell: name, type, default, comment, and the range in the comment."""
 
     name: str
     kind: str
@@ -93,36 +93,37 @@ class Declaration:
 def parameters() -> Any:
     """The checked parameters of the notebook that calls this, as a frozen object.
 
-    A notebook declares them in one cell tagged `parameters`, of annotated assignments alone, one a
-    line, and calls this in the next cell:
+    A notebook declares them in one cell tagged `parameters`, which holds only annotated
+    assignments, one per line, and calls this function in the next cell:
 
         length: int = 128  # time steps in training, in [2, 4096]
         lr: float = 0.01  # peak learning rate, in (0, 1]
         seeds: list[int] = [0, 1, 2]  # one model each, in [0, 2147483647]
         device: str = "auto"  # where to train, one of auto, cpu, cuda
 
-    - Types are int, float, str, bool, list[int], list[float] and list[str]. An int may stand for a
-      float; a bool is no int; nan and inf are no values; a list holds at least one element.
-    - A comment may say `in [a, b]`, with a round bracket where the end itself is left out, and
-      `inf` for no end; or it may close with `one of a, b, c`. A list obeys it in every element.
-      This is the only place where a range is declared: papermill --help-notebook shows it to users.
-    - A list called `seeds` or `..._seeds` names each seed once: twice the same is one run, not two.
-    - A parameter called `experiment` says whose parameters these are, and nobody may change it.
+    - Types are int, float, str, bool, list[int], list[float] and list[str]. An int is accepted for
+      a float, but a bool is not accepted for an int. nan and inf are not allowed, and a list needs
+      at least one element.
+    - A comment may contain `in [a, b]`, with a round bracket where the end is excluded and `inf`
+      for no limit; or it may end with `one of a, b, c`. For a list, this applies to every element.
+      Ranges are declared only here, because papermill --help-notebook shows comments to users.
+    - A list called `seeds` or `..._seeds` may not repeat a seed, which would count one run twice.
+    - A parameter called `experiment` names the experiment, and its value cannot be changed.
 
-    papermill injects a cell of plain assignments behind the declarations, headed `# Parameters`.
-    `lab.records.papermill_checks` calls `check_given` before that. What such a cell did is checked
-    once more here, for a run that came another way.
+    papermill injects a cell of plain assignments below the declarations, headed `# Parameters`.
+    `lab.records.papermill_checks` calls `check_given` before that. The result of such a cell is
+    checked again here, because a run may have been started in another way.
 
     Returns:
         An instance of a frozen dataclass with the declared names as its fields, and lists copied.
 
     Raises:
         ParameterError: an injected name is not declared; a value has the wrong type or is out of
-            its range; the parameters are those of another experiment; a declaration is malformed,
-            or there is none; the injected cell holds anything but names and plain values; or this
-            is not called from a notebook.
+            its range; the parameters belong to another experiment; a declaration is malformed, or
+            there is none; the injected cell contains anything but assignments of plain values; or
+            the caller is not a notebook.
     """
-    # IPython takes half a second to import, and where it is not imported yet, no notebook runs.
+    # IPython takes half a second to import. If it has not been imported, this is not a notebook.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is None:
@@ -137,7 +138,7 @@ def parameters() -> Any:
 def at_defaults() -> bool:
     """Whether papermill injected no parameters into the notebook that calls this.
 
-    False outside a notebook, and where no parameters cell ran.
+    False outside a notebook, and if no parameters cell has run.
     """
     from IPython import get_ipython
 
@@ -152,22 +153,22 @@ def at_defaults() -> bool:
 
 
 def _executed_cells(shell: Any) -> list[str]:
-    """Sources of the cells executed so far, the current one last."""
+    """Sources of the cells executed so far; the current one is the last."""
     history = list(shell.user_ns["In"])
     if len(history) > 1:
         return history
-    # nbval executes cells without history. What IPython keeps for tracebacks is as good there, but
-    # not in JupyterLab, for it leaves a cell that is executed once more at its old place.
+    # nbval executes cells without history. There, the sources that IPython keeps for tracebacks
+    # serve as well. In JupyterLab they do not: a cell that runs again keeps its old position.
     compiled = [name for name in linecache.cache if shell.compile.format_code_name(name)]
     return ["".join(linecache.getlines(name)) for name in compiled]
 
 
 def find_cells(history: Sequence[str]) -> tuple[str, list[str]]:
-    """The latest parameters cell among executed cells, and the injected cells that ran after it.
+    """The latest parameters cell among the executed cells, and the injected cells after it.
 
     Raises:
-        ParameterError: no cell consists of annotated assignments alone, or the first injected cell
-            ran before the first such cell, which then overwrote what it said.
+        ParameterError: no cell consists only of annotated assignments, or the first injected cell
+            ran before the first such cell, which then overwrote the injected values.
     """
     injected = [i for i, source in enumerate(history) if _is_injected(source)]
     declared = [
@@ -192,14 +193,14 @@ def check(declaration: str, injected: Iterable[str], namespace: Mapping[str, Any
     Args:
         declaration: source of the parameters cell.
         injected: sources of the cells that papermill added after it.
-        namespace: the values of all names once these cells have run.
+        namespace: the values of all names after these cells have run.
 
     Raises:
         ParameterError: as in `parameters()`.
     """
     declared = declarations(declaration)
     values = {name: namespace.get(name, entry.default) for name, entry in declared.items()}
-    # First of all: the parameters of another notebook are wrong in many ways.
+    # This comes first, because parameters of another notebook cause many other errors.
     if "experiment" in declared:
         _require_same_experiment(declared["experiment"].default, values["experiment"])
     for source in injected:
@@ -209,14 +210,14 @@ def check(declaration: str, injected: Iterable[str], namespace: Mapping[str, Any
 
 
 def check_given(declared: Mapping[str, Declaration], given: Mapping[Any, Any]) -> None:
-    """Check parameters before papermill makes code of them.
+    """Check parameters before papermill turns them into code.
 
     Args:
         declared: what the notebook declares.
-        given: names and values, from wherever they came; nothing about them is taken for granted.
+        given: names and values from any source; they may be of any type.
 
     Raises:
-        ParameterError: a name is not declared (which leaves identifiers alone), or a value is not
+        ParameterError: a name is not declared (so only identifiers are accepted), or a value is not
             plain, not of the declared type or not in its range.
     """
     if "experiment" in declared and "experiment" in given:
@@ -230,10 +231,10 @@ def check_given(declared: Mapping[str, Declaration], given: Mapping[Any, Any]) -
 
 
 def injected_values(source: str) -> dict[str, Any]:
-    """What an injected cell assigns, by name.
+    """The values that an injected cell assigns, by name.
 
     Raises:
-        ParameterError: it holds anything but assignments of plain values to names.
+        ParameterError: it contains anything but assignments of plain values to names.
     """
     try:
         statements = ast.parse(source).body
@@ -255,7 +256,7 @@ def _literal_assignment(statement: ast.stmt) -> tuple[str, Any]:
 
 
 class _Floats(ast.NodeTransformer):
-    """Makes constants of how papermill writes nan and inf; they are refused later, by name."""
+    """Turns papermill's spelling of nan and inf into constants, which a later check refuses."""
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         if ast.unparse(node) in ("float('nan')", "float('inf')", "float('-inf')"):
@@ -264,11 +265,11 @@ class _Floats(ast.NodeTransformer):
 
 
 def declarations(source: str) -> dict[str, Declaration]:
-    """What a parameters cell declares, by name, defaults checked.
+    """What a parameters cell declares, by name, with checked defaults.
 
     Raises:
         ParameterError: the type is not supported, the value is not a literal, the comment's range
-            cannot be read, two declarations share a line or a name, or a default breaks its rule.
+            cannot be parsed, two declarations share a line or a name, or a default is out of range.
     """
     if source.lstrip().startswith(INJECTED):
         raise ParameterError(
@@ -287,7 +288,7 @@ def declarations(source: str) -> dict[str, Declaration]:
                 f"the parameters cell holds {ast.unparse(statement)!r}: write NAME: TYPE = VALUE"
             )
         lines = range(statement.lineno, (statement.end_lineno or 0) + 1)
-        # A long declaration may stand on several lines, with its comment on any of them.
+        # A long declaration may span several lines, with its comment on any of them.
         entry = _declaration(statement, " ".join(comments[i] for i in lines if i in comments))
         if entry.name in found or statement.lineno == last_line:
             raise ParameterError(f"{entry.name} must be declared once, on a line of its own")
@@ -301,11 +302,11 @@ def _declaration(statement: ast.AnnAssign, comment: str) -> Declaration:
     name, kind = ast.unparse(statement.target), ast.unparse(statement.annotation)
     if kind not in TYPES:
         raise ParameterError(f"{name} has the type {kind}: use one of {', '.join(TYPES)}")
-    assert statement.value is not None  # `_is_annotated` saw it
+    assert statement.value is not None  # `_is_annotated` has checked this
     try:
         default = ast.literal_eval(statement.value)
     except (TypeError, ValueError):
-        # papermill would inject over the names it is derived from, and leave it as it was.
+        # papermill would overwrite the names that it depends on, but not recompute the value.
         raise ParameterError(
             f"{name} is {ast.unparse(statement.value)} in the parameters cell: write the value "
             "itself there, and derive others after lab.parameters()"
@@ -314,7 +315,7 @@ def _declaration(statement: ast.AnnAssign, comment: str) -> Declaration:
 
 
 def _rule(name: str, kind: str, comment: str) -> Interval | Choices | None:
-    """The range that a comment declares, if any; what looks like one and is none is an error."""
+    """The range that a comment declares, or None; one that cannot be parsed is an error."""
     intervals = [comment[m.start() :] for m in re.finditer(r"\bin\s*[\[(]", comment)]
     choices = [comment[m.start() :] for m in re.finditer(r"\bone of\b", comment)]
     if len(intervals) + len(choices) > 1:
@@ -338,7 +339,7 @@ def _interval(name: str, kind: str, text: str) -> Interval:
 
 def _choices(name: str, kind: str, text: str) -> Choices:
     words = tuple(word.strip() for word in text.removeprefix("one of").split(","))
-    is_written_alike = "int" in kind or "str" in kind  # 1.0 and 1e0 are one float
+    is_written_alike = "int" in kind or "str" in kind  # 1.0 and 1e0 are the same float
     if not is_written_alike or not all(map(CHOICE.fullmatch, words)):
         raise ParameterError(
             f"{name}: {kind} has {text!r} in its comment: close the comment with "
@@ -369,10 +370,10 @@ def _raise_unknown(name: Any, known: list[str]) -> NoReturn:
 
 
 def _checked(entry: Declaration, value: Any) -> Any:
-    """`value` as the type that was declared.
+    """`value`, converted to the declared type.
 
     Raises:
-        ParameterError: it is not of that type, or out of its range.
+        ParameterError: it is not of that type, or is out of range.
     """
     element = get_args(TYPES[entry.kind])
     if not element:
@@ -397,7 +398,7 @@ def _require_distinct(name: str, values: list[Any]) -> None:
 
 
 def _scalar(entry: Declaration, label: str, kind: type, value: Any) -> Any:
-    # `type` and not `isinstance`, to which True is an int.
+    # `type` instead of `isinstance`, for which True is an int.
     is_whole = kind is float and type(value) is int and abs(value) < 2**1023
     if not is_whole and type(value) is not kind:
         _raise_wrong(label, value, kind.__name__, _hint(entry, value))
@@ -416,7 +417,7 @@ def _raise_wrong(label: str, value: Any, expected: str, hint: str = "") -> NoRet
 
 
 def _hint(entry: Declaration, value: Any) -> str:
-    """What to write instead, where YAML and the command line surprise people."""
+    """What to write instead, for values that YAML or the command line read in an unexpected way."""
     if entry.kind == "str":
         return (
             f'put it in quotes, as in {entry.name}: "{entry.default}" '
@@ -450,7 +451,7 @@ def _is_annotated(statement: ast.stmt) -> TypeGuard[ast.AnnAssign]:
 
 
 def is_declaration(source: str) -> bool:
-    """Whether a cell consists of annotated assignments alone, as a parameters cell does."""
+    """Whether a cell consists only of annotated assignments, as a parameters cell does."""
     body = _parsed(source)
     return bool(body) and all(map(_is_annotated, body))
 
@@ -460,7 +461,7 @@ def _is_injected(source: str) -> bool:
 
 
 def _parsed(source: str) -> list[ast.stmt]:
-    """The statements of a cell, none where it is no Python."""
+    """The statements of a cell; empty if the cell is not valid Python."""
     try:
         return ast.parse(source).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -468,6 +469,6 @@ def _parsed(source: str) -> list[ast.stmt]:
 
 
 def _comments(source: str) -> dict[int, str]:
-    """Comments by line; tokenized, because a string may hold a # as well."""
+    """Comments by line, found by the tokenizer because a string may also contain a #."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}

@@ -1,9 +1,9 @@
-"""Draws the pictures of executed notebooks anew, from the figures that they hold.
+"""Draws the pictures of executed notebooks again, from the figures stored in them.
 
     python -m lab.records.repaint executed/*.ipynb
 
-A picture is another form of a figure that a run has made. When the way in which pictures are drawn
-changes, this brings those of committed results up to date; every number stays as it was.
+A picture is a second form of a figure that a run has made. When the drawing of pictures changes,
+this command updates those in committed results. No number changes.
 """
 
 import argparse
@@ -23,12 +23,12 @@ def repaint(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Replace the picture of every figure in an executed notebook.
 
     Returns:
-        How many pictures are another one now, and how many figures could not be drawn and keep what
-        they had.
+        The number of pictures that have changed, and the number of figures that could not be drawn
+        and keep their old picture.
 
     Raises:
         OSError: the file cannot be read or written.
-        nbformat.ValidationError, ValueError: it is no notebook.
+        nbformat.ValidationError, ValueError: it is not a notebook.
     """
     notebook = nbformat.read(path, as_version=4)
     changed = refused = 0
@@ -46,7 +46,7 @@ def repaint(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def _repainted(output: Any) -> bool:
-    """Give an output the picture of its figure; says whether it was another one before."""
+    """Replace the picture in an output by that of its figure; returns whether it has changed."""
     data, metadata = bundle(output["data"][PLOTLY])
     before = output["data"].get(PICTURE, "")
     output["data"][PICTURE] = data[PICTURE]
@@ -55,7 +55,7 @@ def _repainted(output: Any) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; says of every notebook what it did."""
+    """The command line; prints for every notebook what has changed."""
     parser = argparse.ArgumentParser(prog="python -m lab.records.repaint", description=__doc__)
     parser.add_argument("notebooks", nargs="+", type=Path, help="executed notebooks")
     for path in parser.parse_args(arguments).notebooks:

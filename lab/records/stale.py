@@ -1,8 +1,9 @@
-"""Which committed results are older than the code they ran.
+"""Finds committed results that are older than the code they ran.
 
-A record names the commit it was made at. Of the notebook, its parameters and every module of `lab`
-that it takes something from, directly or by way of others, what differs from that commit now is
-listed. That a file differs does not mean that the numbers would: it says where to look.
+A record names the commit at which it was made. The files behind a result are the notebook, its
+parameters, and every module of `lab` that it imports from, directly or indirectly. This module
+lists those files that now differ from that commit. A changed file does not imply changed numbers:
+the list says where to look.
 """
 
 import ast
@@ -21,7 +22,7 @@ MODULE = re.compile(r"lab(\.\w+)+")
 
 
 class StaleError(RuntimeError):
-    """Nothing can be compared; the message is one sentence."""
+    """No comparison is possible; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Result:
     """One executed notebook, and what has changed since it ran.
 
     Attributes:
-        path: its file, relative to the folder that was read.
-        commit: the commit it ran at; "+changes" if there were others; None if unknown.
-        files: how many files it depends on now.
-        changed: those that differ from the commit, or were not there yet.
-        unknown: why that cannot be told, in a few words; empty if it can.
+        path: path of its file, relative to the folder that was read.
+        commit: the commit at which it ran, with "+changes" if the code had uncommitted changes;
+            None if unknown.
+        files: number of files on which it depends now.
+        changed: the files that differ from the commit or did not exist in it.
+        unknown: why the comparison is impossible, in a few words; empty if it is possible.
     """
 
     path: str
@@ -53,27 +55,32 @@ class Result:
 
 
 def results(folder: str | os.PathLike[str], root: Path = PROJECT) -> list[Result]:
-    """Every complete result of a folder of executed notebooks, compared with the code of now.
+    """Every complete result in a folder of executed notebooks, compared with the current code.
 
     Args:
-        folder: executed notebooks, such as `executed` or `executed/smoke`.
-        root: the top of the checkout that their code is in.
+        folder: folder of executed notebooks, such as `executed` or `executed/smoke`.
+        root: top folder of the checkout that contains their code.
 
     Raises:
         NotADirectoryError: there is no such folder.
-        StaleError: `root` is no git checkout.
+        StaleError: `root` is not a git checkout.
     """
     if git.output(root, "rev-parse", "HEAD") is None:
         raise StaleError(f"{root} is no git checkout with a commit: there is nothing to compare")
-    for kept in (_hashes_at, _imported, _exports, _tree):
-        kept.cache_clear()  # files may have changed since the last call
+    forget()
     kind = _kind(Path(folder), root)
     entries = [entry for entry in executed.read(folder) if entry.record is not None]
-    return [_result(entry, kind, root) for entry in entries]
+    return [result(entry, root / "params" / kind, root) for entry in entries]
+
+
+def forget() -> None:
+    """Look at all files again: they may have changed since they were read."""
+    for kept in (_hashes_at, imported, _exports, _tree):
+        kept.cache_clear()
 
 
 def summary(found: Iterable[Result]) -> str:
-    """One line on all of them."""
+    """One line about all results."""
     found = list(found)
     stale = sum(bool(each.changed) for each in found)
     unknown = sum(bool(each.unknown) for each in found)
@@ -82,29 +89,36 @@ def summary(found: Iterable[Result]) -> str:
 
 
 def dependencies(path: Path, root: Path = PROJECT) -> set[Path]:
-    """A Python file, and the modules of `lab` it takes something from, directly or by others.
+    """A Python file and the modules of `lab` from which it imports, directly or indirectly.
 
-    Imports inside functions count, and so does a module named in a string, as for a process of its
-    own. A package that imports by computed names depends on all its modules.
+    Imports inside functions count, and so do modules named in strings, which may run in a process
+    of their own. A package that imports by computed names depends on all its modules.
     """
     found: set[Path] = set()
     waiting = {path}
     while waiting:
         current = waiting.pop()
         found.add(current)
-        waiting |= _imported(current, root) - found
+        waiting |= imported(current, root) - found
     return found
 
 
 def _kind(folder: Path, root: Path) -> Path:
-    """Where below params/ the parameters of a folder of results are: `smoke` for executed/smoke."""
+    """Subfolder of params/ that belongs to a folder of results: `smoke` for executed/smoke."""
     inside = (root / "executed").resolve()
     resolved = folder.resolve()
     return resolved.relative_to(inside) if resolved.is_relative_to(inside) else Path()
 
 
-def _result(entry: executed.Entry, kind: Path, root: Path) -> Result:
-    assert entry.record is not None  # `results` left the others out
+def result(entry: executed.Entry, parameters: Path, root: Path = PROJECT) -> Result:
+    """Compare a complete result with the current code.
+
+    Args:
+        entry: a result with a record.
+        parameters: the folder with the parameters file.
+        root: the top folder of the checkout that contains its code.
+    """
+    assert entry.record is not None
     number, commit = entry.record["experiment"], entry.record["environment"].get("commit")
     notebooks = [path for path in (root / "notebooks").glob("*.py") if _has(path, number)]
     if not commit:
@@ -114,8 +128,8 @@ def _result(entry: executed.Entry, kind: Path, root: Path) -> Result:
     then = _hashes_at(root, str(commit).removesuffix("+changes"))
     if then is None:
         return Result(entry.path, commit, unknown="its commit is not in this repository")
-    parameters = root / "params" / kind / f"{number}.yaml"
-    paths = dependencies(notebooks[0], root) | ({parameters} if parameters.is_file() else set())
+    given = parameters / f"{number}.yaml"
+    paths = dependencies(notebooks[0], root) | ({given} if given.is_file() else set())
     now = _hashes_now(root, sorted(path.relative_to(root).as_posix() for path in paths))
     changed = tuple(name for name, blob in now.items() if then.get(name) != blob)
     return Result(entry.path, commit, len(now), changed)
@@ -129,13 +143,14 @@ def _has(path: Path, number: str) -> bool:
 
 
 @cache
-def _imported(path: Path, root: Path) -> set[Path]:
+def imported(path: Path, root: Path = PROJECT) -> set[Path]:
+    """The modules of `lab` that a Python file itself takes something from."""
     names = {name for node in ast.walk(_tree(path)) for name in _names(node, path, root)}
     return {file for name in names for file in _files(name, root)}
 
 
 def _names(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
-    """Dotted names that a piece of syntax may import."""
+    """Dotted names that a syntax node may import."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -144,7 +159,7 @@ def _names(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield from [node.value] if MODULE.fullmatch(node.value) else []
     elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-        here = path.parent.relative_to(root)
+        here = path.parent.relative_to(root) if path.is_relative_to(root) else Path()
         yield from (".".join((here / each.stem).parts) for each in path.parent.glob("*.py"))
 
 
@@ -156,9 +171,10 @@ def _base(node: ast.ImportFrom, path: Path, root: Path) -> str:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """The file that a dotted name leads to: a module, or where a package has the name from.
+    """The files behind a dotted name: a module, or the module whose name a package re-exports.
 
-    Importing anything from a package runs the whole of it; its other modules are no dependency.
+    Importing a name from a package runs all of the package, but its other modules do not count as
+    dependencies.
     """
     parts = name.split(".")
     if parts[0] != "lab":
@@ -183,7 +199,7 @@ def _module(root: Path, parts: list[str]) -> Path | None:
 
 @cache
 def _exports(package: Path, root: Path) -> dict[str, str]:
-    """Where a package imports its names from, by name."""
+    """For every name that a package imports, the module from which it comes."""
     return {
         alias.asname or alias.name: f"{_base(node, package, root)}.{alias.name}"
         for node in _tree(package).body
@@ -194,7 +210,7 @@ def _exports(package: Path, root: Path) -> dict[str, str]:
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    """The syntax of a file, empty if it has none."""
+    """The syntax tree of a file; empty if the file is not valid Python."""
     try:
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
         tree = compile(path.read_bytes(), path, "exec", flags)
@@ -209,7 +225,7 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _hashes_at(root: Path, commit: str) -> dict[str, str] | None:
-    """Hashes of all files at a commit, by path; None if there is no such commit."""
+    """Hashes of all files in a commit, by path; None if there is no such commit."""
     if not re.fullmatch(r"[0-9a-f]{4,64}", commit):
         return None
     listed = git.output(root, "ls-tree", "-r", "-z", "--full-tree", commit)

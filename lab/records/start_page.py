@@ -1,10 +1,10 @@
-"""The page that `make lab` opens: README, and in it every notebook with its question.
+"""The page that `make lab` opens: the README, with a list of all notebooks and their questions.
 
 From a shell, in the root of the project:
 
     python -m lab.records.start_page
 
-writes START.md there. git ignores it: it is made again whenever JupyterLab is started this way.
+writes START.md there. git ignores this file, because `make lab` writes it every time.
 """
 
 import re
@@ -22,7 +22,7 @@ HEADING = re.compile(r"#\s+(?:(?:\d{3}|NNN)\s*·\s*)?(.+)")
 
 
 def page(root: Path) -> str:
-    """Markdown: README of the project at `root`, with its notebooks listed after the first words.
+    """Markdown: README of the project at `root`, with its notebooks listed after the introduction.
 
     Raises:
         FileNotFoundError: there is no README.md.
@@ -33,20 +33,20 @@ def page(root: Path) -> str:
 
 
 def question(source: str) -> str:
-    """What a notebook asks, on one line; empty if it has no text at all.
+    """The question of a notebook, on one line; empty if the notebook has no text.
 
-    Its heading, if that is a question; else the first sentence of its first text that is one; else
-    the heading, whatever it says.
+    This is the heading if that is a question; otherwise the first question in its first text cell;
+    otherwise the heading, whatever it says.
 
     Args:
-        source: a notebook in py:percent.
+        source: a notebook in py:percent format.
     """
     lines = list(_first_text(source))
     heading = next((match[1] for line in lines if (match := HEADING.fullmatch(line))), "")
     if heading.endswith("?"):
         return heading
     prose = " ".join(line for line in lines if not HEADING.fullmatch(line)).replace("**", "")
-    # A sentence begins at the start, or after a sign that ends one.
+    # A sentence begins at the start of the text, or after a punctuation mark that ends one.
     asked = re.search(r"(?:^|(?<=[.!?:] ))[^.!?:]+\?(?=\s|$)", prose)
     sentence = asked[0].strip() if asked else heading
     return sentence[:1].upper() + sentence[1:]
@@ -93,7 +93,7 @@ def _address(root: Path, path: Path) -> str:
 
 
 def _first_text(source: str) -> Iterator[str]:
-    """Lines of the first Markdown cell, without the sign of a comment."""
+    """Lines of the first Markdown cell, without the comment characters."""
     cells = re.split(r"^# %%", source, flags=re.MULTILINE)[1:]
     cell = next((each for each in cells if each.startswith(" [markdown]")), "")
     for line in cell.splitlines()[1:]:

@@ -1,4 +1,4 @@
-"""Rows that executed notebooks keep under one name, read back for a figure over several."""
+"""Reads the tables that executed notebooks store, for figures over several notebooks."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Copying: content at fixed places that is asked for by index, or content at random places."""
+"""Copying: of content at fixed places, which is queried by index, or at random places."""
 
 import math
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Filler = Literal["end", "between"]
 
 @dataclass(frozen=True)
 class IndexedCopying(Retrieval):
-    """Content at places that are always the same, then the index of what is to be copied.
+    """Copying of content at fixed places: queries are the indices of what must be copied.
 
         "spaced"  input    c0  BLK c1  BLK c2  BLK Q1
                   target   .   .   .   .   .   .   c1
@@ -35,27 +35,29 @@ class IndexedCopying(Retrieval):
                   target   .   .   .   .   c2  c0          with 2 queries
 
     Content is drawn uniformly, with replacement; the queries are distinct indices, in random order.
-    Where an example is longer than `length`, BLANK ("spaced") or PAD ("packed") fills up the "end",
-    or the gap "between" content and queries. Unscored targets (.) are 0.
+    If an example is longer than `length`, BLANK ("spaced") or PAD ("packed") fills the "end", or
+    the gap "between" content and queries. Unscored targets (.) are 0.
 
-    Nothing here needs selection: in a delay line that reaches back to the first step, all of the
-    content is at known places when the query comes. See `SelectiveCopying`.
+    This task needs no selection: a delay line that reaches back to the first step holds all content
+    at known places when the query arrives. See `SelectiveCopying`.
 
-    Tokens: PAD 0, BLANK or SEP 1, index j is 2 + j, then the symbols. Every token is a class.
+    Tokens: PAD is 0, BLANK or SEP is 1, index j is 2 + j, followed by the symbols. Every token is a
+    class.
 
     Args:
-        content: M, content tokens, and index tokens.
-        symbols: V, what content is drawn from.
-        queries: how many of the indices are asked for.
+        content: M, number of content tokens and of index tokens.
+        symbols: V, number of symbols from which content is drawn.
+        queries: number of queried indices.
         layout: "spaced" or "packed".
-        filler: where steps beyond `length` go, "end" or "between".
+        filler: place of the steps beyond `length`, "end" or "between".
 
     Raises:
-        ValueError: content, symbols or queries is below 1, or queries above content; there is no
-            such layout or filler.
+        ValueError: content, symbols or queries is below 1, queries is above content, or the layout
+            or the filler is unknown.
 
-    Source: sheet 014 ("spaced", one query, 32 steps) and sheet 007 ("packed"; one query and 32
-    steps with filler "between", which leaves a gap of 22, and 8 queries without filler).
+    Source: the proposals of experiment 014 ("spaced", one query, 32 steps) and of experiment 007
+    ("packed"; one query and 32 steps with filler "between", which leaves a gap of 22, and 8 queries
+    without filler).
     """
 
     content: int = 8
@@ -79,12 +81,12 @@ class IndexedCopying(Retrieval):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return self.first_symbol + self.symbols
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property
@@ -99,12 +101,12 @@ class IndexedCopying(Retrieval):
 
     @property
     def length(self) -> int:
-        """Steps without filler: content, what separates it, queries."""
+        """Number of steps without filler: content, separators and queries."""
         return self._shown + self.queries
 
     @property
     def _shown(self) -> int:
-        """Steps before the first query, where no filler comes between."""
+        """Number of steps before the first query, if there is no filler between."""
         return 2 * self.content if self.layout == "spaced" else self.content + 1
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
@@ -127,7 +129,7 @@ class IndexedCopying(Retrieval):
         return Batch(inputs, targets, mask)
 
     def _shown_content(self, content: Tensor, length: int) -> Tensor:
-        """Int64["B T"]: the content where it belongs, and filler in the place of the queries."""
+        """Int64["B T"]: the content at its places, and filler at those of the queries."""
         spaced = self.layout == "spaced"
         inputs = torch.full((len(content), length), BETWEEN if spaced else PAD)
         inputs[:, : self._shown : 2 if spaced else 1][:, : self.content] = content
@@ -140,34 +142,34 @@ class IndexedCopying(Retrieval):
         return super().ceilings | unasked_value(self.content, self.symbols, self.queries)
 
     def distinct_inputs(self, length: int) -> float:
-        """V^M times the orders of queries; inf beyond the range of a float."""
+        """V^M times the number of orders of queries; inf beyond the range of a float."""
         self._check_length(length)
         return as_float(self.symbols**self.content * math.perm(self.content, self.queries))
 
 
 @dataclass(frozen=True)
 class SelectiveCopying(Retrieval):
-    """Content at random places among noise; then it is to be repeated in order.
+    """Copying of content at random places among noise: it must be repeated in order.
 
         input     n   c1  n   n   c2  n   c3  CPY CPY CPY
         target    .   .   .   .   .   .   .   c1  c2  c3      3 content tokens, 10 steps
 
-    Content is drawn uniformly, with replacement, and so is noise, from tokens of its own; all
-    places are equally likely. Unscored targets (.) are 0. The longer an example is, the more noise
-    there is in it; `length` has none.
+    Content and noise are drawn uniformly with replacement, from separate sets of tokens; all places
+    are equally likely. Unscored targets (.) are 0. Longer examples contain more noise; an example
+    of `length` steps contains none.
 
-    A delay line cannot solve this, because it does not know where the content was: a model has to
-    decide by the token what to keep. It need not remember the places.
+    A delay line cannot solve this task, because it does not know where the content was: a model
+    must decide by the token what to keep. It does not have to remember the places.
 
-    Tokens: COPY 0, symbol s is 1 + s, then the noise. Every token is a class.
+    Tokens: COPY is 0, symbol s is 1 + s, followed by the noise tokens. Every token is a class.
 
     Args:
-        content: M, content tokens, and steps to repeat them.
-        symbols: V, what content is drawn from.
-        noise: how many tokens noise is drawn from.
+        content: M, number of content tokens and of steps to repeat them.
+        symbols: V, number of symbols from which content is drawn.
+        noise: number of tokens from which noise is drawn.
 
     Raises:
-        ValueError: one of them is below 1; `sample`: a length below 2 M.
+        ValueError: one of them is below 1. `sample` raises it for a length below 2 M.
 
     Source: Gu & Dao 2023, Mamba, section 4.1.1 (16 content tokens, one noise token).
     """
@@ -181,12 +183,12 @@ class SelectiveCopying(Retrieval):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return 1 + self.symbols + self.noise
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property
@@ -201,7 +203,7 @@ class SelectiveCopying(Retrieval):
 
     @property
     def length(self) -> int:
-        """2 M: content without noise, and as many steps to repeat it."""
+        """2 M: the content without noise, and as many steps to repeat it."""
         return 2 * self.content
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
@@ -222,10 +224,11 @@ class SelectiveCopying(Retrieval):
         return Batch(inputs, targets, mask)
 
     def fixed_place_ceiling(self, length: int) -> float:
-        """The best accuracy of a readout that looks at one fixed step for each answer.
+        """Best accuracy of a readout that looks at one fixed step for each answer.
 
-        The j-th content token is at step t, of n, with probability C(t, j) C(n-1-t, M-1-j) / C(n,
-        M). At the likeliest step it is there, or what is there is right by coincidence, 1/V.
+        The j-th content token is at step t of n with probability C(t, j) C(n-1-t, M-1-j) / C(n, M).
+        The readout looks at the likeliest step. If the token is not there, the answer is right by
+        coincidence with probability 1/V.
         """
         self._check_length(length)
         M, n = self.content, length - self.content
@@ -236,7 +239,7 @@ class SelectiveCopying(Retrieval):
         return there + (1 - there) / self.symbols
 
     def distinct_inputs(self, length: int) -> float:
-        """Choices of places, times content, times noise; inf beyond the range of a float."""
+        """Number of choices of places, content and noise; inf beyond the range of a float."""
         self._check_length(length)
         noisy = length - self.content
         noise = self.noise ** (noisy - self.content)

@@ -1,7 +1,7 @@
 """Finite groups, as permutations with a Cayley table.
 
-A permutation of d points is a tuple p of the numbers 0 to d - 1: it takes point i to p[i]. A
-product is read as functions are, the right factor first: (p q)[i] = p[q[i]].
+A permutation of d points is a tuple p of the numbers 0 to d - 1, which maps point i to p[i]. In a
+product, the right factor is applied first, as in compositions of functions: (p q)[i] = p[q[i]].
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,26 +10,27 @@ from functools import cache
 from itertools import combinations, permutations, product
 
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from lab.arguments import whole
 
 Permutation = tuple[int, ...]
-LARGEST = 5040  # elements, those of S7: the table has the square of it
+LARGEST = 5040  # the most elements, as in S7: the Cayley table has the square of this number
 
 
 @dataclass(frozen=True)
 class Group:
-    """A finite group; its elements are called by their numbers, 0 to n - 1.
+    """A finite group, whose elements are referred to by their numbers, 0 to n - 1.
 
     Args:
-        name: for tables and figures.
+        name: name in tables and figures.
         elements: distinct permutations of the same points, closed under products; the first is the
             identity.
 
     Raises:
-        ValueError: an element is no permutation, or of other points than the first; two are equal;
-            the first is not the identity. That a product is missing is found with `table`.
+        ValueError: an element is not a permutation of the same points as the first, two elements
+            are equal, or the first is not the identity. Missing products are detected by `table`.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Group:
         """All products of the generators, in lexicographic order, which puts the identity first.
 
         Raises:
-            ValueError: a generator is no permutation, or of other points than the first; or there
+            ValueError: a generator is not a permutation of the same points as the first, or there
                 are more than `LARGEST` products.
         """
         generators = [tuple(generator) for generator in generators]
@@ -63,32 +64,32 @@ class Group:
 
     @property
     def order(self) -> int:
-        """n, how many elements there are."""
+        """n, the number of elements."""
         return len(self.elements)
 
     @property
     def points(self) -> int:
-        """d, how many points are permuted."""
+        """d, the number of points."""
         return len(self.elements[0])
 
     @property
-    def table(self) -> Tensor:
-        """Int64["n n"]: [i, j] is the product of i and j, which is i after j."""
+    def table(self) -> Int64[Tensor, "n n"]:
+        """Entry [i, j] is the product of i and j, in which j is applied first."""
         return _table(self)
 
     @property
-    def inverse(self) -> Tensor:
-        """Int64["n"]: the element whose product with each is the identity."""
+    def inverse(self) -> Int64[Tensor, "n"]:
+        """The inverse of each element."""
         return (self.table == 0).int().argmax(dim=1)
 
     @property
-    def element_orders(self) -> Tensor:
-        """Int64["n"]: the least power, at least 1, of each that is the identity."""
+    def element_orders(self) -> Int64[Tensor, "n"]:
+        """The order of each element, its least positive power that is the identity."""
         power = elements = torch.arange(self.order)
         orders = torch.ones_like(power)
         while power.any():
             orders += power != 0
-            # The identity absorbs: an element that has come home must not set out again.
+            # Once a power is the identity it stays there, so that the first such power counts.
             power = torch.where(power == 0, 0, self.table[power, elements])
         return orders
 
@@ -98,13 +99,13 @@ class Group:
         return torch.equal(self.table, self.table.mT)
 
     @property
-    def matrices(self) -> Tensor:
-        """Float64["n d d"]: the permutation matrices, e_i to e_p[i]; a group homomorphism."""
+    def matrices(self) -> Float64[Tensor, "n d d"]:
+        """Permutation matrices, which map e_i to e_p[i]; a group homomorphism."""
         rows = torch.tensor(self.elements)
         return torch.eye(self.points, dtype=torch.float64)[rows].mT.contiguous()
 
     def product(self, *elements: int) -> int:
-        """The product of elements in the order given, so that the last acts first."""
+        """The product of elements in the given order, in which the last is applied first."""
         result = 0
         for element in elements:
             result = int(self.table[result, element])
@@ -131,8 +132,8 @@ class Group:
             "".join(f"({' '.join(map(str, c))})" for c in _cycles(self.elements[element])) or "()"
         )
 
-    def subgroup(self, generators: Iterable[int]) -> Tensor:
-        """Int64["m"]: the elements, ascending, that are products of the given ones."""
+    def subgroup(self, generators: Iterable[int]) -> Int64[Tensor, "m"]:
+        """The subgroup generated by the given elements, in ascending order."""
         inside = torch.zeros(self.order, dtype=torch.bool)
         inside[[0, *generators]] = True
         while True:
@@ -141,25 +142,25 @@ class Group:
             if inside.sum() == len(members):
                 return members
 
-    def cosets(self, subgroup: Tensor) -> Tensor:
-        """Int64["n"]: the number of the left coset, element times subgroup, that each lies in.
+    def cosets(self, subgroup: Int64[Tensor, "m"]) -> Int64[Tensor, "n"]:
+        """For each element, the number of its left coset, element times subgroup.
 
-        Cosets are numbered by their least elements, so that the subgroup itself is 0.
+        Cosets are numbered in the order of their least elements, so the subgroup itself is 0.
         """
         least = self.table[:, subgroup].amin(dim=1)
         return torch.unique(least, return_inverse=True)[1]
 
     @property
-    def derived_subgroup(self) -> Tensor:
-        """Int64["m"]: the elements generated by all commutators i j i^-1 j^-1."""
+    def derived_subgroup(self) -> Int64[Tensor, "m"]:
+        """The subgroup generated by all commutators i j i^-1 j^-1."""
         inverse_of_ji = self.inverse[self.table.mT]
         return self.subgroup(self.table[self.table, inverse_of_ji].unique().tolist())
 
     @property
-    def abelian_image(self) -> Tensor:
-        """Int64["n"]: each element's coset of the derived subgroup.
+    def abelian_image(self) -> Int64[Tensor, "n"]:
+        """The coset of the derived subgroup to which each element belongs.
 
-        A homomorphism into a commutative group can depend on nothing else of an element.
+        A homomorphism into a commutative group can depend only on this coset.
         """
         return self.cosets(self.derived_subgroup)
 
@@ -168,12 +169,12 @@ class Group:
 
 
 def compose(p: Permutation, q: Permutation) -> Permutation:
-    """p after q: point i goes to p[q[i]]."""
+    """q, then p: point i is mapped to p[q[i]]."""
     return tuple(map(p.__getitem__, q))
 
 
 def cycle(points: int, *moved: int) -> Permutation:
-    """The permutation of that many points that takes each of `moved` to the next, last to first."""
+    """The cycle that maps each of `moved` to the next, and the last to the first."""
     image = dict(zip(moved, moved[1:] + moved[:1], strict=True))
     permutation = tuple(image.get(point, point) for point in range(points))
     if len(image) != len(moved) or not set(moved) <= set(range(points)):
@@ -182,7 +183,7 @@ def cycle(points: int, *moved: int) -> Permutation:
 
 
 def transpositions(points: int) -> list[Permutation]:
-    """All that swap two points i < j, ordered by i, then j."""
+    """All permutations that swap two points i < j, ordered by i, then j."""
     return [cycle(points, i, j) for i, j in combinations(range(points), 2)]
 
 
@@ -212,7 +213,7 @@ def cyclic(n: int) -> Group:
 def dihedral(n: int) -> Group:
     """D_n, the 2n symmetries of a regular n-gon, n > 2: element a + n b is r^a s^b.
 
-    r takes corner i to i + 1 and s takes it to -i, modulo n, so that s r s = r^-1.
+    r maps corner i to i + 1 and s maps it to -i, modulo n, so that s r s = r^-1.
     """
     _at_least(3, n, "D")
     flip = tuple(-i % n for i in range(n))
@@ -223,7 +224,7 @@ def dihedral(n: int) -> Group:
 def direct_product(first: Group, second: Group) -> Group:
     """Pairs, multiplied side by side: the pair (i, j) is element i * second.order + j.
 
-    The points of the second come after those of the first.
+    The points of the second group come after those of the first.
     """
     pairs = product(first.elements, second.elements)
     name = f"{first.name} x {second.name}"
@@ -231,10 +232,10 @@ def direct_product(first: Group, second: Group) -> Group:
 
 
 def wreath_product(group: Group, n: int) -> Group:
-    """The regular wreath product with Z_n: n copies of a group, and the turns that permute them.
+    """The regular wreath product with Z_n: n copies of a group, and rotations that permute them.
 
-    It acts on n blocks of points: each block by its own element, then all blocks move on together.
-    It has order**n * n elements, in lexicographic order. Z2 wr Z2 is D4.
+    It acts on n blocks of points: first by one element per block, then by a cyclic shift of all
+    blocks. It has order**n * n elements, in lexicographic order. Z2 wr Z2 is D4.
 
     Raises:
         ValueError: there are more than `LARGEST` elements.
@@ -251,7 +252,7 @@ def wreath_product(group: Group, n: int) -> Group:
 
 
 def _check(chosen: Sequence[Permutation]) -> None:
-    """Check that all are permutations of the same points, those of the first."""
+    """Check that all are permutations of the same points as the first."""
     if not chosen:
         raise ValueError("a group needs at least one permutation, got none")
     points = len(chosen[0])
@@ -274,7 +275,7 @@ def _shifted(permutation: Permutation, by: int) -> Permutation:
 
 
 def _cycles(permutation: Permutation) -> Iterator[list[int]]:
-    """The cycles of more than one point, each from its least point on."""
+    """The cycles with more than one point, each starting at its least point."""
     left = set(range(len(permutation)))
     while left:
         point = min(left)
@@ -287,7 +288,7 @@ def _cycles(permutation: Permutation) -> Iterator[list[int]]:
             yield found
 
 
-# Kept outside the object, whose attributes tell one group from another in checkpoints.
+# Stored outside the object, because checkpoints compare groups by their attributes.
 @cache
 def _numbers(group: Group) -> dict[Permutation, int]:
     return {permutation: number for number, permutation in enumerate(group.elements)}

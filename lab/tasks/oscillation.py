@@ -1,6 +1,7 @@
-"""Continue a damped oscillation: as first posed, where nothing tells which, and so that it can be.
+"""Continuing a damped oscillation: an unsolvable task as first posed, and a solvable one.
 
-Both draw y(t) = A exp(-zeta omega t) sin(omega sqrt(1 - zeta^2) t + phi), t = 0, dt, 2 dt, ...
+In the first, the input does not identify the oscillation; in the second, it does. Both draw
+y(t) = A exp(-zeta omega t) sin(omega sqrt(1 - zeta^2) t + phi), t = 0, dt, 2 dt, ...
 """
 
 import math
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,9 +30,14 @@ Kind = Literal["damped", "undamped", "decay"]
 
 
 def oscillation(
-    omega: Tensor, zeta: Tensor, amplitude: Tensor, phase: Tensor, dt: float, length: int
-) -> Tensor:
-    """Float["B length"]: y at t = 0, dt, ..., from Float["B"] in rad/s, 1, the unit of y, rad."""
+    omega: Float[Tensor, "B"],
+    zeta: Float[Tensor, "B"],
+    amplitude: Float[Tensor, "B"],
+    phase: Float[Tensor, "B"],
+    dt: float,
+    length: int,
+) -> Float[Tensor, "B length"]:
+    """y at t = 0, dt, ...; arguments Float["B"] in rad/s, 1, unit of y, rad."""
     time = dt * torch.arange(length, dtype=omega.dtype, device=omega.device)
     pole = oscillator_eigenvalues(omega, zeta)[:, None]
     turns = pole.imag * time + phase[:, None]
@@ -39,8 +46,8 @@ def oscillation(
 
 def uniform(
     bounds: tuple[float, float], size: int, generator: torch.Generator, dtype: torch.dtype
-) -> Tensor:
-    """Float["size"], uniform between the bounds."""
+) -> Float[Tensor, "size"]:
+    """Float["size"], drawn uniformly between the bounds."""
     draw = torch.rand(size, generator=generator, dtype=dtype)
     return bounds[0] + (bounds[1] - bounds[0]) * draw
 
@@ -48,13 +55,13 @@ def uniform(
 class _MeanSquare:
     """The loss of both tasks: mean squared error over the scored steps."""
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean squared error.
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean squared error.
 
         Args:
-            model: called with the inputs and the T steps of the targets: it goes on in silence
-                where the inputs have ended (`lab.mixers.Continuing`).
-            batch: as `sample` draws it.
+            model: called with the inputs and the number T of target steps. It continues with zero
+                input after the inputs have ended (`lab.mixers.Continuing`).
+            batch: a batch from `sample`.
         """
         outputs = model(batch.inputs, batch.targets.shape[1])
         errors = (outputs - batch.targets).square().mean(-1)
@@ -63,13 +70,13 @@ class _MeanSquare:
 
 @dataclass(frozen=True)
 class AnonymousOscillations(_MeanSquare):
-    """The task as first posed: every sequence is a new oscillation, every input the same impulse.
+    """The task as first posed: every sequence is a new oscillation, but all inputs are the same.
 
         input    1   0   0   0   ...      the same in every sequence
         target   y0  y1  y2  y3  ...      omega, zeta, A and phi drawn anew for every sequence
 
-    The input is independent of the target, so that the best prediction is the mean of the target,
-    and the loss of any model at least its variance: `floor`.
+    The input is independent of the target. Therefore the best prediction is the mean of the target,
+    and the loss of any model is at least the variance of the target, which is `floor`.
 
     Args:
         dt: seconds per step, 0.01 as first posed.
@@ -77,7 +84,7 @@ class AnonymousOscillations(_MeanSquare):
             without the sine.
 
     Raises:
-        ValueError: dt is not above 0, or there is no such kind.
+        ValueError: dt is not above 0, or the kind is unknown.
     """
 
     dt: float = 0.01
@@ -89,7 +96,7 @@ class AnonymousOscillations(_MeanSquare):
         one_of(type(self).__name__, "kind", self.kind, get_args(Kind))
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
-        """Inputs ["B 1 1"], all one; targets ["B T 1"]; every step scored."""
+        """Inputs ["B 1 1"], all equal to one; targets ["B T 1"]; every step is scored."""
         check_request(self, batch, length, generator)
         omega = uniform(OMEGA, batch, generator, self.dtype)
         zeta = uniform(ZETA, batch, generator, self.dtype)
@@ -105,11 +112,11 @@ class AnonymousOscillations(_MeanSquare):
         mask = torch.ones(batch, length, dtype=torch.bool)
         return Batch(torch.ones(batch, 1, 1, dtype=self.dtype), targets[..., None], mask)
 
-    def mean_square(self, length: int) -> Tensor:
-        """Float64["length"]: E[y_t^2], which is also the variance, the mean over phases being 0.
+    def mean_square(self, length: int) -> Float64[Tensor, "length"]:
+        """E[y_t^2], which is the variance wherever the mean over phases is 0.
 
         E[sin^2(. + phi)] = 1/2 for a uniform phase, so E[y_t^2] = E[A^2] / 2 * E[exp(-2 zeta omega
-        t)]; a decay has no phase to average.
+        t)]. The kind "decay" has no phase, and so no factor of 1/2.
         """
         check_length(self, length)
         decay = torch.ones(length, dtype=torch.float64)
@@ -117,8 +124,8 @@ class AnonymousOscillations(_MeanSquare):
             decay = mean_decay(2 * self.dt * torch.arange(length, dtype=torch.float64))
         return MEAN_SQUARE_AMPLITUDE * decay * (1.0 if self.kind == "decay" else 0.5)
 
-    def best_prediction(self, length: int) -> Tensor:
-        """Float64["length"]: E[y_t], all that the input allows to predict."""
+    def best_prediction(self, length: int) -> Float64[Tensor, "length"]:
+        """E[y_t], the best prediction from the input."""
         check_length(self, length)
         if self.kind != "decay":
             return torch.zeros(length, dtype=torch.float64)
@@ -134,24 +141,24 @@ class AnonymousOscillations(_MeanSquare):
         return variance.mean().item()
 
     def distinct_inputs(self, length: int) -> float:
-        """One: the impulse."""
+        """One, the impulse."""
         return 1
 
 
 @dataclass(frozen=True)
 class KnownOscillators(_MeanSquare):
-    """The task repaired: K oscillators, drawn once; the input says which one starts, and how.
+    """The corrected task: K fixed oscillators; the input says which one starts, and how.
 
         input, channel k      A cos(phi)  0   0   0   ...     the sequence excites oscillator k
         input, channel K + k  A sin(phi)  0   0   0   ...     all other channels are zero
         target                y0          y1  y2  y3  ...     y with omega_k, zeta_k, A, phi
 
-    The target is linear in the input, A sin(w t + phi) = A cos(phi) sin(w t) + A sin(phi) cos(w t),
-    so that the floor is zero.
+    The target is linear in the input, A sin(w t + phi) = A cos(phi) sin(w t) + A sin(phi) cos(w t).
+    Therefore the floor is zero.
 
     Args:
         omega, zeta: Float["K"], rad/s and 1.
-        dt: seconds per step; at 1, phases turn by 1 to 13 rad in 128 steps.
+        dt: seconds per step; with 1, phases advance by 1 to 13 rad in 128 steps.
 
     Raises:
         ValueError: omega and zeta do not share one shape (K,) with K > 0, or dt is not above 0.
@@ -175,18 +182,18 @@ class KnownOscillators(_MeanSquare):
         dt: float = 1.0,
         dtype: torch.dtype = torch.float64,
     ) -> "KnownOscillators":
-        """K oscillators from the ranges of the first task."""
+        """K oscillators, drawn from the ranges of `AnonymousOscillations`."""
         whole("KnownOscillators.draw", "systems", systems, least=1)
         omega = uniform(OMEGA, systems, generator, dtype)
         return cls(omega, uniform(ZETA, systems, generator, dtype), dt)
 
     @property
     def systems(self) -> int:
-        """K, half the number of input channels."""
+        """K, which is half the number of input channels."""
         return len(self.omega)
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
-        """Inputs ["B 1 2K"], the one step that is not silent; targets ["B T 1"]; all scored."""
+        """Inputs ["B 1 2K"], the only non-zero step; targets ["B T 1"]; every step is scored."""
         check_request(self, batch, length, generator)
         dtype, K = self.omega.dtype, self.systems
         system = torch.randint(K, (batch,), generator=generator)
@@ -200,8 +207,8 @@ class KnownOscillators(_MeanSquare):
         mask = torch.ones(batch, length, dtype=torch.bool)
         return Batch(impulse[:, None], targets[..., None], mask)
 
-    def response(self, length: int) -> Tensor:
-        """Float["length 1 2K"]: the kernel that solves the task, a sine and a cosine per system."""
+    def response(self, length: int) -> Float[Tensor, "length 1 K2"]:
+        """The kernel that solves the task, a sine and a cosine per system."""
         check_length(self, length)
         ones, zeros = torch.ones_like(self.omega), torch.zeros_like(self.omega)
         sines = oscillation(self.omega, self.zeta, ones, zeros, self.dt, length)
@@ -220,11 +227,11 @@ class KnownOscillators(_MeanSquare):
         return 0.0
 
     def distinct_inputs(self, length: int) -> float:
-        """Amplitude and phase are continuous."""
+        """Infinity, because amplitude and phase are continuous."""
         return math.inf
 
 
-def mean_decay(time: Tensor) -> Tensor:
+def mean_decay(time: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
     """E[exp(-zeta omega t)] over the uniform omega and zeta of the task, in closed form.
 
     Integrating over omega and then zeta,
@@ -233,12 +240,12 @@ def mean_decay(time: Tensor) -> Tensor:
     Accuracy: about 1e-13 / t absolute, from the cancellation of the logarithms in E1.
 
     Args:
-        time: Float64["..."], seconds, at least 0.
+        time: seconds, at least 0.
 
     Returns:
         Float64["..."].
     """
-    # Imported here: models train without it.
+    # Imported here because training does not need it.
     from scipy.special import exp1
 
     (a, b), (c, d) = OMEGA, ZETA

@@ -1,10 +1,11 @@
-"""Multi-query associative recall: pairs of key and value, then keys whose values are asked for."""
+"""Multi-query associative recall: pairs of key and value, then keys whose values are queried."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from lab.tasks.base import Batch
@@ -30,25 +31,25 @@ Filler = Literal["end", "between", "anywhere"]
 
 @dataclass(frozen=True)
 class Recall(Retrieval):
-    """Keys that differ, each with a value, then some of the keys again: which value had each?
+    """Distinct keys, each with a value, then some of the keys again, as queries for their values.
 
         input     k1  v1  k2  v2  k3  v3  SEP k3  k1
         target    .   .   .   .   .   .   .   v3  v1      3 pairs, 2 queries
 
-    Keys and values are symbols of one alphabet, values drawn with replacement; the queries are
-    distinct keys in random order. Unscored targets (.) are 0. With `blank`, queries are answered
-    one step later:
+    Keys and values are symbols of the same alphabet, and values are drawn with replacement. The
+    queries are distinct keys in random order. Unscored targets (.) are 0. With `blank`, queries are
+    answered one step later:
 
         input     k1  v1  k2  v2  SEP k2  BLK k1  BLK
         target    .   .   .   .   .   .   v2  .   v1
 
-    With `rewritten`, random keys come again, in random order, with new values, which are the ones
-    asked for (and may happen to be the old ones):
+    With `rewritten`, random keys are repeated, in random order, with new values. Queries then ask
+    for the new value, which may happen to equal the old one:
 
         input     k1  v1  k2  v2  k2  w2  SEP k1  k2
         target    .   .   .   .   .   .   .   v1  w2      1 rewritten
 
-    `length` is this layout's number of steps. Where an example is to be longer, filler comes
+    `length` is the number of steps of this layout. Longer examples contain filler, which is placed
 
         "end"       k1  v1  k2  v2  SEP k2  k1  PAD PAD PAD     after everything
         "between"   k1  v1  k2  v2  SEP FIL FIL k2  FIL k1      at random places after SEP; a query
@@ -57,25 +58,25 @@ class Recall(Retrieval):
                                                                 likely; a blank may come apart
                                                                 from its query, a value from its key
 
-    Tokens: PAD 0, SEP 1, symbol s is 2 + s; then BLANK, FILL and the noise tokens, of which there
-    are as many as the options need. Every token is a class, and the target is the value's token.
+    Tokens: PAD is 0, SEP is 1, symbol s is 2 + s, followed by BLANK, FILL and the noise tokens, if
+    the options need them. Every token is a class, and the target is the value's token.
 
     Args:
-        pairs: P.
-        queries: how many of the keys are asked for.
-        symbols: V, the size of the alphabet.
-        blank: every query is followed by a BLANK, where it is answered.
-        rewritten: how many of the keys get a new value.
-        filler: where steps beyond `length` go.
-        noise: how many tokens the filler "anywhere" is drawn from; 0 with the others.
+        pairs: P, number of pairs.
+        queries: number of queried keys.
+        symbols: V, size of the alphabet.
+        blank: whether every query is followed by a BLANK, where it is answered.
+        rewritten: number of keys that get a new value.
+        filler: place of the steps beyond `length`.
+        noise: number of tokens from which the filler "anywhere" is drawn; 0 for other fillers.
 
     Raises:
-        ValueError: a number is below its least (pairs, queries and symbols 1, rewritten 0); pairs
-            is above symbols, or queries or rewritten above pairs; there is no such filler; noise
-            and filler do not fit.
+        ValueError: a number is too small (pairs, queries and symbols must be at least 1, rewritten
+            at least 0); pairs is above symbols, or queries or rewritten is above pairs; the filler
+            is unknown; or noise does not match the filler.
 
-    Source: Arora et al. 2023, Zoology, for the task; layouts and vocabularies as in sheets 008, 009
-    and 015.
+    Source: Arora et al. 2023, Zoology, for the task; layouts and vocabularies are those of the
+    proposals of experiments 008, 009 and 015.
     """
 
     pairs: int
@@ -99,27 +100,27 @@ class Recall(Retrieval):
 
     @property
     def blank_token(self) -> int:
-        """The number of BLANK, where there is one."""
+        """The number of the token BLANK, if there is one."""
         return FIRST_SYMBOL + self.symbols
 
     @property
     def fill_token(self) -> int:
-        """The number of FILL, where there is one."""
+        """The number of the token FILL, if there is one."""
         return self.blank_token + self.blank
 
     @property
     def first_noise(self) -> int:
-        """The number of the first noise token, where there is one; the others follow."""
+        """The number of the first noise token, if there is one; the others follow."""
         return self.fill_token + (self.filler == "between")
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return self.first_noise + self.noise
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property
@@ -134,17 +135,17 @@ class Recall(Retrieval):
 
     @property
     def length(self) -> int:
-        """Steps without filler: pairs, rewritten pairs, SEP, queries with their blanks."""
+        """Number of steps without filler: pairs, rewritten pairs, SEP, and queries with blanks."""
         return self._separator + 1 + self._width * self.queries
 
     @property
     def _separator(self) -> int:
-        """The step of SEP, where no filler comes before."""
+        """The step of SEP, if there is no filler before it."""
         return 2 * (self.pairs + self.rewritten)
 
     @property
     def _width(self) -> int:
-        """Steps that a query takes."""
+        """Number of steps of a query, with its blank."""
         return 1 + self.blank
 
     # --- examples --------------------------------------------------------------------------------
@@ -184,16 +185,16 @@ class Recall(Retrieval):
 
     @property
     def _answered(self) -> slice:
-        """The scored steps, where there is no filler."""
+        """The scored steps of examples without filler."""
         return slice(self._separator + self._width, None, self._width)
 
     def _unscored(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
-        """Targets and mask of steps that are not scored."""
+        """Targets and mask for steps that are not scored."""
         shape = (batch, length)
         return torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.bool)
 
     def _background(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Int64["B T"]: filler alone."""
+        """Int64["B T"]: only filler."""
         if self.filler == "anywhere":
             chosen = torch.randint(self.noise, (batch, length), generator=generator)
             return self.first_noise + chosen
@@ -201,25 +202,25 @@ class Recall(Retrieval):
         return torch.full((batch, length), token)
 
     def _steps(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Int64["B length_without_filler"]: where the steps of the bare layout go, ascending."""
+        """Int64["B length_without_filler"]: places of the steps without filler, ascending."""
         if self.filler == "anywhere":
             return places(batch, length, self.length, generator)
         steps = torch.arange(self.length).expand(batch, -1)
         if self.filler == "end":
             return steps
-        # A place for each query, with its blank drawn in; then the blanks are let out again.
+        # Draw a place for each query as if it had no blank, then shift to make room for the blanks.
         filler, before = length - self.length, self._separator + 1
         starts = places(batch, filler + self.queries, self.queries, generator)
         moved = (starts - torch.arange(self.queries)).repeat_interleave(self._width, dim=1)
         return torch.cat([steps[:, :before], steps[:, before:] + moved], dim=1)
 
-    def rewritten_steps(self, batch: Batch) -> Tensor:
-        """Bool["B T"]: the scored steps that ask for a key with a new value; reads the inputs.
+    def rewritten_steps(self, batch: Batch) -> Bool[Tensor, "B T"]:
+        """The scored steps that query a rewritten key, determined from the inputs.
 
-        The others of the mask are those of untouched keys.
+        The other scored steps query keys that were not rewritten.
         """
         inputs = batch.inputs
-        # Filler goes to the end, and all else keeps its order; PAD is at the end as it is.
+        # Filler is moved to the end and the rest keeps its order; PAD is at the end already.
         is_filler = (inputs >= self.fill_token).int()
         steps = is_filler.argsort(dim=1, stable=True)[:, : self.length]
         bare = inputs.gather(1, steps)
@@ -245,7 +246,7 @@ class Recall(Retrieval):
         return known
 
     def distinct_inputs(self, length: int) -> float:
-        """Written keys and values, times orders of queries, times places of filler; inf if huge."""
+        """Number of choices of keys, values, query orders and filler places; inf if too large."""
         self._check_length(length)
         P, V, filler = self.pairs, self.symbols, length - self.length
         written = math.perm(V, P) * math.perm(P, self.rewritten) * V ** (P + self.rewritten)
@@ -264,20 +265,20 @@ class ZoologyRecall(Retrieval):
         input     k1  v1  k2  v2  x   x   k2  x   x   x   k1  x
         target    .   .   .   .   .   .   v2  .   .   .   v1  .      2 pairs, 12 steps
 
-    All keys are asked for, each at an even number 2 g of steps after the pairs. The gaps g, in
-    units of two steps, are drawn one key after the other without replacement, g with a probability
-    in proportion to power (g + 1)^(power - 1): most queries come soon. Keys are drawn from the
+    All keys are queried, each at an even number 2 g of steps after the pairs. The gaps g, in units
+    of two steps, are drawn for one key after another without replacement, with probabilities
+    proportional to power (g + 1)^(power - 1), so most queries come soon. Keys are drawn from the
     tokens 1 to V/2 - 1 and values from V/2 to V - 1, both without replacement. Every other step (x)
-    is 0, or a uniform one of all V tokens.
+    is 0, or uniform among all V tokens.
 
     Args:
-        vocabulary: V.
-        pairs: P.
-        power: of the law of the gaps; 1 is uniform.
-        random_filler: random tokens in place of 0.
+        vocabulary: V, number of tokens.
+        pairs: P, number of pairs.
+        power: exponent of the distribution of the gaps; 1 is uniform.
+        random_filler: whether the filler consists of random tokens instead of 0.
 
     Raises:
-        ValueError: pairs is below 1, or above the V/2 - 1 keys that there are; power is not above
+        ValueError: pairs is below 1 or above the number of keys, V/2 - 1; or power is not above
             zero.
 
     Source: Arora et al. 2023, Zoology, and Arora et al. 2024, Based; HazyResearch/zoology,
@@ -298,7 +299,7 @@ class ZoologyRecall(Retrieval):
 
     @property
     def classes(self) -> int:
-        """Every token is one."""
+        """Number of classes; every token is a class."""
         return self.vocabulary
 
     @property
@@ -313,12 +314,12 @@ class ZoologyRecall(Retrieval):
 
     @property
     def answers(self) -> int:
-        """How many tokens are values; those of a sequence differ."""
+        """Number of value tokens; the values in a sequence are distinct."""
         return self.vocabulary - self.first_value
 
     @property
     def length(self) -> int:
-        """4 P: the pairs, and as many steps for the queries."""
+        """4 P: the steps of the pairs, and as many for the queries."""
         return 4 * self.pairs
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
@@ -340,19 +341,19 @@ class ZoologyRecall(Retrieval):
         mask = torch.zeros_like(inputs, dtype=torch.bool).scatter_(1, asked, True)
         return Batch(inputs, targets, mask)
 
-    def gap_weights(self, length: int) -> Tensor:
-        """Float64["S"]: the probabilities of the first gap drawn, 0 to S - 1."""
+    def gap_weights(self, length: int) -> Float64[Tensor, "S"]:
+        """Probabilities of the gaps 0 to S - 1, for the key that is drawn first."""
         self._check_length(length)
         spaces = length // 2 - self.pairs
         weights = torch.arange(1, spaces + 1, dtype=torch.float64) ** (self.power - 1)
         return weights / weights.sum()
 
     def _gaps(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Int64["B P"]: one gap for each key, different, in the order of drawing.
+        """Int64["B P"]: distinct gaps, one for each key, in the order in which they are drawn.
 
-        Of clocks that ring at rates w, the order of ringing is that of draws without replacement
-        with probabilities in proportion to w: the first to ring is i with w_i / sum(w), and the
-        rest have no memory.
+        Drawing without replacement with probabilities proportional to w is equivalent to sorting
+        independent exponential times with rates w. The first is i with probability w_i / sum(w),
+        and the other times have no memory.
         """
         rates = self.gap_weights(length)
         clocks = torch.empty(batch, len(rates), dtype=torch.float64)
@@ -366,19 +367,19 @@ class ZoologyRecall(Retrieval):
 
     @property
     def ceilings(self) -> dict[str, float]:
-        """The values of a sequence differ: 1/P, and the mean of 1/P, 1/(P - 1), ..., 1."""
+        """1/P without the queries, and the mean of 1/P, 1/(P - 1), ..., 1 with the earlier ones."""
         left = [1 / values for values in range(1, self.pairs + 1)]
         return {RANDOM: left[-1], COMMONEST: left[-1], UNASKED: sum(left) / self.pairs}
 
     def bits(self, length: int) -> float:
-        """log2 of the number of ways to draw P values in order: what a state must hold."""
+        """log2 of the number of sequences of P distinct values, which a state must distinguish."""
         return math.log2(math.perm(self.answers, self.pairs))
 
     def distinct_inputs(self, length: int) -> float:
-        """Pairs times what can follow; inf beyond the range of a float.
+        """Number of choices of pairs and of what follows; inf beyond the range of a float.
 
-        Random filler may repeat keys, so that the places of the queries cannot be told from the
-        tokens: every sequence counts in which all keys come at even steps after the pairs.
+        Random filler may repeat keys, so the tokens do not reveal the places of the queries.
+        Therefore every sequence counts in which all keys occur at even steps after the pairs.
         """
         self._check_length(length)
         P, V, spaces = self.pairs, self.vocabulary, length // 2 - self.pairs

@@ -1,4 +1,4 @@
-"""What recall and copying share: the accuracy of models that ignore the query, and random draws."""
+"""Common parts of recall and copying: accuracy of models that ignore the query, random draws."""
 
 import math
 from abc import ABC, abstractmethod
@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from lab.arguments import whole
@@ -18,47 +19,48 @@ UNASKED = "the commonest value not yet asked for"
 
 
 class Retrieval(ABC):
-    """A task that shows values, and asks for them later: targets are tokens of the vocabulary."""
+    """A task that shows values and queries them later; targets are tokens of the vocabulary."""
 
     floor_accuracy: ClassVar[float] = 1.0
 
     @property
     @abstractmethod
     def held(self) -> int:
-        """P, how many values a query may ask for."""
+        """P, the number of values that a query may ask for."""
 
     @property
     @abstractmethod
     def answers(self) -> int:
-        """V, how many different values there are; they are drawn uniformly, with replacement."""
+        """V, the number of different values, which are drawn uniformly with replacement."""
 
     @property
     @abstractmethod
     def length(self) -> int:
-        """The least number of steps, with no filler."""
+        """The smallest number of steps, without filler."""
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
         return masked_cross_entropy(model(batch.inputs), batch)
 
     def chance(self, length: int) -> float:
-        """log V, the loss of the best guess of a model that knows the values but sees no token."""
+        """log V, the lowest loss of a model that knows the set of values but sees no token."""
         return math.log(self.answers)
 
     def floor(self, length: int) -> float:
         """Zero: the input determines the target."""
         return 0.0
 
-    @property
-    def chance_accuracy(self) -> float:
-        """1/V, how often a guessed value is right."""
-        return 1 / self.answers
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """1/V at every step, the accuracy of guessing a value."""
+        self._check_length(length)
+        return torch.full((length,), 1 / self.answers, dtype=torch.float64)
 
     @property
     def ceilings(self) -> dict[str, float]:
-        """The best accuracy of a model that knows the values of a sequence but ignores all queries.
+        """Best accuracy of a model that knows the values of a sequence but ignores all queries.
 
-        By name. A task adds more where a model can know part of what it needs in other ways.
+        The ceilings are listed by name. A task adds others if a model can gain partial knowledge in
+        other ways.
         """
         return {
             RANDOM: random_value(self.held, self.answers),
@@ -66,10 +68,10 @@ class Retrieval(ABC):
         }
 
     def bits(self, length: int) -> float:
-        """P log2 V: what a state must hold when the first query comes.
+        """P log2 V: the bits that a state must hold when the first query arrives.
 
-        Any of the values may be asked for, so a model that is always right must know all of them:
-        the mutual information of state and values is then the entropy of the values.
+        Any of the values may be queried, so a model that is always right must know all of them: the
+        mutual information of state and values is then the entropy of the values.
         """
         return self.held * math.log2(self.answers)
 
@@ -87,46 +89,46 @@ class Retrieval(ABC):
 
 
 def random_value(values: int, symbols: int) -> float:
-    """How often a random one of P values, drawn from V symbols with replacement, is the right one.
+    """Accuracy of answering by a random one of P values, drawn from V symbols with replacement.
 
-    1/P + (1 - 1/P)/V: it is the right one, or it is another that happens to be equal.
+    It is 1/P + (1 - 1/P)/V: the chosen value is the right one, or another that is equal to it.
     """
     return 1 / values + (1 - 1 / values) / symbols
 
 
 def commonest_value(values: int, symbols: int) -> float:
-    """How often the commonest of P values is the right one: E[largest multiplicity] / P."""
+    """Accuracy of the commonest of P values: E[largest multiplicity] / P."""
     return largest_multiplicity(values, symbols) / values
 
 
 def unasked_value(values: int, symbols: int, queries: int) -> dict[str, float]:
-    """How often the commonest value not yet asked for is the right one, by name, as a ceiling.
+    """Accuracy of the commonest value that has not been queried yet, by name, as a ceiling.
 
-    Best accuracy of a model that remembers earlier queries but ignores the current one: earlier
-    queries asked for other values, so fewer are left to choose from. Empty if there is one query.
+    This is the best accuracy of a model that remembers earlier queries but ignores the current one.
+    Earlier queries asked for other values, so fewer are left to choose from. Empty for one query.
     """
     left = [commonest_value(values - earlier, symbols) for earlier in range(queries)]
     return {UNASKED: sum(left) / queries} if queries > 1 else {}
 
 
 def largest_multiplicity(draws: int, symbols: int) -> float:
-    """The expected number of times that the commonest of V symbols comes in P uniform draws.
+    """The expected number of occurrences of the commonest of V symbols in P uniform draws.
 
-    Exact to rounding: the sum over c = 0 .. P - 1 of P(some symbol comes more than c times).
+    Exact up to rounding: the sum over c = 0 .. P - 1 of P(some symbol occurs more than c times).
     """
     return math.fsum(1 - _none_above(most, draws, symbols) for most in range(draws))
 
 
 def _none_above(most: int, draws: int, symbols: int) -> float:
-    """The probability that no symbol comes more than `most` times.
+    """The probability that no symbol occurs more than `most` times.
 
-    P! / V^P [x^P] (sum over i <= most of x^i / i!)^V. With Poisson counts of mean P/V in place of
-    1/i!, given that they sum to P, it is the same number, and nothing overflows.
+    It is P! / V^P [x^P] (sum over i <= most of x^i / i!)^V. Replacing 1/i! by the probabilities of
+    Poisson counts with mean P/V, conditioned on a sum of P, gives the same number without overflow.
     """
     counts = np.arange(draws + 1)
     one = np.where(counts <= most, _poisson(counts, draws / symbols), 0.0)
-    all_symbols = np.eye(1, draws + 1)[0]  # the count of no symbols: 0
-    for bit in bin(symbols)[2:]:  # their power, by squaring; sums above P cannot come down again
+    all_symbols = np.eye(1, draws + 1)[0]  # the distribution of the count of no symbols, 0
+    for bit in bin(symbols)[2:]:  # power by squaring; sums above P can be dropped
         all_symbols = np.convolve(all_symbols, all_symbols)[: draws + 1]
         if bit == "1":
             all_symbols = np.convolve(all_symbols, one)[: draws + 1]
@@ -134,8 +136,8 @@ def _none_above(most: int, draws: int, symbols: int) -> float:
 
 
 def _poisson(count: Any, mean: float) -> Any:
-    """Float64 of the shape of `count`: how likely a Poisson variable of that mean is to be it."""
-    # Imported here: models train without it. scipy.stats has the same function, bit for bit, but
+    """Float64 of the shape of `count`: Poisson probabilities with that mean."""
+    # Imported here because training does not need it. scipy.stats has an identical function, but
     # takes more than twice as long to import.
     from scipy.special import gammaln, xlogy
 
@@ -145,8 +147,10 @@ def _poisson(count: Any, mean: float) -> Any:
 # --- draws ---------------------------------------------------------------------------------------
 
 
-def distinct(batch: int, choices: int, count: int, generator: torch.Generator) -> Tensor:
-    """Int64["B count"]: different numbers below `choices`, uniform, in random order."""
+def distinct(
+    batch: int, choices: int, count: int, generator: torch.Generator
+) -> Int64[Tensor, "B count"]:
+    """Distinct numbers below `choices`, uniform, in random order."""
     if count * (count - 1) <= choices:
         return _distinct_by_rejection(batch, choices, count, generator)
     return torch.rand(batch, choices, generator=generator).topk(count).indices
@@ -155,10 +159,10 @@ def distinct(batch: int, choices: int, count: int, generator: torch.Generator) -
 def _distinct_by_rejection(
     batch: int, choices: int, count: int, generator: torch.Generator
 ) -> Tensor:
-    """The same where repeats are few: a row that has one is drawn again, all of it.
+    """`distinct` for the case of few repeats: a row with a repeat is drawn again as a whole.
 
-    So every row without a repeat is equally likely. On average a row holds at most about half a
-    pair of equal numbers, so few rows are drawn again.
+    Therefore all rows without repeats are equally likely. The expected number of equal pairs in a
+    row is at most about one half, so few rows are drawn again.
     """
     drawn = torch.randint(choices, (batch, count), generator=generator)
     while True:
@@ -169,13 +173,15 @@ def _distinct_by_rejection(
         drawn[repeats] = torch.randint(choices, (again, count), generator=generator)
 
 
-def places(batch: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
-    """Int64["B count"]: different steps below `steps`, uniform, ascending."""
+def places(
+    batch: int, steps: int, count: int, generator: torch.Generator
+) -> Int64[Tensor, "B count"]:
+    """Distinct steps below `steps`, uniform, ascending."""
     return distinct(batch, steps, count, generator).sort().values
 
 
-def interleave(first: Tensor, second: Tensor) -> Tensor:
-    """["B 2P"]: a1 b1 a2 b2 ... of two ["B P"]."""
+def interleave(first: Int64[Tensor, "B P"], second: Int64[Tensor, "B P"]) -> Int64[Tensor, "B 2*P"]:
+    """a1 b1 a2 b2 ... from a and b ["B P"]."""
     return torch.stack([first, second], dim=-1).flatten(1)
 
 
@@ -188,20 +194,20 @@ def as_float(count: int) -> float:
 
 
 def at_least(least: int, **numbers: int) -> None:
-    """Stop at the first that is smaller, or no whole number.
+    """Check that all numbers are whole and at least `least`.
 
     Raises:
-        ValueError: names it, and its value.
+        ValueError: one of them is not a whole number or is smaller; the error names it.
     """
     for name, number in numbers.items():
         whole("the task", name, number, least)
 
 
 def at_most(most: int, what: str, **numbers: int) -> None:
-    """Stop at the first number that is larger; `what` says what the most is.
+    """Check that no number is above `most`; `what` describes the limit in the error.
 
     Raises:
-        ValueError: names it, its value, and the most.
+        ValueError: one of them is larger; the error names it.
     """
     for name, number in numbers.items():
         if number > most:

@@ -1,4 +1,4 @@
-"""The word problem of a finite group: multiply up the elements that the tokens stand for."""
+"""The word problem of a finite group: the product of the elements that the tokens stand for."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from lab.arguments import whole
@@ -14,12 +15,12 @@ from lab.tasks.groups import Group
 
 Side = Literal["right", "left"]
 Scored = Literal["every", "last"]
-MOST_COUNTS = 200_000  # count vectors that `commuting_ceiling` goes through
+MOST_COUNTS = 200_000  # the most count vectors that `commuting_ceiling` enumerates
 
 
 @dataclass(frozen=True)
 class WordProblem:
-    """Which element is the product of the tokens so far?
+    """The target at every step is the product of the tokens so far.
 
     Element g_0 is the identity, and
 
@@ -29,20 +30,20 @@ class WordProblem:
         input     s   r   r   s       tokens, drawn uniformly and independently
         target    s   sr  srr srrs    as element numbers; side "right"
 
-    A word of `length` tokens takes T = length steps, or one more with a start token. The limits
-    that are stated per step have an entry for each of these T.
+    A word of `length` tokens takes T = length steps, or one more with a start token. Limits that
+    are given per step have an entry for each of these T steps.
 
     Args:
-        group: whose elements are the classes.
-        alphabet: element numbers, all different: token i stands for alphabet[i].
-        side: where the next factor goes.
-        scored: "every" step, or the "last" alone.
-        start_token: one more token, the last number of the vocabulary, comes before every word; the
-            target there is the identity, and not scored.
+        group: the group, whose elements are the classes.
+        alphabet: distinct element numbers; token i stands for alphabet[i].
+        side: the side on which the next factor is multiplied.
+        scored: "every" step, or only the "last".
+        start_token: whether one more token, the last number of the vocabulary, precedes every word;
+            the target there is the identity, which is not scored.
 
     Raises:
-        ValueError: the alphabet is empty, repeats an element or names one that the group does not
-            have; or side or scored is none of the above.
+        ValueError: the alphabet is empty, repeats an element or names one that is not in the group;
+            or side or scored is none of the above.
     """
 
     group: Group
@@ -52,7 +53,7 @@ class WordProblem:
     start_token: bool = False
 
     def __post_init__(self) -> None:
-        # A tuple, whatever sequence was given: the task stays hashable and cannot change.
+        # Any sequence is converted to a tuple, so that the task is hashable and immutable.
         object.__setattr__(self, "alphabet", tuple(int(element) for element in self.alphabet))
         if not self.alphabet or len(set(self.alphabet)) < self.size:
             raise ValueError(f"the alphabet must hold different elements, got {self.alphabet}")
@@ -66,22 +67,22 @@ class WordProblem:
 
     @property
     def size(self) -> int:
-        """k, how many tokens words are made of."""
+        """k, the number of tokens from which words are drawn."""
         return len(self.alphabet)
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are, the start token included."""
+        """Number of tokens, including the start token."""
         return self.size + self.start_token
 
     @property
     def classes(self) -> int:
-        """n, how many elements the group has."""
+        """n, the number of elements of the group."""
         return self.group.order
 
     @property
-    def transitions(self) -> Tensor:
-        """Int64["n vocabulary"]: the element that each element becomes with each token."""
+    def transitions(self) -> Int64[Tensor, "n vocabulary"]:
+        """For each element and token, the element that follows."""
         tokens = list(self.alphabet)
         table = self.group.table
         steps = table[:, tokens] if self.side == "right" else table[tokens].mT
@@ -96,25 +97,27 @@ class WordProblem:
         words = self.words(batch, length, generator)
         return self.examples(words, torch.full((batch,), length))
 
-    def words(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Int64["B length"]: uniform tokens, none of them the start token."""
+    def words(
+        self, batch: int, length: int, generator: torch.Generator
+    ) -> Int64[Tensor, "B length"]:
+        """Uniform tokens other than the start token."""
         if whole("WordProblem", "length", length) < 1:
             raise ValueError(f"a word needs at least one token, got a length of {length}")
         check_request(self, batch, length, generator)
         return torch.randint(self.size, (batch, length), generator=generator)
 
-    def examples(self, words: Tensor, lengths: Tensor) -> Batch:
+    def examples(self, words: Int64[Tensor, "B length"], lengths: Int64[Tensor, "B"]) -> Batch:
         """Inputs, targets and mask for given words.
 
         Args:
-            words: Int64["B length"], without start token.
-            lengths: Int64["B"], how much of each is scored: its last token is the last step.
+            words: without start token.
+            lengths: number of tokens of each word; no later step is scored.
         """
         inputs = words
         if self.start_token:
             inputs = torch.cat([torch.full_like(words[:, :1], self.size), words], dim=1)
         first = int(self.start_token)
-        word_step = torch.arange(inputs.shape[1]) - first  # of the first token of the word: 0
+        word_step = torch.arange(inputs.shape[1]) - first  # 0 at the first token of the word
         last = lengths[:, None] - 1
         if self.scored == "last":
             mask = word_step == last
@@ -122,8 +125,8 @@ class WordProblem:
             mask = (word_step >= 0) & (word_step <= last)
         return Batch(inputs, self.labels(inputs), mask)
 
-    def labels(self, inputs: Tensor) -> Tensor:
-        """Int64["B T"]: the element after every step, for inputs Int64["B T"]."""
+    def labels(self, inputs: Int64[Tensor, "B T"]) -> Int64[Tensor, "B T"]:
+        """The element after every step, for inputs Int64["B T"]."""
         steps = self.transitions
         element = torch.zeros_like(inputs[:, 0])
         labels = torch.empty_like(inputs)
@@ -131,14 +134,14 @@ class WordProblem:
             element = labels[:, t] = steps[element, tokens]
         return labels
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
         return masked_cross_entropy(model(batch.inputs), batch)
 
     # --- what can be scored ----------------------------------------------------------------------
 
-    def distribution(self, length: int) -> Tensor:
-        """Float64["T n"]: the probability of every element after every step, exact to rounding."""
+    def distribution(self, length: int) -> Float64[Tensor, "T n"]:
+        """The probability of every element after every step, exact to rounding."""
         check_length(self, length)
         steps = self.transitions[:, : self.size].flatten()
         now = torch.zeros(self.classes, dtype=torch.float64)
@@ -150,15 +153,15 @@ class WordProblem:
             rows.append(now)
         return torch.stack(rows)
 
-    def entropy(self, length: int) -> Tensor:
-        """Float64["T"]: of the element after every step, in nats."""
+    def entropy(self, length: int) -> Float64[Tensor, "T"]:
+        """Entropy of the element after every step, in nats."""
         return torch.special.entr(self.distribution(length)).sum(1)
 
     def chance(self, length: int) -> float:
-        """The loss of the best guess that knows the step and no token, over the scored steps.
+        """The lowest loss over the scored steps of a model that knows the step but no token.
 
-        Predicting zero throughout scores log(n), which is as low only where all elements are
-        equally likely.
+        Uniform predictions have the loss log(n), which is higher unless all elements are equally
+        likely.
         """
         entropy = self.entropy(length)
         return entropy[-1].item() if self.scored == "last" else entropy[-length:].mean().item()
@@ -167,28 +170,41 @@ class WordProblem:
         """Zero: the input determines the target."""
         return 0.0
 
-    def chance_accuracy(self, length: int) -> Tensor:
-        """Float64["T"]: how often the most frequent element of each step is right."""
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """Accuracy of guessing the most frequent element at each step."""
         return self.distribution(length).amax(1)
 
-    def abelian_ceiling(self, length: int) -> Tensor:
-        """Float64["T"]: the best accuracy of a model that knows the step and g_t modulo [G, G].
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """None that hold at every length: see `abelian_ceiling` and `commuting_ceiling`."""
+        return {}
 
-        In each coset the most frequent element is the best guess.
+    def bits(self, length: int) -> float:
+        """Entropy of the element before the last token, which a state must hold to be right.
+
+        It is at no earlier step larger: a further factor of its own never lowers the entropy.
+        """
+        check_length(self, length)
+        return self.entropy(length - 1)[-1].item() / math.log(2) if length > 1 else 0.0
+
+    def abelian_ceiling(self, length: int) -> Float64[Tensor, "T"]:
+        """Best accuracy of a model that knows the step and g_t modulo [G, G].
+
+        Its best guess is the most frequent element of each coset.
         """
         share, image = self.distribution(length), self.group.abelian_image
         best = share.new_zeros(len(share), int(image.max()) + 1)
         return best.scatter_reduce(1, image.expand_as(share), share, "amax").sum(1)
 
     def commuting_ceiling(self, length: int) -> float:
-        """The best accuracy at the last step of a model that counts each token exactly.
+        """Best accuracy at the last step of a model that knows only the count of each token.
 
-        Counts are all that a sum, or a product of commuting transitions, can hold. A model that
+        A sum, or a product of commuting transitions, depends only on these counts. A model that
         also knows the last m tokens has the ceiling of a word that is shorter by m, because those
         tokens shift every guess in the same way.
 
         Raises:
-            ValueError: there are too many count vectors to go through; says how many.
+            ValueError: there are too many count vectors; the error says how many.
 
         Cost: k n times the number of count vectors, binomial(t + k - 1, k - 1), summed over t.
         """
@@ -205,7 +221,7 @@ class WordProblem:
         return joint.amax(1).sum().item()
 
     def _one_more_token(self, counts: Tensor, joint: Tensor) -> tuple[Tensor, Tensor]:
-        """Count vectors ["C k"], and the probability ["C n"] of each together with each element."""
+        """Count vectors ["C k"], and the joint probability ["C n"] of count vector and element."""
         longer = counts[None] + torch.eye(self.size, dtype=torch.int64)[:, None]
         longer, place = torch.unique(longer.flatten(0, 1), dim=0, return_inverse=True)
         grown, steps = joint.new_zeros(len(longer), self.classes), self.transitions
@@ -216,7 +232,7 @@ class WordProblem:
         return longer, grown
 
     def distinct_inputs(self, length: int) -> float:
-        """k^length, how many words there are; inf beyond the range of a float."""
+        """k^length, the number of words; inf beyond the range of a float."""
         check_length(self, length)
         try:
             return float(self.size) ** length
@@ -224,9 +240,9 @@ class WordProblem:
             return math.inf
 
     def lookup_ceiling(self, draws: int, length: int) -> float:
-        """The share of words that a perfect memory of so many training draws has met.
+        """The share of words that occur among so many random training words.
 
-        1 - (1 - k^-length)^draws: each draw misses a given word independently.
+        It is 1 - (1 - k^-length)^draws, because draws are independent.
         """
         words = self.distinct_inputs(length)
         whole("WordProblem.lookup_ceiling", "draws", draws, least=0)
@@ -242,14 +258,14 @@ class MixedLengths:
         length 4, shortest 2:   input  x1 x2 x3 0     scored: every step  1 1 1 0
                                                       or the last alone   0 0 1 0
 
-    After the end of a word comes token 0, unscored; `length` is the longest.
+    A word is padded by token 0, which is not scored; `length` is the length of the longest word.
 
     Args:
         task: the word problem.
-        shortest: tokens of the shortest word.
+        shortest: number of tokens of the shortest word.
 
     Raises:
-        ValueError: the shortest is no whole number.
+        ValueError: `shortest` is not a whole number.
     """
 
     task: WordProblem
@@ -260,7 +276,7 @@ class MixedLengths:
 
     @property
     def vocabulary(self) -> int:
-        """The vocabulary of the task: no token is added."""
+        """The vocabulary of the task; no token is added."""
         return self.task.vocabulary
 
     @property
@@ -274,7 +290,7 @@ class MixedLengths:
         return self.task.scored
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
-        """Inputs, targets and mask of the steps that the longest word takes, ["B T"] each."""
+        """Inputs, targets and mask, ["B T"] each, where T is the length of the longest word."""
         self._check(length)
         check_request(self, batch, length, generator)
         words = self.task.words(batch, length, generator)
@@ -282,12 +298,12 @@ class MixedLengths:
         ended = torch.arange(length) >= lengths[:, None]
         return self.task.examples(words.masked_fill(ended, 0), lengths)
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean cross-entropy over the scored steps."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the scored steps."""
         return self.task.loss(model, batch)
 
     def chance(self, length: int) -> float:
-        """The loss of the best guess that knows the step, over the steps as often as scored."""
+        """Lowest loss of a model that knows only the step, weighted by how often it is scored."""
         self._check(length)
         lengths = range(self.shortest, length + 1)
         steps = [1 if self.scored == "last" else each for each in lengths]
@@ -298,8 +314,23 @@ class MixedLengths:
         """Zero: the input determines the target."""
         return 0.0
 
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """That of the task, as the element at a step knows nothing of the end."""
+        self._check(length)
+        return self.task.chance_accuracy(length)
+
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """Those of the task."""
+        return self.task.ceilings
+
+    def bits(self, length: int) -> float:
+        """Those of the longest words."""
+        self._check(length)
+        return self.task.bits(length)
+
     def distinct_inputs(self, length: int) -> float:
-        """The number of longest words, because shorter words are filled up with token 0."""
+        """The number of longest words, because shorter words are padded with token 0."""
         self._check(length)
         return self.task.distinct_inputs(length)
 
@@ -308,10 +339,10 @@ class MixedLengths:
             raise ValueError(f"lengths from {self.shortest} to {length}: 1 <= shortest <= longest")
 
 
-def in_training(train: Batch, test: Batch) -> Tensor:
-    """Bool["B"]: which words of the test set also occur in the training set.
+def in_training(train: Batch, test: Batch) -> Bool[Tensor, "B"]:
+    """Which words of the test set also occur in the training set.
 
-    Two words are the same if their tokens and their scored steps are.
+    Two words are the same if their tokens and their scored steps are equal.
     """
     if train.inputs.shape[1:] != test.inputs.shape[1:]:
         shapes = f"{tuple(train.inputs.shape)} and {tuple(test.inputs.shape)}"

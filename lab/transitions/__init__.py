@@ -1,4 +1,4 @@
-"""Transitions x -> A(x), which `lab.mixers.StateSpace` takes; one structure a file."""
+"""Transitions x -> A(x) for `lab.mixers.StateSpace`, one structure per file."""
 
 from lab.transitions.base import Parameters, Transition
 from lab.transitions.circulant import BlockCirculant, Circulant

@@ -1,8 +1,9 @@
-"""What a state-space layer needs to know of its input-dependent transition A(x)."""
+"""The interface of input-dependent transitions A(x) for state-space layers."""
 
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from lab.arguments import whole
@@ -10,7 +11,7 @@ from lab.linalg.precision import uncast, wide
 from lab.nn.guard import Guarded, Method, check_numbers
 from lab.scan import matrix_scan
 
-# One tensor, or a tuple of them, all with the axes of the input but its last in front.
+# One tensor, or a tuple of tensors; all begin with the axes of the input except its last.
 Parameters = Any
 
 
@@ -31,24 +32,24 @@ def _of_parameters(
 class Transition(Guarded):
     """A family of matrices A(x) ["N N"], one for each input x ["D"].
 
-    A subclass has `forward`, which says what it computes of an input, and `dense`, which writes
-    that as matrices. It overrides `scan` and `product` where its structure makes them cheaper; the
-    shared tests hold both to `dense`.
+    A subclass defines `forward`, which computes parameters from an input, and `dense`, which turns
+    parameters into matrices. It overrides `scan` and `product` if its structure makes them cheaper;
+    the shared tests compare both with `dense`.
 
-    All of that is in float32 at least, also of half-precision inputs and inside torch.autocast:
-    dense layers within a subclass are called by `lab.nn.linear.precise`.
+    All computations are in float32 at least, also for half-precision inputs and inside
+    torch.autocast; subclasses call dense layers by `lab.nn.linear.precise`.
 
     Args:
-        d_model: D, the width of x, also where nothing depends on x: what takes the transition
-            (`lab.mixers.StateSpace`) compares it with its own.
-        d_state: N.
+        d_model: D, the width of x. It is required even if A does not depend on x, because
+            `lab.mixers.StateSpace` compares it with its own width.
+        d_state: N, number of states.
 
     Raises:
-        ValueError: a size is no whole number, or is below 1.
+        ValueError: a size is not a whole number, or is below 1.
 
     Attributes:
         d_model, d_state: the sizes.
-        is_complex: whether A, and so the state, is complex.
+        is_complex: whether A, and therefore the state, is complex.
     """
 
     guards: ClassVar = {
@@ -66,22 +67,24 @@ class Transition(Guarded):
         self.d_model = whole(who, "d_model", d_model, least=1)
         self.d_state = whole(who, "d_state", d_state, least=1)
 
-    def forward(self, x: Tensor) -> Parameters:
+    def forward(self, x: Float[Tensor, "... D"]) -> Parameters:
         """The parameters of A for every x ["... D"]."""
         raise NotImplementedError
 
-    def dense(self, parameters: Parameters) -> Tensor:
+    def dense(self, parameters: Parameters) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         raise NotImplementedError
 
-    def product(self, parameters: Parameters, h: Tensor) -> Tensor:
+    def product(self, parameters: Parameters, h: Float[Tensor, "... N"]) -> Float[Tensor, "... N"]:
         """A h ["... N"] for h ["... N"]."""
         return (self.dense(parameters) @ h[..., None])[..., 0]
 
-    def scan(self, parameters: Parameters, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self, parameters: Parameters, b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
         """States ["B T N"] of h[t] = A[t] h[t-1] + b[t], for b ["B T N"] and initial ["B N"]."""
         return matrix_scan(self.dense(parameters), b, initial)
 
-    def eigenvalues(self, parameters: Parameters) -> Tensor:
-        """Complex["... N"]: of A."""
+    def eigenvalues(self, parameters: Parameters) -> Complex[Tensor, "... N"]:
+        """Eigenvalues of A."""
         return torch.linalg.eigvals(self.dense(parameters))

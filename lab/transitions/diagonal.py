@@ -4,6 +4,7 @@ import math
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from lab.arguments import one_of, real
@@ -21,24 +22,24 @@ Start = Literal["ladder", "dense"]
 class RealDiagonal(Transition):
     """A(x) = diag(a(x)) with real gains a = gate(W x + b): (D + 1) N parameters.
 
-    A sigmoid keeps them in (0, 1), where they are decays; tanh in (-1, 1), where a step may also
-    change the sign of a state.
+    With a sigmoid the gains lie in (0, 1) and are decays. With tanh they lie in (-1, 1), so a step
+    may also change the sign of a state.
 
     Args:
         d_model: D.
         d_state: N.
         gate: "sigmoid" or "tanh".
-        start: what b is at first. "ladder" spreads the sizes |a| over the channels from 0.5 to
-            `longest`, evenly in logits, so that there are short and long memories; with tanh they
-            take turns in sign. A number is b of all channels alike. "dense" draws W and b as torch
-            draws those of a dense layer, uniform in (-1, 1) / sqrt(D).
-        spread: standard deviation of what a token adds to b at the start; 0 draws nothing, and
-            starts W at zero. Only "dense" brings its own.
+        start: initial value of b. "ladder" spreads |a| over the channels from 0.5 to `longest`,
+            evenly in logits, so that there are short and long memories; with tanh, signs alternate.
+            A number is the b of all channels. "dense" draws W and b as torch does for a dense
+            layer, uniform in (-1, 1) / sqrt(D).
+        spread: standard deviation of W x at initialisation; 0 draws nothing and starts W at zero.
+            It cannot be combined with "dense".
         longest: the largest |a| of the ladder, in (0.5, 1).
-        generator, dtype: of the initial draw.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Raises:
-        ValueError: there is no such gate or start; `spread` is below 0 or given beside "dense";
+        ValueError: the gate or the start is unknown; `spread` is below 0 or given with "dense"; or
             `longest` is not in (0.5, 1).
     """
 
@@ -69,7 +70,7 @@ class RealDiagonal(Transition):
             self.gain = Affine(d_model, first.to(dtype), spread=wide, generator=generator)
 
     def _ladder(self, longest: float, dtype: torch.dtype) -> Tensor:
-        """["N"]: b whose gains have the sizes of the ladder."""
+        """["N"]: the b for which the gains have the magnitudes of the ladder."""
         if not 0.5 < longest < 1:
             raise ValueError(f"longest is {longest}; it must be above 0.5 and below 1")
         start = torch.linspace(0, math.log(longest / (1 - longest)), self.d_state, dtype=dtype)
@@ -77,46 +78,51 @@ class RealDiagonal(Transition):
             return start.sigmoid().atanh() * (1 - 2 * (torch.arange(self.d_state) % 2))
         return start
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N"]:
         """Float["... N"], the gains for x ["... D"]."""
         return GATES[self.gate](self.gain(x))
 
-    def dense(self, gain: Tensor) -> Tensor:
+    def dense(self, gain: Float[Tensor, "... N"]) -> Float[Tensor, "... N N"]:
         """Float["... N N"]."""
         return torch.diag_embed(gain)
 
-    def product(self, gain: Tensor, h: Tensor) -> Tensor:
-        """Elementwise."""
+    def product(
+        self, gain: Float[Tensor, "... N"], h: Float[Tensor, "... N"]
+    ) -> Float[Tensor, "... N"]:
+        """A h, computed elementwise."""
         return gain * h
 
-    def scan(self, gain: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self, gain: Float[Tensor, "B T N"], b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
         """`linear_scan`."""
         return linear_scan(gain, b, initial)
 
-    def eigenvalues(self, gain: Tensor) -> Tensor:
-        """Complex["... N"]: the gains."""
+    def eigenvalues(self, gain: Float[Tensor, "... N"]) -> Complex[Tensor, "... N"]:
+        """The gains."""
         return torch.complex(gain, torch.zeros_like(gain))
 
 
 class PolarDiagonal(Transition):
-    """A(x) = diag(r(x) exp(i theta(x))) on N / 2 complex modes, which are N real numbers of state.
+    """A(x) = diag(r(x) exp(i theta(x))) on N / 2 complex modes, stored as N real numbers.
 
-    The state is stored as real numbers, (Re, Im) after one another, so that B and C are real
-    matrices and y = C h is Re(C_complex h_complex): a complex layer in everything but its storage.
+    The state is stored as real numbers, (Re, Im) of one mode after another. Therefore B and C are
+    real matrices, and y = C h is Re(C_complex h_complex): only the storage differs from that of a
+    complex layer.
 
-    r = exp(-z^2) lies in (0, 1] and reaches 1, where a sigmoid never arrives; z and theta are
-    affine in x. At the start r is near `radius`, and every token has phases of its own.
+    r = exp(-z^2) lies in (0, 1] and can reach 1, unlike a sigmoid; z and theta are affine in x. At
+    initialisation, r is close to `radius`, and phases differ between tokens.
 
-    With `real_ends` the modes are those of a real circulant matrix: N // 2 + 1 of them, the first
-    and (for even N) the last real, with gain r cos(theta). The state is as
-    `lab.linalg.circulant.to_modes` lists it.
+    With `real_ends` the modes are those of a real circulant matrix: there are N // 2 + 1 of them,
+    and the first and (for even N) the last are real, with gain r cos(theta). The state is stored in
+    the order of `lab.linalg.circulant.to_modes`.
 
     Args:
-        d_model, d_state: widths of x and of the state; the latter even without `real_ends`.
+        d_model, d_state: widths of x and of the state; d_state must be even without `real_ends`.
         real_ends: as above.
-        radius: r at the start, in (0, 1).
-        turn: standard deviation of theta over tokens at the start, in rad.
-        generator, dtype: of the initial draw.
+        radius: r at initialisation, in (0, 1).
+        turn: standard deviation of theta over tokens at initialisation, in rad.
+        generator, dtype: random stream and dtype of the initial parameters.
     """
 
     def __init__(
@@ -146,40 +152,47 @@ class PolarDiagonal(Transition):
             d_model, torch.zeros(len(turns), dtype=dtype), spread=turn, generator=generator
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Complex[Tensor, "... modes"]:
         """Complex["... modes"], the gains for x ["... D"]."""
         z, theta = affine([self.decay, self.phase], x)
         r = torch.exp(-z.square())
         return torch.complex(r * theta.cos(), r * theta.sin() * self.turns)
 
-    def to_complex(self, h: Tensor) -> Tensor:
-        """Complex["... modes"] from the stored Float["... N"]."""
+    def to_complex(self, h: Float[Tensor, "... N"]) -> Complex[Tensor, "... modes"]:
+        """Complex["... modes"], from the stored state Float["... N"]."""
         if self.real_ends:
             return from_modes(h)
         return torch.view_as_complex(h.unflatten(-1, (-1, 2)))
 
-    def to_real(self, modes: Tensor) -> Tensor:
-        """Float["... N"], as the state is stored, from Complex["... modes"]."""
+    def to_real(self, modes: Complex[Tensor, "... modes"]) -> Float[Tensor, "... N"]:
+        """Float["... N"], the stored state, from Complex["... modes"]."""
         if self.real_ends:
             return to_modes(modes, self.d_state)
         return torch.view_as_real(modes).flatten(-2)
 
-    def dense(self, gain: Tensor) -> Tensor:
+    def dense(self, gain: Complex[Tensor, "... modes"]) -> Float[Tensor, "... N N"]:
         """Float["... N N"], the definition: 2 x 2 blocks r [[cos, -sin], [sin, cos]]."""
         unit = torch.eye(self.d_state, dtype=gain.real.dtype, device=gain.device)
         return self.product(gain[..., None, :], unit).mT
 
-    def product(self, gain: Tensor, h: Tensor) -> Tensor:
+    def product(
+        self, gain: Complex[Tensor, "... modes"], h: Float[Tensor, "... N"]
+    ) -> Float[Tensor, "... N"]:
         """A h for h Float["... N"]."""
         return self.to_real(gain * self.to_complex(h))
 
-    def scan(self, gain: Tensor, b: Tensor, initial: Tensor) -> Tensor:
-        """Float["B T N"]: the states of h[t] = A[t] h[t-1] + b[t]."""
+    def scan(
+        self,
+        gain: Complex[Tensor, "B T modes"],
+        b: Float[Tensor, "B T N"],
+        initial: Float[Tensor, "B N"],
+    ) -> Float[Tensor, "B T N"]:
+        """The states of h[t] = A[t] h[t-1] + b[t]."""
         modes = linear_scan(gain, self.to_complex(b), self.to_complex(initial))
         return self.to_real(modes)
 
-    def eigenvalues(self, gain: Tensor) -> Tensor:
-        """Complex["... N"]: the gains, then the conjugates of those of the pairs, last first."""
+    def eigenvalues(self, gain: Complex[Tensor, "... modes"]) -> Complex[Tensor, "... N"]:
+        """The gains, then the conjugates of complex gains in reverse order."""
         return torch.cat([gain, gain[..., self.turns].flip(-1).conj()], dim=-1)
 
 
@@ -193,7 +206,7 @@ def _alike(start: Start | float, d_state: int) -> Tensor:
 def _as_dense(
     d_model: int, d_state: int, generator: torch.Generator | None, dtype: torch.dtype
 ) -> Affine:
-    """With the weight and the bias of a dense layer, drawn in that order."""
+    """Copy weight and bias from a dense layer, which draws them in that order."""
     drawn = linear(d_model, d_state, generator=generator, dtype=dtype)
     found = Affine(d_model, drawn.bias.detach(), spread=0.0, generator=None)
     found.weight = nn.Parameter(drawn.weight.detach())

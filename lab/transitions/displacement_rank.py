@@ -1,7 +1,8 @@
-"""Transitions of low displacement rank, and the matrices they are compared with.
+"""Transitions of low displacement rank, and the matrices with which they are compared.
 
-All of them give whole matrices: a layer that reads tokens alone builds one per token, and looks
-them up. What tells them apart is how the off-diagonal part is made and what bounds the matrix.
+All of them compute whole matrices. A layer whose input depends only on the token computes one
+matrix per token and looks them up. The classes differ in how the off-diagonal part is computed and
+how the matrix is bounded.
 """
 
 import math
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.linalg.displacement import balanced_kernel, cauchy_kernel, chebyshev_nodes, unit_kernel
@@ -32,8 +34,8 @@ _KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
 class Whole(Transition):
     """A transition whose parameters are the matrix itself, ["... N N"]."""
 
-    def dense(self, parameters: Tensor) -> Tensor:
-        """As it is."""
+    def dense(self, parameters: Float[Tensor, "... N N"]) -> Float[Tensor, "... N N"]:
+        """The parameters, unchanged."""
         return parameters
 
 
@@ -42,23 +44,23 @@ class DisplacementRank(Whole):
 
     Args:
         d_model: D.
-        d_state: N, with Chebyshev nodes.
-        rank: columns of G and H. Only with `proper` is it a bound on the displacement rank, and
+        d_state: N; the nodes are Chebyshev nodes.
+        rank: number of columns of G and H. It bounds the displacement rank only with `proper`, and
             only for a `bound` that scales: "none", "frobenius", "columns" and "norm".
-        kernel: "cauchy" as it is, "unit" over its spectral norm, "balanced" (four times its
-            balanced form), "none" for the plain low rank without a kernel.
-        gate: of the diagonal, which starts at gate(2.2): sigmoid 0.90, tanh 0.98.
-        bound: "frobenius" sets the norms of G and H to sqrt(rank), as first tried; it does not
-            bound A. "columns" scales columns longer than 1, "norm" the whole matrix; "tanh" and
-            "newton-schulz" see `BOUNDS`.
+        kernel: "cauchy" is the unscaled kernel, "unit" is divided by its spectral norm, "balanced"
+            is four times the balanced kernel, and "none" gives a low-rank matrix without a kernel.
+        gate: gate of the diagonal, which starts at gate(2.2): sigmoid 0.90, tanh 0.98.
+        bound: "frobenius" sets the norms of G and H to sqrt(rank), as in the earlier run; it does
+            not bound A. "columns" scales columns longer than 1, and "norm" scales the whole matrix.
+            For "tanh" and "newton-schulz" see `BOUNDS`.
         proper: whether diag(G H^T) is projected to zero, so that G H^T is the displacement.
-        generator: the stream of the initial draw.
-        dtype: of the parameters.
+        generator: random stream of the initial parameters.
+        dtype: dtype of the parameters.
 
     Real parameters: (D + 1) (N + 2 N rank).
 
     Raises:
-        ValueError: there is no such kernel, gate or bound; the rank is below 1.
+        ValueError: the kernel, gate or bound is unknown, or the rank is below 1.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class DisplacementRank(Whole):
         made = _KERNELS[kernel](cauchy_kernel(chebyshev_nodes(d_state)))
         self.register_buffer("kernel", made.to(dtype), persistent=False)
 
-    def generators_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """G and H ["... N rank"], as they enter the matrix."""
+    def generators_of(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... N rank"], Float[Tensor, "... N rank"]]:
+        """G and H ["... N rank"], as they are used in the matrix."""
         G, H = precise(self.generators, x).unflatten(-1, (2, self.d_state, self.rank)).unbind(-3)
         if self.bound == "frobenius":
             G, H = (math.sqrt(self.rank) * each / _frobenius(each) for each in (G, H))
@@ -93,7 +97,7 @@ class DisplacementRank(Whole):
             H = H - share * G
         return G, H
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         G, H = self.generators_of(x)
         off = wide(self.kernel) * (G @ H.mT)
@@ -101,12 +105,13 @@ class DisplacementRank(Whole):
 
 
 class Dense(Whole):
-    """A(x) = bound(diag(d) + off-diagonal part of M), all N^2 entries of M from x.
+    """A(x) = bound(diag(d) + off-diagonal part of M), with all N^2 entries of M computed from x.
 
-    With bound "tanh" and a sigmoid gate it is the baseline of the earlier run. M is drawn small,
-    so that A starts near the diagonal d.
+    With bound "tanh" and a sigmoid gate it is the baseline of the earlier run. M is initialised
+    with small entries, so that A starts near diag(d).
 
-    Real parameters: (D + 1) (N + N^2); the N of the diagonal of M are idle, as they were then.
+    Real parameters: (D + 1) (N + N^2). As in the earlier run, those of the diagonal of M are
+    unused.
     """
 
     def __init__(
@@ -128,35 +133,37 @@ class Dense(Whole):
         off = 1 - torch.eye(d_state, dtype=dtype)
         self.register_buffer("off_diagonal", off, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         M = precise(self.entries, x).unflatten(-1, (self.d_state, self.d_state))
         return BOUNDS[self.bound](self.gate(x), wide(self.off_diagonal) * M)
 
 
 class CayleyCauchy(Whole):
-    """A(x) = diag(e) Q with |e| < 1 and Q orthogonal, both of x: |A| < 1, and rank exactly `rank`.
+    """A(x) = diag(e) Q, with |e| < 1 and Q orthogonal: |A| < 1 and displacement rank `rank`.
 
-    With `two_sided` it is diag(e) Q diag(f), |f| < 1: a diagonal factor on either side keeps both.
+    e and Q depend on x. With `two_sided` it is diag(e) Q diag(f), |f| < 1; a diagonal factor on
+    either side preserves both properties.
 
     Q = 2 (I + Z)^-1 - I for the skew Z = c K * (rho rho^T * (U U^T - V V^T)). K is antisymmetric,
-    what it is multiplied with symmetric; that has a zero diagonal because the rows of U and V have
-    length one, so it is the displacement of Z, of rank `rank`. Cayley's transform and a diagonal
-    factor keep it: the displacement of Q is -2 (I + Z)^-1 D(Z) (I + Z)^-1.
+    and the matrix multiplied with it is symmetric. The latter has a zero diagonal, because the rows
+    of U and V have norm one, so it is the displacement of Z, with rank `rank`. Cayley's transform
+    and a diagonal factor preserve this rank: the displacement of Q is
+    -2 (I + Z)^-1 D(Z) (I + Z)^-1.
 
-    At rank 2 the rows of U and V are numbers of size one, and their signs are all there is to
-    choose: they are fixed, U = 1 and V alternating, which couples every second state with the
-    others. A real skew matrix of displacement rank 2 is always of this kind, for some split of the
-    states: from p[i]^2 = q[i]^2 for the diagonal of p p^T - q q^T.
+    At rank 2 the rows of U and V are 1 or -1. These signs are fixed: U = 1 and V alternates, which
+    couples the even states with the odd ones. Every real skew matrix of displacement rank 2 has
+    this form for some split of the states, because the zero diagonal of p p^T - q q^T implies
+    p[i]^2 = q[i]^2.
 
     Args:
         d_model: D.
-        d_state: N, with Chebyshev nodes.
-        rank: even, at least 2.
+        d_state: N; the nodes are Chebyshev nodes.
+        rank: displacement rank, even and at least 2.
         scale: c, in units of 1 / |K|.
-        two_sided: whether there is an f.
-        generator: the stream of the initial draw.
-        dtype: of the parameters.
+        two_sided: whether the factor diag(f) is present.
+        generator: random stream of the initial parameters.
+        dtype: dtype of the parameters.
 
     Real parameters: (D + 1) times 2 N, N more if two-sided, and N rank more above rank 2.
 
@@ -190,7 +197,7 @@ class CayleyCauchy(Whole):
         self.register_buffer("kernel", kernel.to(dtype), persistent=False)
         self.register_buffer("identity", torch.eye(d_state, dtype=dtype), persistent=False)
 
-    def symmetric(self, x: Tensor) -> Tensor:
+    def symmetric(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """rho rho^T * (U U^T - V V^T) ["... N N"]: the displacement of Z, up to c / |K|."""
         rho = precise(self.rho, x)
         if self.rows is None:
@@ -204,12 +211,12 @@ class CayleyCauchy(Whole):
             inner = U @ U.mT - V @ V.mT
         return rho[..., :, None] * rho[..., None, :] * inner
 
-    def orthogonal(self, x: Tensor) -> Tensor:
+    def orthogonal(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """Q ["... N N"]."""
         Z, identity = wide(self.kernel) * self.symmetric(x), wide(self.identity)
         return 2 * torch.linalg.inv(identity + Z) - identity
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         A: Tensor = self.gate(x)[..., None] * self.orthogonal(x)
         return A if self.right is None else A * self.right(x)[..., None, :]
@@ -230,7 +237,7 @@ class Gates(nn.Module):
         self.bias = nn.Parameter(torch.full((d_state,), 2.2, dtype=dtype))
         without_decay(self, "bias")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N"]:
         """["... N"]."""
         return GATES[self.kind](precise_product(x, self.weight, self.bias))
 
@@ -247,11 +254,11 @@ def small(
     return layer
 
 
-def newton_schulz(A: Tensor, steps: int = 8) -> Tensor:
-    """The orthogonal polar factor of A ["... N N"], nearly: steps of A <- 1.5 A - 0.5 A A^T A.
+def newton_schulz(A: Float[Tensor, "... N N"], steps: int = 8) -> Float[Tensor, "... N N"]:
+    """Approximate orthogonal polar factor of A ["... N N"], by A <- 1.5 A - 0.5 A A^T A.
 
-    They converge for singular values up to sqrt(3) and grow small ones by half a step.
-    Source: Bjorck & Bowie 1971, An iterative algorithm for computing the best estimate of an
+    The iteration converges for singular values below sqrt(3); each step multiplies small ones by
+    1.5. Source: Bjorck & Bowie 1971, An iterative algorithm for computing the best estimate of an
     orthogonal matrix.
     """
     for _ in range(steps):
@@ -259,7 +266,7 @@ def newton_schulz(A: Tensor, steps: int = 8) -> Tensor:
     return A
 
 
-def clip_columns(A: Tensor) -> Tensor:
+def clip_columns(A: Float[Tensor, "... N N"]) -> Float[Tensor, "... N N"]:
     """A ["... N N"] with every column longer than 1 scaled to length 1."""
     return A / A.square().sum(-2, keepdim=True).clamp_min(1).sqrt()
 
@@ -284,7 +291,7 @@ BOUNDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _size(rows: Tensor) -> Tensor:
-    """["... 1"]: squared lengths. Clamped, not added to, so that rows of any length are exact."""
+    """["... 1"]: squared norms, clamped from below; adding a constant would make them inexact."""
     return rows.square().sum(-1, keepdim=True)
 
 

@@ -1,8 +1,9 @@
-"""LinOSS: oscillators of fixed frequency, by an implicit step; and the layer that drives them."""
+"""LinOSS: oscillators of fixed frequency, discretised by an implicit step."""
 
 import math
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -11,12 +12,12 @@ from lab.nn.weight_decay import without_decay
 from lab.scan import linear_scan, pair_scan
 from lab.transitions.base import Transition
 
-# Of every oscillator: its frequency omega in rad per unit of time, and the share kept by damping.
-Oscillation = tuple[Tensor, Tensor]
+# For every oscillator: frequency omega in rad per unit of time, and the factor `keep` of damping.
+Oscillation = tuple[Float[Tensor, "... m"], Float[Tensor, "... m"]]
 
 
 class Oscillators(Transition):
-    r"""m oscillators y'' = -omega^2 y, z = y', a step of dt each; the state is all z, then all y.
+    r"""m oscillators y'' = -omega^2 y, z = y', with step dt; the state holds all z, then all y.
 
     With a = omega^2 and s = 1 / (1 + dt^2 a), the two forms of a step of (z, y) are
 
@@ -24,15 +25,15 @@ class Oscillators(Transition):
         polar     keep R,  R = sqrt(s) [[1, -dt omega], [dt omega, 1]], a rotation by
                            theta = atan(dt omega)
 
-    The eigenvalues of M are sqrt(s) exp(+-i theta), and sqrt(s) = cos(theta): the implicit step
-    loses what it turns by. R has the same phases and no loss.
+    The eigenvalues of M are sqrt(s) exp(+-i theta), and sqrt(s) = cos(theta): the more the implicit
+    step rotates, the more it damps. R has the same phases without damping.
 
-    What holds of norms, for 0 <= keep <= 1:
+    The following holds for norms, with 0 <= keep <= 1:
 
-    - Polar. |keep R| = keep <= 1, so every product of such steps, whatever omega and keep are at
-      each, has norm at most the product of the keeps.
+    - Polar. |keep R| = keep <= 1, so the norm of every product of such steps, with any omega and
+      keep at each step, is at most the product of the keeps.
     - Implicit, one omega at all steps. In the energy norm |(z, y)|_a^2 = z^2 + a y^2, M is sqrt(s)
-      times a rotation, as diag(1, omega) M diag(1, 1/omega) = sqrt(s) R. It never grows.
+      times a rotation, because diag(1, omega) M diag(1, 1/omega) = sqrt(s) R. It never grows.
     - Implicit, one step, Euclidean. With singular values p >= q, p q = det M = s, and p^2 + q^2 =
       s^2 (2 + dt^2 + dt^2 a^2), so (p - q)^2 = s^2 dt^2 (1 - a)^2 and (p + q)^2 = s^2 (4 + dt^2
       (1 + a)^2), hence |M| = p = (dt |1 - a| + sqrt(4 + dt^2 (1 + a)^2)) s / 2. For a <= 1 this
@@ -43,14 +44,14 @@ class Oscillators(Transition):
       a <= 1/(1 - dt).
     - Implicit, omega changing. |h[t]| in the energy norm of a[t] is at most keep[t] sqrt(s[t])
       max(1, omega[t] / omega[t-1]) times |h[t-1]| in that of a[t-1], since |.|_a <= max(1, omega /
-      omega') |.|_a'. Rises of omega pump energy, and no constant bounds the product: k steps with
-      a -> 0 and one with a -> infinity have an eigenvalue -> -k, whatever dt is.
+      omega') |.|_a'. Increases of omega add energy, and no constant bounds the product: k steps
+      with a -> 0 and one with a -> infinity have an eigenvalue -> -k, for any dt.
 
     Args:
         d_model: D, which only subclasses use.
         d_state: N = 2 m, even.
-        polar: the form.
-        dt: the step, in units of time, above 0. It scales z against y, and omega.
+        polar: whether to use the polar form instead of the implicit one.
+        dt: the step, in units of time, above 0. It scales z relative to y, and omega.
 
     Raises:
         ValueError: d_state is odd, or dt is not above 0.
@@ -66,21 +67,23 @@ class Oscillators(Transition):
 
     @property
     def norm_bound(self) -> float:
-        """What no step's spectral norm can exceed: see the class."""
+        """An upper bound on the spectral norm of every step, derived in the class docstring."""
         return 1.0 if self.polar else implicit_norm_bound(self.dt)
 
-    def dense(self, parameters: Oscillation) -> Tensor:
-        """["... N N"], a matrix of 2 x 2 diagonal blocks."""
+    def dense(self, parameters: Oscillation) -> Float[Tensor, "... N N"]:
+        """["... N N"], a 2 x 2 matrix of diagonal blocks."""
         rows = torch.diag_embed(self._blocks(parameters)).unbind(-4)
         return torch.cat([torch.cat(row.unbind(-3), dim=-1) for row in rows], dim=-2)
 
-    def product(self, parameters: Oscillation, h: Tensor) -> Tensor:
-        """Of the blocks with h ["... N"]."""
+    def product(self, parameters: Oscillation, h: Float[Tensor, "... N"]) -> Float[Tensor, "... N"]:
+        """A h ["... N"], by the blocks."""
         pairs = h.unflatten(-1, (2, -1))
         return (self._blocks(parameters) * pairs[..., None, :, :]).sum(-2).flatten(-2)
 
-    def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
-        """`pair_scan`; the polar form is a complex number per oscillator: `linear_scan`."""
+    def scan(
+        self, parameters: Oscillation, b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
+        """`pair_scan`; for the polar form `linear_scan`, with a complex number per oscillator."""
         if not self.polar:
             pairs = b.unflatten(-1, (2, -1)), initial.unflatten(-1, (2, -1))
             return pair_scan(self._blocks(parameters), *pairs).flatten(-2)
@@ -89,15 +92,15 @@ class Oscillators(Transition):
         h = linear_scan(torch.complex(keep_cos, keep_sin), *numbers)
         return torch.cat([h.real, h.imag], dim=-1)
 
-    def eigenvalues(self, parameters: Oscillation) -> Tensor:
-        """Complex["... N"]: a conjugate pair per oscillator."""
+    def eigenvalues(self, parameters: Oscillation) -> Complex[Tensor, "... N"]:
+        """A conjugate pair per oscillator."""
         omega, keep = parameters
         size = keep * _cosine(omega, self.dt) ** (1 if self.polar else 2)
         one = torch.complex(size, size * self.dt * omega)
         return torch.cat([one, one.conj()], dim=-1)
 
-    def force(self, parameters: Oscillation, u: Tensor) -> Tensor:
-        """["... N"]: what a force u ["... m"] adds in a step, (dt s, dt^2 s) u."""
+    def force(self, parameters: Oscillation, u: Float[Tensor, "... m"]) -> Float[Tensor, "... 2*m"]:
+        """The change of the state by a force u ["... m"] in a step, (dt s, dt^2 s) u."""
         to_speed = self.dt * _cosine(parameters[0], self.dt).square() * u
         return torch.cat([to_speed, self.dt * to_speed], dim=-1)
 
@@ -120,17 +123,18 @@ class Oscillators(Transition):
 
 
 class LinOSS(Oscillators):
-    """Frequencies that no input moves, no damping, the implicit step (LinOSS-IM).
+    """Oscillators with fixed frequencies, no damping and the implicit step (LinOSS-IM).
 
     Args:
-        d_model: D, which nothing depends on.
+        d_model: D, on which nothing depends.
         d_state: N = 2 m, two for each of m oscillators.
-        dt: the step. The source learns one per oscillator, which changes nothing but scales:
-            eigenvalues depend on dt omega alone.
-        generator, dtype: of the initial draw, a = omega^2 uniform in (0, 1) as in the source.
+        dt: the step. The source learns one per oscillator, which only changes scales: eigenvalues
+            depend only on dt omega.
+        generator, dtype: random stream and dtype of the initial parameters; a = omega^2 is uniform
+            in (0, 1) as in the source.
 
-    Source: Rusch & Rus 2025, Oscillatory state-space models, section 2; softplus in place of their
-    relu keeps omega above 0.
+    Source: Rusch & Rus 2025, Oscillatory state-space models, section 2; softplus instead of their
+    ReLU keeps omega above 0.
     """
 
     def __init__(
@@ -147,12 +151,14 @@ class LinOSS(Oscillators):
         self.frequency = nn.Parameter(inverse_softplus(omega))
         without_decay(self, "frequency")
 
-    def forward(self, x: Tensor) -> Oscillation:
+    def forward(self, x: Float[Tensor, "... D"]) -> Oscillation:
         """The same for every x ["... D"]."""
         return self._oscillation(*x.shape[:-1])
 
-    def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
-        """`pair_scan` with one matrix for all steps, so `parameters` need not be read."""
+    def scan(
+        self, parameters: Oscillation, b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
+        """`pair_scan` with one matrix for all steps, which does not use `parameters`."""
         return super().scan(self._oscillation(1, 1), b, initial)
 
     def _oscillation(self, *shape: int) -> Oscillation:
@@ -160,8 +166,8 @@ class LinOSS(Oscillators):
         return omega, torch.ones_like(omega)
 
 
-def implicit_norm(omega: Tensor, dt: float = 1.0) -> Tensor:
-    """["..."]: the Euclidean norm of an undamped implicit step, as `Oscillators` derives it."""
+def implicit_norm(omega: Float[Tensor, "..."], dt: float = 1.0) -> Float[Tensor, "..."]:
+    """Euclidean norm of an undamped implicit step, as derived in `Oscillators`."""
     a = omega.square()
     difference, total = dt * (1 - a).abs(), (4 + (dt * (1 + a)).square()).sqrt()
     return (difference + total) / (2 * (1 + dt**2 * a))
@@ -172,8 +178,8 @@ def implicit_norm_bound(dt: float = 1.0) -> float:
     return max((dt + math.sqrt(4 + dt**2)) / 2, 1 / dt)
 
 
-def inverse_softplus(y: Tensor) -> Tensor:
-    """The x with softplus(x) = y, for y above 0."""
+def inverse_softplus(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The x for which softplus(x) = y, for y above 0."""
     return y + torch.log(-torch.expm1(-y))
 
 

@@ -1,10 +1,11 @@
 """Transitions on a grid of b by b states: as proposed, and with blocks that depend on the input.
 
-All go into `StateSpace`. What differs is what the input may do to the state: scale its
-coordinates, between the fixed rotations of `GatedMonarch`; or turn blocks of it, in the others.
+All of them are used in `StateSpace`. They differ in the effect of the input. In `GatedMonarch` it
+scales coordinates between fixed rotations; in the others it rotates blocks of the state.
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.linalg.monarch import (
@@ -31,23 +32,24 @@ from lab.transitions.diagonal import GATES, Gate
 class GatedMonarch(Transition):
     """P^T L(x) P R(x) with fixed rotations, L_c(x) = alpha_c(x) L_c and R_r(x) = beta_r(x) R_r.
 
-    As proposed: the input reaches the transition through 2 b gains alone. They are sigmoids of a
-    dense layer; "tanh" lets them be negative. 2 b³ + 2 b (D + 1) parameters, N = b².
+    As proposed, the transition depends on the input only through 2 b gains. They are sigmoids of a
+    dense layer; with "tanh" they may be negative. It has 2 b³ + 2 b (D + 1) parameters, N = b².
 
     Since a gain commutes with the rotation of its own block, A(x) = U D(x) V with fixed rotations
-    and a diagonal D. So A(x) A(y)^-1 is symmetric, and all of these commute: no group is followed
-    but by counting tokens, with gains of both signs but up to commuting involutions.
+    and a diagonal D. Therefore A(x) A(y)^-1 is symmetric, and all of these matrices commute. The
+    state can only follow a group by counting tokens, or, with gains of both signs, up to commuting
+    involutions.
 
     Args:
         d_model: D.
-        d_state: N, a square.
+        d_state: N, a square number.
         gate: "sigmoid" or "tanh".
-        spread: standard deviation of the numbers that the fixed blocks start from.
-        opening: added to what the gates start from; 4 holds a state over some fifty steps.
-        generator: the stream of the initial draw.
+        spread: standard deviation of the initial numbers that define the fixed blocks.
+        opening: added to the initial logits of the gates; 4 keeps a state for about fifty steps.
+        generator: random stream of the initial parameters.
 
     Raises:
-        ValueError: d_state is not a square, or there is no such gate.
+        ValueError: d_state is not a square number, or the gate is unknown.
     """
 
     def __init__(
@@ -64,39 +66,52 @@ class GatedMonarch(Transition):
         if gate not in GATES:
             raise ValueError(f"gate is {gate!r}; it must be one of {tuple(GATES)}")
         self.gate, b = gate, grid_side(d_state)
-        # All b² numbers of S in S - S^T, as counted in the proposal; b (b + 1) / 2 do nothing.
+        # All b² numbers of S in S - S^T, as counted in the proposal; b (b + 1) / 2 are redundant.
         left, right = (spread * torch.randn(b, b, b, generator=generator) for _ in range(2))
         self.left, self.right = nn.Parameter(left), nn.Parameter(right)
-        without_decay(self, "left", "right")  # decay would turn them back to the identity
+        without_decay(self, "left", "right")  # decay would pull the rotations to the identity
         self.gates = linear(d_model, 2 * b, generator=generator)
         with torch.no_grad():
             self.gates.bias.add_(opening)
 
-    def blocks(self) -> tuple[Tensor, Tensor]:
+    def blocks(self) -> tuple[Float[Tensor, "b b b"], Float[Tensor, "b b b"]]:
         """The fixed rotations L and R, ["b b b"] each."""
         left, right = wide(self.left), wide(self.right)
         return cayley(left - left.mT), cayley(right - right.mT)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b"], Float[Tensor, "... b"]]:
         """Gains alpha of columns and beta of rows, ["... b"] each."""
         alpha, beta = GATES[self.gate](precise(self.gates, x)).chunk(2, dim=-1)
         return alpha, beta
 
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def dense(
+        self, parameters: tuple[Float[Tensor, "... b"], Float[Tensor, "... b"]]
+    ) -> Float[Tensor, "... b*b b*b"]:
         """["... N N"]."""
         (L, R), (alpha, beta) = self.blocks(), parameters
         return monarch_dense(alpha[..., None, None] * L, beta[..., None, None] * R)
 
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    def product(
+        self,
+        parameters: tuple[Float[Tensor, "... b"], Float[Tensor, "... b"]],
+        h: Float[Tensor, "... b*b"],
+    ) -> Float[Tensor, "... b*b"]:
         """`monarch_product`."""
         (L, R), (alpha, beta) = self.blocks(), parameters
         return monarch_product(alpha[..., None, None] * L, beta[..., None, None] * R, h)
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
-        """One step after another, with one dense product each, which the rotations share.
+    def scan(
+        self,
+        parameters: tuple[Float[Tensor, "B T b"], Float[Tensor, "B T b"]],
+        b: Float[Tensor, "B T b*b"],
+        initial: Float[Tensor, "B b*b"],
+    ) -> Float[Tensor, "B T b*b"]:
+        """Step by step, with a single dense product per step.
 
-        Gains commute with the rotations of their own blocks, so A = U D V with one diagonal D. For
-        z = V h a step is z = V U D z + V b. At 64 states this beats 16 small products.
+        Gains commute with the rotations of their own blocks, so A = U D V with a diagonal D. For
+        z = V h a step is z = V U D z + V b. At 64 states this is faster than 16 small products.
         """
         (L, R), (alpha, beta) = self.blocks(), parameters
         V = row_factor(R).mT
@@ -110,14 +125,14 @@ class GatedMonarch(Transition):
 
 
 class MonarchID(Transition):
-    """P^T L(x) P R(x), all 2 b blocks Cayley transforms of skew matrices linear in x.
+    """P^T L(x) P R(x), whose 2 b blocks are Cayley transforms of skew matrices linear in x.
 
-    A rotation for every x. b² (b - 1) (D + 1) parameters, N = b².
+    It is a rotation for every x, with b² (b - 1) (D + 1) parameters, N = b².
 
     Args:
         d_model: D.
         d_state: N, a square.
-        generator: the stream of the initial draw.
+        generator: random stream of the initial parameters.
 
     Raises:
         ValueError: d_state is not a square.
@@ -130,57 +145,77 @@ class MonarchID(Transition):
         self.side = grid_side(d_state)
         self.entries = linear(d_model, d_state * (self.side - 1), generator=generator)
 
-    def generators(self, x: Tensor) -> Tensor:
+    def generators(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... n b b"]:
         """Skew matrices ["... 2b b b"], those of L first."""
         b = self.side
         return skew(precise(self.entries, x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]:
         """L and R, ["... b b b"] each."""
         L, R = cayley(self.generators(x)).chunk(2, dim=-3)
         return L, R
 
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def dense(
+        self, parameters: tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]
+    ) -> Float[Tensor, "... b*b b*b"]:
         """["... N N"]."""
         return monarch_dense(*parameters)
 
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    def product(
+        self,
+        parameters: tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]],
+        h: Float[Tensor, "... b*b"],
+    ) -> Float[Tensor, "... b*b"]:
         """`monarch_product`."""
         return monarch_product(*parameters, h)
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self,
+        parameters: tuple[Float[Tensor, "B T b b b"], Float[Tensor, "B T b b b"]],
+        b: Float[Tensor, "B T b*b"],
+        initial: Float[Tensor, "B b*b"],
+    ) -> Float[Tensor, "B T b*b"]:
         """`monarch_scan`."""
         return monarch_scan(*parameters, b, initial)
 
 
 class Blocks(Transition):
-    """A block-diagonal A(x): b blocks of b by b states, made by `forward`."""
+    """A block-diagonal A(x): b blocks of b by b, which `forward` computes."""
 
     def __init__(self, d_model: int, *, d_state: int) -> None:
         super().__init__(d_model, d_state=d_state)
         self.side = grid_side(d_state)
 
-    def dense(self, parameters: Tensor) -> Tensor:
+    def dense(self, parameters: Float[Tensor, "... K b b"]) -> Float[Tensor, "... K*b K*b"]:
         """["... N N"] of blocks ["... b b b"]."""
         return row_factor(parameters)
 
-    def product(self, parameters: Tensor, h: Tensor) -> Tensor:
-        """Block by block."""
+    def product(
+        self, parameters: Float[Tensor, "... K b b"], h: Float[Tensor, "... K*b"]
+    ) -> Float[Tensor, "... K*b"]:
+        """A h, computed block by block."""
         parts = h.unflatten(-1, (self.side, self.side))
         return (parameters @ parts[..., None]).flatten(-3)
 
-    def scan(self, parameters: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self,
+        parameters: Float[Tensor, "B T K b b"],
+        b: Float[Tensor, "B T K*b"],
+        initial: Float[Tensor, "B K*b"],
+    ) -> Float[Tensor, "B T K*b"]:
         """`block_scan`."""
         return block_scan(parameters, b, initial)
 
 
 class _SkewBlocks(Blocks):
-    """Blocks from skew matrices linear in x: b² (b - 1) / 2 (D + 1) parameters.
+    """Blocks from skew matrices linear in x, with b² (b - 1) / 2 (D + 1) parameters.
 
     Args:
         d_model: D.
         d_state: N = b².
-        generator: the stream of the initial draw.
+        generator: random stream of the initial parameters.
     """
 
     def __init__(
@@ -189,16 +224,16 @@ class _SkewBlocks(Blocks):
         super().__init__(d_model, d_state=d_state)
         self.entries = linear(d_model, d_state * (self.side - 1) // 2, generator=generator)
 
-    def generators(self, x: Tensor) -> Tensor:
+    def generators(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """Skew matrices ["... b b b"]."""
         b = self.side
         return skew(precise(self.entries, x).unflatten(-1, (b, b * (b - 1) // 2)), b)
 
 
 class BlockCay(_SkewBlocks):
-    """Cayley transforms: every rotation but those by pi, which lie at infinity."""
+    """Cayley transforms: every rotation without angle pi, which would need infinite entries."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """["... b b b"]."""
         return cayley(self.generators(x))
 
@@ -206,20 +241,20 @@ class BlockCay(_SkewBlocks):
 class BlockExp(_SkewBlocks):
     """Exponentials: every rotation."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """["... b b b"]."""
         return expm(self.generators(x))
 
 
 class BlockDense(Blocks):
-    """I + W x in every block, divided by its spectral norm where that is above 1.
+    """I + W x in every block, divided by its spectral norm if that is above 1.
 
-    N b (D + 1) parameters.
+    It has N b (D + 1) parameters.
 
     Args:
         d_model: D.
         d_state: N = b².
-        generator: the stream of the initial draw.
+        generator: random stream of the initial parameters.
     """
 
     def __init__(
@@ -228,7 +263,7 @@ class BlockDense(Blocks):
         super().__init__(d_model, d_state=d_state)
         self.entries = linear(d_model, d_state * self.side, generator=generator)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """["... b b b"]."""
         b = self.side
         free = precise(self.entries, x).unflatten(-1, (b, b, b))
@@ -238,16 +273,17 @@ class BlockDense(Blocks):
 
 
 class BlockHH(Transition):
-    """One reflection I - beta v v^T per block, beta in (0, 2), v and beta from the input.
+    """One reflection I - beta v v^T per block; v and beta in (0, 2) are computed from the input.
 
-    (b + 1) b (D + 1) parameters; `shared`, the same reflection in all blocks, has b times fewer:
-    b + 1 numbers a step are all that the input says to the transition.
+    It has (b + 1) b (D + 1) parameters. With `shared`, all blocks have the same reflection and
+    there are b times fewer: the transition depends on the input only through b + 1 numbers per
+    step.
 
     Args:
         d_model: D.
         d_state: N = b².
         shared: whether all blocks have the same reflection.
-        generator: the stream of the initial draw.
+        generator: random stream of the initial parameters.
     """
 
     def __init__(
@@ -264,24 +300,37 @@ class BlockHH(Transition):
         width = self.distinct * (self.side + 1)
         self.entries = linear(d_model, width, generator=generator)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b"], Float[Tensor, "... b b"]]:
         """beta ["... b"] and unit vectors v ["... b b"]."""
         each = precise(self.entries, x).unflatten(-1, (self.distinct, self.side + 1))
         beta, v = 2 * each[..., 0].sigmoid(), direction(each[..., 1:])
         return beta.expand(*beta.shape[:-1], self.side), v.expand(*v.shape[:-2], self.side, -1)
 
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def dense(
+        self, parameters: tuple[Float[Tensor, "... K"], Float[Tensor, "... K b"]]
+    ) -> Float[Tensor, "... K*b K*b"]:
         """["... N N"]."""
         beta, v = parameters
         return row_factor(householder_blocks(v, beta))
 
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    def product(
+        self,
+        parameters: tuple[Float[Tensor, "... K"], Float[Tensor, "... K b"]],
+        h: Float[Tensor, "... K*b"],
+    ) -> Float[Tensor, "... K*b"]:
         """h - beta (v . h) v, block by block."""
         (beta, v), parts = parameters, h.unflatten(-1, (self.side, self.side))
         return (parts - (beta * (v * parts).sum(-1))[..., None] * v).flatten(-2)
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
-        """`householder_scan` of all blocks side by side, as sequences of their own."""
+    def scan(
+        self,
+        parameters: tuple[Float[Tensor, "B T K"], Float[Tensor, "B T K b"]],
+        b: Float[Tensor, "B T K*b"],
+        initial: Float[Tensor, "B K*b"],
+    ) -> Float[Tensor, "B T K*b"]:
+        """`householder_scan` with every block as a separate sequence."""
         beta, v = parameters
         side = self.side
 

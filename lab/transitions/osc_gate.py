@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -13,22 +14,23 @@ from lab.transitions.linoss import Oscillation, Oscillators, inverse_softplus
 
 
 class OscGate(Oscillators):
-    """omega = softplus(W x + b), zeta = sigmoid(W' x + b'), keep = 1 - zeta; else `Oscillators`.
+    """`Oscillators` with omega = softplus(W x + b), zeta = sigmoid(W' x + b'), keep = 1 - zeta.
 
-    What a step does to the state is bounded as `Oscillators` proves: the polar form never makes it
-    larger, for any inputs; the implicit form can, without bound, as omega changes.
+    `Oscillators` proves that the polar form never increases the norm of the state, for any inputs,
+    whereas the implicit form can increase it without bound when omega changes.
 
-    At the start, and without input, theta = atan(dt omega) is spread evenly over (0, pi/2).
+    At initialisation and for zero input, theta = atan(dt omega) is spread evenly over (0, pi/2).
 
     Args:
         d_model: D.
         d_state: N = 2 m, two for each of m oscillators.
-        polar: the form.
-        frequency_gate, damping_gate: whether omega, zeta depend on x; else they are learned
+        polar: whether to use the polar form instead of the implicit one.
+        frequency_gate, damping_gate: whether omega and zeta depend on x; otherwise they are learned
             constants.
         dt: the step, in units of time.
-        damping: zeta at the start, in (0, 1); near 0, or all is forgotten within a few steps.
-        generator, dtype: of the initial draw.
+        damping: zeta at initialisation, in (0, 1). It should be near 0, because otherwise the state
+            is forgotten within a few steps.
+        generator, dtype: random stream and dtype of the initial parameters.
 
     Real parameters: 2 m, and D m for each gate.
     """
@@ -61,7 +63,7 @@ class OscGate(Oscillators):
 
         self.frequency, self.damping = gate(frequency, frequency_gate), gate(loss, damping_gate)
 
-    def forward(self, x: Tensor) -> Oscillation:
+    def forward(self, x: Float[Tensor, "... D"]) -> Oscillation:
         """omega and keep, ["... m"] each, for x ["... D"]."""
         both = [self.frequency, self.damping]
         if all(isinstance(each, Affine) for each in both):
@@ -72,13 +74,13 @@ class OscGate(Oscillators):
 
 
 class Constant(nn.Module):
-    """x -> bias, whatever x is: what an `Affine` without its weight would be."""
+    """x -> bias for every x: an `Affine` without its weight."""
 
-    def __init__(self, start: Tensor) -> None:
+    def __init__(self, start: Float[Tensor, "d_output"]) -> None:
         super().__init__()
         self.bias = nn.Parameter(start.clone())
         without_decay(self, "bias")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... d_input"]) -> Float[Tensor, "... d_output"]:
         """["... d_input"] to ["... d_output"]."""
         return wide(self.bias).expand(*x.shape[:-1], -1)

@@ -283,7 +283,7 @@ def test_notes_say_why_a_contender_has_no_time():
     assert found.notes["huge"] == "skipped: needs about 24000000 GB"
     assert re.fullmatch(r"skipped: about \d\.\d+ s a call", found.notes["slow"])
     assert found.notes[LOOP] == "no"
-    with pytest.raises(ValueError, match=f"nobody but {OURS} ran at 1x512x1"):
+    with pytest.raises(ValueError, match=f"only {OURS} ran at 1x512x1"):
         _ = found.best
 
 

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_named():
         model(positions=4)(tokens())
     with pytest.raises(ValueError, match="norm is 'batch'; it must be one of"):
         SequenceModel(2, 2, D, [], norm="batch")
-    with pytest.raises(ValueError, match="1 mixers and 2 channels: one of each"):
+    with pytest.raises(ValueError, match="1 mixers and 2 channels: give one of each"):
         SequenceModel(2, 2, D, [nn.Identity()], channels=[SwiGLU(D, 2), SwiGLU(D, 2)])
     with pytest.raises(ValueError, match="drive and learn_initial are both False"):
         StateSpace(D, Dense(D, d_state=3, generator=stream(0)), drive=False)

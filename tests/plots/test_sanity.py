@@ -156,9 +156,9 @@ def test_spectra_are_of_the_model_and_the_controls_chosen():
 
 
 def test_what_there_is_nothing_to_draw_of_is_refused():
-    with pytest.raises(ValueError, match="targets of what"):
+    with pytest.raises(ValueError, match="targets needs a task"):
         panels.targets()
-    with pytest.raises(ValueError, match="eigenvalues of what"):
+    with pytest.raises(ValueError, match="eigenvalues needs models"):
         panels.eigenvalues(model(0))
 
 

@@ -198,7 +198,9 @@ def test_the_metadata_say_what_it_is_and_needs(wheel):
     )
     needs = metadata.get_all("Requires-Dist")
     alone = {re.match(r"[\w.-]+", need)[0] for need in needs if "extra ==" not in need}
-    assert alone == {"torch", "numpy", "numba", "scipy", "platformdirs", "safetensors", "tqdm"}
+    assert alone == {
+        "torch", "numpy", "jaxtyping", "numba", "scipy", "platformdirs", "safetensors", "tqdm",
+    }  # fmt: skip
 
 
 def test_only_the_constraints_are_exact():

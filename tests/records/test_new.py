@@ -99,7 +99,7 @@ def test_nothing_is_written_over(project, capsys, name):
     Path(name).parent.mkdir(exist_ok=True)
     Path(name).write_text("mine")
     assert main(["300", "gated_rotations"]) == 1
-    sentence = f"{name} is there already: choose another number than 300.\n"
+    sentence = f"{name} exists already: choose another number than 300.\n"
     assert capsys.readouterr().err == sentence
     assert Path(name).read_text() == "mine"
     assert files(project) == sorted((*FILES, name))

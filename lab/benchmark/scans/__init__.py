@@ -1,4 +1,4 @@
-"""The scans as problems, each with its contenders."""
+"""The scans as benchmark problems, each with its contenders."""
 
 from lab.benchmark.problem import Problem
 from lab.benchmark.scans.linear import COMPLEX, LINEAR

@@ -1,4 +1,4 @@
-"""torch's own associative scan, over the monoid of each recurrence."""
+"""torch's associative scan, over the monoid of each recurrence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,6 @@ Elements = tuple[Tensor, ...]
 
 
 def prefixes(combine: Callable[[Elements, Elements], Elements], *elements: Tensor) -> Elements:
-    """All prefixes over time, axis 1, in the form that torch runs on any device."""
+    """All prefixes over time (axis 1), by torch's implementation for any device."""
     scanned: Any = torch_associative_scan()(combine, elements, dim=1, combine_mode="generic")
     return tuple(scanned)

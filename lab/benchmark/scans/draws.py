@@ -1,4 +1,4 @@
-"""Random gains and their logarithms, on which long sequences stay finite and keep a memory."""
+"""Random gains and their logarithms, with which long sequences stay finite and keep a memory."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from lab.benchmark.problem import Shape
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """Standard normal numbers, complex ones where the type is."""
+    """Standard normal numbers; complex ones for a complex dtype."""
     return torch.randn(shape, generator=generator, dtype=dtype)
 
 
 def gain(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Gains of both signs (or any phase), most of them just below 1 in size.
 
-    Half of them are above 0.97: small gains forget, and hide what a scan loses over a long range.
+    Half of them are above 0.97: small gains forget, which hides errors of a scan over a long range.
     """
     drawn = normal(shape, generator, dtype)
     return (3 * drawn.abs()).tanh() * drawn.sgn()

@@ -1,6 +1,6 @@
-"""The linear scan on a GPU, against kernels that were written for it.
+"""The linear scan on a GPU, compared with specialised kernels of other libraries.
 
-Their gains are positive, because flash-linear-attention's kernel reads logarithms.
+Gains are positive, because flash-linear-attention's kernel reads their logarithms.
 """
 
 from functools import partial
@@ -26,28 +26,28 @@ def draw(shape: Shape, generator: torch.Generator, dtype: torch.dtype) -> list[T
 
 
 def warp(gates: Tensor, tokens: Tensor) -> Tensor:
-    """accelerated-scan's CUDA kernel, for powers of two in time."""
+    """accelerated-scan's CUDA kernel, for lengths that are powers of two."""
     from accelerated_scan.warp import scan as kernel
 
     return kernel(gates, tokens)
 
 
 def scalar(gates: Tensor, tokens: Tensor) -> Tensor:
-    """accelerated-scan's Triton kernel, one step after another."""
+    """accelerated-scan's Triton kernel, step by step."""
     from accelerated_scan.scalar import scan as kernel
 
     return kernel(gates, tokens)
 
 
 def chunk(g: Tensor, x: Tensor) -> Tensor:
-    """flash-linear-attention's HGRN kernel, by chunks of time; g is the logarithm of the gain."""
+    """flash-linear-attention's HGRN kernel, in chunks of time; g is the logarithm of the gain."""
     from fla.ops.hgrn import chunk_hgrn
 
     return chunk_hgrn(x, g)[0]
 
 
 def recurrent(g: Tensor, x: Tensor) -> Tensor:
-    """flash-linear-attention's HGRN kernel, one step after another."""
+    """flash-linear-attention's HGRN kernel, step by step."""
     from fla.ops.hgrn import fused_recurrent_hgrn
 
     return fused_recurrent_hgrn(x, g)[0]

@@ -14,8 +14,8 @@ from lab.benchmark.scans.associative import Elements, prefixes
 def loop(a: Tensor, b: Tensor) -> Tensor:
     """The recurrence as it is written, left to autograd.
 
-    Steps come from `unbind`, whose gradient is one `stack`. Written with a[:, t], as people do, the
-    gradient of every step fills an array of the whole length, which `by_index` is there to show.
+    Steps come from `unbind`, whose gradient is a single `stack`. With the more common a[:, t], the
+    gradient of every step fills an array of the whole length; `by_index` measures this.
     """
     (_, *gains), (h, *inputs) = a.unbind(1), b.unbind(1)
     states = [h]
@@ -26,7 +26,7 @@ def loop(a: Tensor, b: Tensor) -> Tensor:
 
 
 def by_index(a: Tensor, b: Tensor) -> Tensor:
-    """The definition in lab.scan, which reads a[:, t] and b[:, t]."""
+    """The definition in lab.scan, which indexes a[:, t] and b[:, t]."""
     return scan.linear_scan_sequential(a, b)
 
 
@@ -58,7 +58,7 @@ class _ByHand(torch.autograd.Function):
 
 
 def by_hand(a: Tensor, b: Tensor) -> Tensor:
-    """A loop with a hand-written gradient: the most that plain torch operations allow."""
+    """A loop with a hand-written gradient: the fastest form with plain torch operations."""
     return _ByHand.apply(a, b)
 
 
@@ -98,7 +98,7 @@ LINEAR = Problem(
         **_LOOPS,
         **_ASSOCIATIVE,
         "associative_scan, compiled": Contender(associative, compiled=True),
-        # It wants (B, T, D, N). Columns as its last axis are fastest, about twice as fast as D.
+        # It takes (B, T, D, N). Using N for the columns is about twice as fast as using D.
         "mambapy pscan": Contender(
             mambapy, lambda x: x.unsqueeze(2), lambda x: x.squeeze(2),
             module="mambapy", package="mambapy",

@@ -29,7 +29,7 @@ def _compose(earlier: Elements, later: Elements) -> Elements:
 
 
 def cumulative(a: Tensor, b: Tensor) -> Tensor:
-    """By cumulative sums. The sum of all gains so far is added and taken away: digits are lost."""
+    """By cumulative sums; digits are lost, because the sum of all gains is added and subtracted."""
     gains = a.cumsum(1)
     return gains + (b - gains).logcumsumexp(1)
 

@@ -1,7 +1,7 @@
 """The scan with a full matrix per step: h[t] = A[t] @ h[t-1] + b[t].
 
-N columns of a plain scan stand for matrices with about N entries, so that A has about as many
-entries as the arrays of the other scans.
+For N columns of a plain scan, the matrices here have about N entries, so A is about as large as the
+arrays of the other scans.
 """
 
 import torch
@@ -19,7 +19,7 @@ def side(N: int) -> int:
 
 
 def draw(shape: Shape, generator: torch.Generator, dtype: torch.dtype) -> list[Tensor]:
-    """A ["B T out in"], which shrinks a state by 5 % on average; b ["B T in"]."""
+    """A ["B T out in"], which shrinks a state by 5 % on average, and b ["B T in"]."""
     B, T, N = shape
     n = side(N)
     A = draws.normal((B, T, n, n), generator, dtype) * (0.95 / n**0.5)

@@ -1,7 +1,7 @@
 """Softmax averages over the past, whose weights fade by exp(decay) a step.
 
-N columns of a plain scan stand for heads of 64 values each, so that the values have as many
-entries as the arrays of the other scans.
+For N columns of a plain scan, there are heads of 64 values each here, so the values are as large as
+the arrays of the other scans.
 """
 
 import torch
@@ -12,11 +12,11 @@ from lab.benchmark.problem import Contender, Problem, Shape
 from lab.benchmark.scans import draws
 from lab.benchmark.scans.associative import Elements, prefixes
 
-HEAD = 64  # values that share their weights
+HEAD = 64  # number of values that share their weights
 
 
 def heads(N: int) -> int:
-    """How many heads N columns make."""
+    """Number of heads for N columns."""
     return max(1, N // HEAD)
 
 
@@ -54,7 +54,7 @@ def _merge(earlier: Elements, later: Elements) -> Elements:
 
 
 def attention(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
-    """Masked attention: the weights of all steps on all earlier ones, ["B H T T"]."""
+    """Masked attention, with the weights of all steps on all earlier ones, ["B H T T"]."""
     age = decay.cumsum(1).mT  # (B, H, T)
     T = age.shape[-1]
     later = torch.ones(T, T, dtype=torch.bool, device=age.device).triu(1)

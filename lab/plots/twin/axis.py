@@ -1,4 +1,4 @@
-"""Axes as plotly lays them out: what they hold, where their ticks are and what those say."""
+"""Axes as plotly lays them out: their ranges, and the places and texts of their ticks."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,17 +10,17 @@ import numpy as np
 from lab.plots.twin.read import Undrawable, axis_of, values_of
 from lab.plots.twin.text import plain, power_of_ten
 
-MINUS = "\N{MINUS SIGN}"  # plotly's own
+MINUS = "\N{MINUS SIGN}"  # as plotly writes it
 
 
 @dataclass
 class Extent:
-    """What one trace needs of one axis: values in drawn units, and room around them.
+    """The range that one trace needs on one axis: values in drawn units, and room around them.
 
     Attributes:
-        low, high: the outermost values.
-        share: room on each side, as a part of the axis.
-        pixels: further room on each side, in px.
+        low, high: the smallest and the largest value.
+        share: room on each side, as a fraction of the axis.
+        pixels: additional room on each side, in px.
         grounded: whether an end at zero needs no room.
     """
 
@@ -36,13 +36,13 @@ class Axis:
     """One axis of a figure.
 
     Attributes:
-        name: "x", "y2".
-        settings: of the figure, over those of its template.
+        name: plotly's name, such as "x" or "y2".
+        settings: the figure's settings of this axis, merged over those of the template.
         kind: "linear", "log" or "category". Drawn units are exponents of ten on a log axis, and
-            places from 0 on for categories.
-        domain: where it begins and ends, as parts of the plotting area.
-        length: px.
-        limits: the drawn units at its beginning and its end.
+            the numbers 0, 1, ... for categories.
+        domain: where it begins and ends, as fractions of the plotting area.
+        length: in px.
+        limits: the drawn units at its beginning and at its end.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Axis:
     limits: tuple[float, float] = (0.0, 1.0)
 
     def place(self, values: Any) -> np.ndarray:
-        """Values of the data in drawn units; NaN where a log axis has no place for one."""
+        """Values of the data in drawn units; NaN for values that a log axis cannot show."""
         values = values_of(values)
         if self.kind == "category":
             return np.array([self._category(value) for value in values])
@@ -65,12 +65,12 @@ class Axis:
         return values
 
     def fraction(self, places: Any) -> Any:
-        """Drawn units as parts of this axis."""
+        """Drawn units as fractions of this axis."""
         low, high = self.limits
         return (np.asarray(places, dtype=float) - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str | None]]:
-        """Where ticks are, in drawn units, and their texts; None for a grid line without one."""
+        """Positions of the ticks in drawn units, and their texts (None for a grid line alone)."""
         if "tickvals" in self.settings and self.settings["tickvals"] is not None:
             return self._given_ticks()
         if self.kind == "category":
@@ -82,7 +82,7 @@ class Axis:
         return [(place, text) for place, text in found if low - slack <= place <= high + slack]
 
     def _category(self, value: Any) -> float:
-        # A number among categories is a place, as for shapes.
+        # A number on a category axis is a position, as in shapes.
         word = value if isinstance(value, str) else f"{value:g}"
         return float(self.categories.index(word)) if word in self.categories else float(value)
 
@@ -105,7 +105,7 @@ class Axis:
         return number(place, self.settings.get("tickformat") or "")
 
     def _rough(self) -> float:
-        """About how far apart ticks are."""
+        """Approximate distance between ticks, in drawn units."""
         low, high = sorted(self.limits)
         wanted = self.settings.get("nticks")
         count = wanted or min(max(self.length / (40 if self.name[0] == "y" else 80), 4), 9) + 1
@@ -119,7 +119,7 @@ def axes_of(
 
     Args:
         layout, traces: from `read`.
-        size: of the plotting area, in px.
+        size: size of the plotting area, in px.
     """
     used = {trace.get(f"{way}axis") or way for trace in traces for way in "xy"}
     given = {key.replace("axis", "") for key in layout
@@ -140,7 +140,7 @@ def axes_of(
 
 
 def set_limits(axes: Mapping[str, Axis], extents: Mapping[str, list[Extent]]) -> None:
-    """Give every axis its limits: its own range, or room for all extents; then what links them."""
+    """Set the limits of every axis, from its own range or from all extents, then apply links."""
     for group in _linked(axes):
         whole = [extent for axis in group for extent in extents.get(axis.name, [])]
         given = next((axis for axis in group if axis.settings.get("range") is not None), None)
@@ -155,7 +155,7 @@ def set_limits(axes: Mapping[str, Axis], extents: Mapping[str, list[Extent]]) ->
 
 
 def round_up(rough: float) -> float:
-    """The next of 1, 2, 5, 10 times a power of ten."""
+    """The next larger number that is 1, 2, 5 or 10 times a power of ten."""
     base = 10.0 ** math.floor(math.log10(rough))
     return next(
         (base * step for step in (2, 5, 10) if rough <= base * step * (1 + 1e-9)), 10 * base
@@ -163,10 +163,10 @@ def round_up(rough: float) -> float:
 
 
 def number(value: float, style: str) -> str:
-    """A number as d3 writes it in the styles that are in use: none, "~g", ",~g", ".0%", ".2f".
+    """A number as d3 formats it, in the formats used here: none, "~g", ",~g", ".0%", ".2f".
 
     Raises:
-        Undrawable: another style.
+        Undrawable: the format is another one.
     """
     value = 0.0 if abs(value) < 1e-12 else value
     if style in ("", "~g", "g"):
@@ -184,7 +184,7 @@ def number(value: float, style: str) -> str:
 
 
 def _log_ticks(low: float, high: float, rough: float) -> list[tuple[float, str | None]]:
-    """Powers of ten; over few of them 2 and 5 as well, over less than one round numbers."""
+    """Ticks at powers of ten; on short ranges also between them, and round ones within a decade."""
     if rough > 0.7:
         decades = math.ceil(rough)
         first = math.ceil(low / decades - 1e-9) * decades
@@ -222,7 +222,7 @@ def _range(axis: Axis) -> tuple[float, float]:
 
 
 def _automatic(axis: Axis, extents: list[Extent]) -> tuple[float, float]:
-    """Plotly's rule: of all pairs of ends, the one that needs the most units a px decides."""
+    """Limits by plotly's rule: the pair of ends that needs the most units per px decides."""
     extents = [e for e in extents if math.isfinite(e.low) and math.isfinite(e.high)]
     if not extents:
         return (-1.0, 6.0) if axis.kind == "linear" else (0.0, 1.0)
@@ -237,14 +237,14 @@ def _automatic(axis: Axis, extents: list[Extent]) -> tuple[float, float]:
 
 
 def _room(extent: Extent, end: float, axis: Axis) -> float:
-    """The room at one end, as a part of the axis."""
+    """The room at one end, as a fraction of the axis."""
     if extent.grounded and end == 0:
         return 0.0
     return extent.share + extent.pixels / max(axis.length, 1.0)
 
 
 def _linked(axes: Mapping[str, Axis]) -> list[list[Axis]]:
-    """Axes in groups that share one range, by what they match."""
+    """Groups of axes that share one range, by their setting `matches`."""
     groups: dict[str, list[Axis]] = {}
     for axis in axes.values():
         root, seen = axis, {axis.name}
@@ -256,7 +256,7 @@ def _linked(axes: Mapping[str, Axis]) -> list[list[Axis]]:
 
 
 def _equal_scales(axis: Axis, anchor: Axis) -> None:
-    """Widen the range of the axis that has more px a unit until both have as many."""
+    """Widen the range of the axis with more px per unit until both axes have the same scale."""
     scales = [one.length / abs(one.limits[1] - one.limits[0]) for one in (axis, anchor)]
     wide = axis if scales[0] > scales[1] else anchor
     middle, factor = sum(wide.limits) / 2, max(scales) / min(scales)

@@ -1,4 +1,4 @@
-"""A whole figure on a sheet, from the back to the front as plotly stacks it."""
+"""Draws a whole figure on a sheet, from back to front in plotly's order."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
@@ -16,19 +16,19 @@ from lab.plots.twin.sheet import Sheet, colour
 from lab.plots.twin.text import plain
 
 Dict = dict[str, Any]
-_MARGIN = {"l": 80, "r": 80, "t": 100, "b": 80}  # plotly's own
+_MARGIN = {"l": 80, "r": 80, "t": 100, "b": 80}  # plotly's defaults
 _EXTENTS = {
     "scatter": draw.scatter_extents, "bar": draw.bar_extents, "box": draw.box_extents,
     "heatmap": draw.heatmap_extents,
 }  # fmt: skip
-ITEM, ROW = 45, 19  # px of a legend: beside the text of an entry, and the height of one
+ITEM, ROW = 45, 19  # px: width of a legend entry without its text, and height of an entry
 
 
 def compose(sheet: Sheet, traces: Sequence[Dict], layout: Dict) -> None:
     """Draw a figure.
 
     Args:
-        sheet: empty.
+        sheet: an empty sheet.
         traces, layout: from `read`.
     """
     area = plotting_area(layout, sheet.width, sheet.height)
@@ -49,7 +49,7 @@ def compose(sheet: Sheet, traces: Sequence[Dict], layout: Dict) -> None:
 
 
 def plotting_area(layout: Dict, width: float, height: float) -> Box:
-    """What the margins leave of a sheet, in px."""
+    """The part of a sheet inside the margins, in px."""
     margin = {**_MARGIN, **(layout.get("margin") or {})}
     return float(margin["l"]), float(margin["t"]), width - margin["r"], height - margin["b"]
 
@@ -67,7 +67,7 @@ def laid_out(traces: Sequence[Dict], layout: Dict, area: Box) -> dict[str, Axis]
 def _planes(
     axes: Mapping[str, Axis], traces: Sequence[Dict], area: Box
 ) -> dict[tuple[str, str], Plane]:
-    """Every pair of axes, of traces and of subplots that have none."""
+    """Every pair of axes: those that traces use, and those of subplots without traces."""
     pairs = [(t.get("xaxis") or "x", t.get("yaxis") or "y") for t in traces]
     pairs += [(name, axis.settings.get("anchor") or f"y{name[1:]}") for name, axis in axes.items()
               if name[0] == "x"]  # fmt: skip
@@ -91,7 +91,7 @@ def _extents(
                 found[name].append(Extent(float(min(ends)), float(max(ends)), 0.05))
     for note in layout.get("annotations") or ():
         name = str(note.get("xref") or "x")
-        if name in axes:  # half of its text has to fit, wherever it is anchored
+        if name in axes:  # half of the text has to fit, whatever its anchor
             place = float(note.get("x", 0.5))
             found[name].append(Extent(place, place, 0.0, widest([str(note.get("text"))]) / 2))
     return found
@@ -116,7 +116,7 @@ def _draw_grid(sheet: Sheet, plane: Plane) -> None:
         if axis.kind == "category" and "showgrid" not in settings:
             continue
         at = np.array([float(place(tick)) for tick, _ in axis.ticks()])
-        # One line for all of them, interrupted between each two.
+        # One line with gaps draws all of them.
         across, ends = np.repeat(at, 3), (top, bottom) if axis is plane.x else (left, right)
         along = np.tile([*ends, np.nan], len(at))
         sheet.line(*((across, along) if axis is plane.x else (along, across)),
@@ -125,7 +125,7 @@ def _draw_grid(sheet: Sheet, plane: Plane) -> None:
 
 
 def _draw_labels(sheet: Sheet, plane: Plane) -> None:
-    """Texts of ticks, and under or beside them the names of the axes."""
+    """Draw tick labels, and the titles of the axes below or beside them."""
     below = _draw_ticks_below(sheet, plane)
     beside = _draw_ticks_beside(sheet, plane)
     left, top, right, bottom = plane.box
@@ -142,7 +142,7 @@ def _draw_labels(sheet: Sheet, plane: Plane) -> None:
 
 
 def _draw_ticks_below(sheet: Sheet, plane: Plane) -> float:
-    """Texts under the x axis; returns the height that they take, in px."""
+    """Draw the tick labels below the x axis; returns their height in px."""
     ticks, font = _tick_texts(sheet, plane.x)
     _, _, _, bottom = plane.box
     angle = float(plane.x.settings.get("tickangle") or 0)
@@ -158,7 +158,7 @@ def _draw_ticks_below(sheet: Sheet, plane: Plane) -> float:
 
 
 def _draw_ticks_beside(sheet: Sheet, plane: Plane) -> float:
-    """Texts left of the y axis; returns the width that they take, in px."""
+    """Draw the tick labels left of the y axis; returns their width in px."""
     ticks, font = _tick_texts(sheet, plane.y)
     left = plane.box[0]
     for at, text in ticks:
@@ -190,7 +190,7 @@ def _title_of(settings: Mapping[str, Any], size: float) -> tuple[str, Dict]:
 def _draw_traces(
     sheet: Sheet, planes: Mapping[tuple[str, str], Plane], traces: Sequence[Dict], layout: Dict
 ) -> None:
-    """Heatmaps at the back, then bars and boxes, then lines and points."""
+    """Draw heatmaps at the back, then bars and boxes, then lines and points."""
     for kind in ("heatmap", "bar", "box"):
         for number, trace in enumerate(traces):
             if trace["type"] != kind:
@@ -202,7 +202,7 @@ def _draw_traces(
                 drawn = draw.draw_bar if kind == "bar" else draw.draw_box
                 drawn(sheet, plane, trace, number, _slot(trace, traces, layout))
     curves = [(number, t) for number, t in enumerate(traces) if t["type"] == "scatter"]
-    # Seeds of one arm follow one another and look alike: one line for all of them is much faster.
+    # Consecutive seeds of one arm have the same style; drawing them as one line is much faster.
     for _, alike in groupby(curves, key=lambda pair: _look_of(*pair)):
         same = list(alike)
         draw.draw_scatter(sheet, planes[_pair(same[0][1])], [t for _, t in same], same[0][0])
@@ -213,14 +213,14 @@ def _pair(trace: Dict) -> tuple[str, str]:
 
 
 def _look_of(number: int, trace: Dict) -> Any:
-    """Equal for traces that can be drawn as one: plain lines of one style."""
+    """A key that is equal for traces that can be drawn as one: plain lines of the same style."""
     if draw.mode_of(trace) != "lines" or trace.get("error_x") or trace.get("error_y"):
         return number
     return repr((_pair(trace), draw.scatter_style(trace, number)))
 
 
 def _slot(trace: Dict, traces: Sequence[Dict], layout: Dict) -> tuple[int, int]:
-    """Which of how many places side by side the bars or boxes of a trace take."""
+    """Index and number of the side-by-side places for the bars or boxes of a trace."""
     kind = trace["type"]
     mode = layout.get(f"{kind}mode") or ("group" if kind == "bar" else "overlay")
     if mode not in ("group", "overlay"):
@@ -271,7 +271,7 @@ def _draw_colour_bar(sheet: Sheet, scale: draw.ColourScale, bar: Dict, area: Box
 
 
 def _draw_shapes(sheet: Sheet, planes: Mapping[Any, Plane], layout: Dict, layer: str) -> None:
-    lines: dict[str, tuple[Dict, list[Any]]] = {}  # by their style: one artist for each is faster
+    lines: dict[str, tuple[Dict, list[Any]]] = {}  # by style: one artist per style is faster
     for shape in layout.get("shapes") or ():
         if (shape.get("layer") or "above") != layer:
             continue
@@ -322,7 +322,7 @@ def _outline(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _plane_of(item: Mapping[str, Any], planes: Mapping[tuple[str, str], Plane]) -> Plane:
-    """The axes that a shape or note refers to; where it refers to the paper, any will do."""
+    """The axes that a shape or annotation refers to; any axes if it refers to the paper."""
     names = [(item.get(f"{way}ref") or way).replace(" domain", "") for way in "xy"]
     x, y = (plane_axis(planes, name) if name != "paper" else None for name in names)
     first = next(iter(planes.values()))
@@ -341,10 +341,10 @@ def plane_axis(planes: Mapping[tuple[str, str], Plane], name: str) -> Axis:
 def _at(
     item: Mapping[str, Any], way: str, value: Any, plane: Plane, exponent: bool = False
 ) -> float:
-    """A coordinate of a shape or note in px.
+    """A coordinate of a shape or annotation in px.
 
     Args:
-        exponent: whether places on a log axis are exponents already, as those of notes are.
+        exponent: whether coordinates on a log axis already are exponents, as in annotations.
     """
     reference = item.get(f"{way}ref") or way
     axis, to_px = (plane.x, plane.across) if way == "x" else (plane.y, plane.down)
@@ -378,7 +378,7 @@ def _draw_annotations(sheet: Sheet, planes: Mapping[tuple[str, str], Plane], lay
 
 
 def _anchors(note: Mapping[str, Any]) -> tuple[str, str]:
-    """Which part of a note is at its place; "auto" on paper means the outermost third."""
+    """The part of an annotation at its position; "auto" on paper depends on the third it is in."""
     found = []
     for way, names in (("x", ("left", "center", "right")), ("y", ("bottom", "middle", "top"))):
         anchor = note.get(f"{way}anchor") or "auto"
@@ -443,7 +443,7 @@ def _lines(text: str) -> int:
 
 
 def _draw_entry(sheet: Sheet, trace: Dict, number: int, x: float, y: float) -> None:
-    """What stands beside a name: a piece of the line, a marker."""
+    """Draw the symbol beside a name in the legend: a piece of the line and a marker."""
     style = draw.scatter_style(trace, number)
     is_line = trace["type"] == "scatter" and "lines" in draw.mode_of(trace)
     if is_line:

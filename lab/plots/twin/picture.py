@@ -10,16 +10,16 @@ from lab.plots.twin.sheet import Sheet
 
 
 def png(figure: Any) -> bytes:
-    """A figure as a PNG of at most 60 KB, a dot a px, on a transparent ground.
+    """A figure as a PNG of at most 60 KB, with one dot per px and a transparent background.
 
     Args:
         figure: a plotly figure or the dictionary of one.
 
     Returns:
-        The same bytes for the same figure.
+        The content of the file; equal figures give equal bytes.
 
     Raises:
-        Undrawable: it holds something that the static form lacks.
+        Undrawable: the figure has something that the static form cannot show.
     """
     content = figure.to_plotly_json() if hasattr(figure, "to_plotly_json") else figure
     traces, layout = read(content)
@@ -29,6 +29,6 @@ def png(figure: Any) -> bytes:
 
 
 def size(figure: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height at which a picture is meant to be shown, in px."""
+    """Width and height at which the picture should be displayed, in px."""
     _, layout = read(figure)
     return int(layout.get("width") or WIDTH), int(layout.get("height") or 450)

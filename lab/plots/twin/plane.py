@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in px
 
 @dataclass(frozen=True)
 class Plane:
-    """An x axis, a y axis, and the plotting area of the figure that their domains are parts of."""
+    """An x axis, a y axis, and the plotting area of the figure that contains them."""
 
     x: Axis
     y: Axis
@@ -38,13 +38,13 @@ class Plane:
         return bottom - self.y.fraction(places) * (bottom - top)
 
     def points(self, trace: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """The points of a trace in px; one coordinate counts from 0 where it is not given."""
+        """The points of a trace in px; a coordinate that is not given counts from 0."""
         x, y = coordinates(trace)
         return self.across(self.x.place(x)), self.down(self.y.place(y))
 
 
 def coordinates(trace: Mapping[str, Any]) -> tuple[Any, Any]:
-    """x and y of a trace as they were given, of one length."""
+    """x and y of a trace, cut to the same length; one that is not given counts from 0."""
     x, y = trace.get("x"), trace.get("y")
     x = np.arange(len(y)) if x is None and y is not None else x
     y = np.arange(len(x)) if y is None and x is not None else y

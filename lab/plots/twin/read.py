@@ -1,4 +1,4 @@
-"""A plotly figure as plain dictionaries, with its template, and only with what twins draw."""
+"""Reads a plotly figure into plain dictionaries, and refuses what twins cannot draw."""
 
 import base64
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Undrawable(ValueError):  # noqa: N818
     """A figure has something that its static twin cannot show."""
 
 
-# What changes nothing in a still picture: hovering, zooming, names for other programs.
+# Settings without effect on a static picture: hovering, zooming, names for other programs.
 _IDLE = {
     "automargin", "autosize", "captureevents", "clickmode", "cliponaxis", "customdata",
     "dragmode", "fixedrange", "hoverdistance", "hoverformat", "hoverinfo", "hoverlabel",
@@ -25,10 +25,10 @@ _IDLE = {
     "templateitemname", "type", "uid", "uirevision", "unselected",
 }  # fmt: skip
 
-# What may be switched off, and is not drawn when it is on.
+# Settings that twins cannot draw, so that a figure may only switch them off.
 _OFF = {"showline", "zeroline", "ticks", "outlinewidth"}
 
-# What is drawn, by the path of what has it. An empty set: a value, whatever is inside.
+# The settings that twins draw, by path. An empty set allows any value.
 _ERROR = {"array", "arrayminus", "symmetric", "color", "thickness", "width", "visible"}
 _FONT = {"size", "color", "family"}
 _TITLE = {"text", "font", "standoff"}
@@ -86,7 +86,7 @@ _DRAWN: dict[str, set[str]] = {
 
 
 def read(figure: Mapping[str, Any]) -> tuple[list[Dict], Dict]:
-    """The traces and the layout of a figure, with what its template adds.
+    """The traces and the layout of a figure, merged with its template.
 
     Raises:
         Undrawable: the figure itself, not its template, sets something that twins cannot draw.
@@ -105,17 +105,17 @@ def read(figure: Mapping[str, Any]) -> tuple[list[Dict], Dict]:
 
 
 def axis_of(layout: Mapping[str, Any], name: str) -> Dict:
-    """An axis ("x", "y2") with the template's settings under its own."""
+    """The settings of an axis ("x", "y2"), merged over those of the template."""
     key = f"{name[0]}axis{name[1:]}"
     base = layout.get(f"{name[0]}axis_defaults", {})
     return merged(base, layout.get(key))
 
 
 def values_of(sequence: Any) -> np.ndarray:
-    """A coordinate as an array: float64 of numbers, object of words; None and gaps are NaN.
+    """A coordinate as an array: float64 for numbers, object for words; None and gaps are NaN.
 
     Raises:
-        Undrawable: it holds something else, such as dates.
+        Undrawable: the coordinate holds something else, such as dates.
     """
     if isinstance(sequence, np.ndarray) and sequence.dtype.kind in "fiub":
         return sequence.astype(np.float64)
@@ -132,7 +132,7 @@ def values_of(sequence: Any) -> np.ndarray:
 
 
 def _decoded(value: Any) -> Any:
-    """A part of a figure with arrays where plotly packs them into text."""
+    """A part of a figure, with plotly's base64-encoded arrays decoded."""
     if isinstance(value, Mapping) and "bdata" in value:
         array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
         shape = str(value.get("shape", array.size))
@@ -153,7 +153,7 @@ def _template(template: Any) -> Dict:
         template = template.to_plotly_json()
     template = dict(template or {})
     layout = dict(template.get("layout", {}))
-    # One "xaxis" of a template speaks for all x axes.
+    # The "xaxis" of a template applies to all x axes.
     layout["xaxis_defaults"], layout["yaxis_defaults"] = (
         layout.pop("xaxis", {}), layout.pop("yaxis", {}),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A sheet of paper in px, the origin at the top left, on which matplotlib draws a figure."""
+"""A sheet, in px from its top left corner, on which matplotlib draws a figure."""
 
 import io
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ import numpy as np
 from lab.plots.theme import FONT_SIZE
 from lab.plots.twin.read import Undrawable
 
-LARGEST = 60_000  # bytes of a picture
-# Dots of the picture a px. JupyterLab shows a figure as its picture, dot for dot, until the pointer
-# comes near; with more dots it would be wider than its twin, and cut where the page is narrow.
+LARGEST = 60_000  # the most bytes of a picture
+# Dots of the picture per px. JupyterLab shows the picture, dot for dot, until the pointer comes
+# near. With more dots, it would be wider than the interactive figure, and cut off on a narrow page.
 SCALE = 1.0
-# Dots a px, colours and degrees of opacity, the best first. Text stays legible in all; the last
-# ones are for noise that fills the whole figure.
+# Dots per px, number of colours and number of opacity levels, best first. Text is legible in all of
+# them; the last ones are for noise that fills the whole figure.
 _QUALITIES = (
     (SCALE, 128, 256), (SCALE, 128, 8), (SCALE, 48, 4), (SCALE, 24, 4), (0.8, 24, 4), (0.6, 16, 4),
 )  # fmt: skip
 
 _SHARES = {"left": 0.0, "center": 0.5, "right": 1.0, "auto": 0.5}
 
-# Of one width of line: how long strokes and gaps are, in widths of at least 3 px (as plotly.js).
+# Lengths of strokes and gaps in units of the line width, which counts as at least 3 px (plotly.js).
 _STROKES = {
     "dot": (1, 1), "dash": (3, 3), "longdash": (5, 5), "dashdot": (3, 1, 1, 1),
     "longdashdot": (5, 1, 1, 1),
@@ -33,8 +33,8 @@ class Sheet:
     """Draws lines, points, patches and text at places in px.
 
     Args:
-        width, height: px.
-        layout: of the figure: its font and its ground.
+        width, height: in px.
+        layout: the layout of the figure, for its font and background.
     """
 
     def __init__(self, width: float, height: float, layout: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Sheet:
         from matplotlib.figure import Figure
         from matplotlib.transforms import Affine2D
 
-        # No pyplot and no global settings: two threads may draw at the same time.
+        # pyplot and other global settings are avoided, so that two threads can draw at once.
         self.figure = Figure(figsize=(width / 100, height / 100), dpi=100 * SCALE)
         self.canvas = FigureCanvasAgg(self.figure)
         self.width, self.height = float(width), float(height)
@@ -50,13 +50,13 @@ class Sheet:
         self.figure.patch.set_facecolor(colour(layout.get("paper_bgcolor") or "#ffffff"))
         self.font = {"size": FONT_SIZE, "color": "#444444", **(layout.get("font") or {})}
         self._order = 0
-        self._words: list[tuple[Any, Any]] = []  # outlines of texts, and their colours
+        self._words: list[tuple[Any, Any]] = []  # outlines of texts with their colours
 
     def line(
         self, x: Any, y: Any, *, color: Any, width: float = 1, dash: str | None = None,
         opacity: float = 1.0, clip: Any = None,
     ) -> None:  # fmt: skip
-        """A line through places in px."""
+        """Draw a line through points in px."""
         from matplotlib.lines import Line2D
 
         line = Line2D(
@@ -67,7 +67,7 @@ class Sheet:
 
     def polygons(self, corners: Any, fill: Any, clip: Any = None, edge: Any = "none",
                  width: float = 0, opacity: float = 1.0) -> None:  # fmt: skip
-        """Filled shapes, ["shapes corners 2"] in px, of one colour or of one each."""
+        """Draw filled shapes, ["shapes corners 2"] in px, in one colour or in one colour each."""
         from matplotlib.collections import PolyCollection
 
         fills = fill if isinstance(fill, np.ndarray) else colour(fill, opacity)
@@ -82,16 +82,16 @@ class Sheet:
         align: tuple[str, str] = ("center", "middle"), angle: float = 0, lines: str = "auto",
         opacity: float = 1.0,
     ) -> None:  # fmt: skip
-        """Text at a place in px.
+        """Draw text at a point in px.
 
         Args:
-            x, y: of the part of it that `align` names: left, center or right, and top, middle or
-                bottom.
-            text: plain, in lines.
-            font: size in px and colour, where they are not those of the figure.
-            align: see above.
+            x, y: position of the part of the text that `align` names.
+            text: plain text; it may have several lines.
+            font: size in px and colour, if they differ from those of the figure.
+            align: left, center or right, and top, middle or bottom.
             angle: in degrees, counter-clockwise.
-            lines: how lines of different lengths stand: left, center, right; "auto" is as `align`.
+            lines: alignment of lines of different lengths: left, center or right; "auto" takes it
+                from `align`.
             opacity: 0 to 1.
         """
         from matplotlib.transforms import Affine2D
@@ -110,11 +110,11 @@ class Sheet:
             self._words.append((placed, colour(font["color"], opacity)))
 
     def text_width(self, text: str, size: float) -> float:
-        """How wide the widest line of a text is, in px."""
+        """Width of the widest line of a text, in px."""
         return max(_letters(row, float(size))[1] for row in text.split("\n"))
 
     def _write(self) -> None:
-        """Put down all texts since the last artist, as one."""
+        """Add all texts since the last artist, as one artist."""
         from matplotlib.collections import PathCollection
 
         if self._words:
@@ -123,11 +123,11 @@ class Sheet:
             self.add(PathCollection(shapes, facecolors=colours, linewidths=0))
 
     def add(self, artist: Any, clip: Any = None) -> None:
-        """Put an artist whose places are in px above all others.
+        """Add an artist, whose coordinates are in px, above all others.
 
         Args:
-            artist: of matplotlib.
-            clip: (left, top, right, bottom) in px; nothing is seen outside.
+            artist: an artist of matplotlib.
+            clip: (left, top, right, bottom) in px; nothing is visible outside.
         """
         from matplotlib.transforms import Bbox, TransformedBbox
 
@@ -143,7 +143,7 @@ class Sheet:
         artist.set_zorder(self._order)
 
     def png(self) -> bytes:
-        """What has been drawn, in as many dots and colours as the size allows."""
+        """The drawing as a PNG, with as many dots and colours as the limit of its size allows."""
         from PIL import Image
 
         self._write()
@@ -163,7 +163,7 @@ class Sheet:
 
 
 def colour(value: Any, opacity: float = 1.0) -> Any:
-    """A colour of plotly or CSS for matplotlib: (red, green, blue, alpha) in 0 to 1."""
+    """A colour of plotly or CSS as matplotlib's (red, green, blue, alpha), each in [0, 1]."""
     from matplotlib.colors import to_rgba
 
     if isinstance(value, tuple):
@@ -178,7 +178,7 @@ def colour(value: Any, opacity: float = 1.0) -> Any:
 
 
 def strokes(dash: str | None, width: float) -> Any:
-    """A dash of plotly for matplotlib, which counts in widths of the line."""
+    """A dash of plotly as matplotlib's, which is in units of the line width."""
     if dash in (None, "solid"):
         return "solid"
     if dash not in _STROKES:
@@ -196,7 +196,7 @@ def _points(pixels: float) -> float:
 
 
 def _coarser(image: Any, degrees: int) -> Any:
-    """With so many degrees of opacity: edges of lines are what takes most of the room."""
+    """The image with fewer levels of opacity: the edges of lines take most of the bytes."""
     from PIL import Image
 
     if degrees == 256:
@@ -217,7 +217,7 @@ def _encoded(image: Any, colours: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _letters(line: str, size: float) -> tuple[Any, float]:
-    """The outline of a line of text from its baseline on, y down, and its width, both in px."""
+    """Outline of a line of text, relative to its baseline and with y down, and its width, in px."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.path import Path
     from matplotlib.textpath import text_to_path
@@ -232,7 +232,7 @@ def _letters(line: str, size: float) -> tuple[Any, float]:
 
 
 def _baselines(count: int, size: float, along: str) -> list[float]:
-    """How far below a place the baselines of some lines are, in px."""
+    """Distances in px by which the baselines of lines of text lie below the given position."""
     pitch = 1.28 * size
     first = {"top": 0.9 * size, "bottom": -0.24 * size - (count - 1) * pitch,
              "middle": 0.36 * size - (count - 1) / 2 * pitch}[along]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Text of plotly for matplotlib: a little HTML becomes plain text."""
+"""Converts plotly's text, which may contain some HTML, to plain text for matplotlib."""
 
 import html
 import re
@@ -11,10 +11,10 @@ _IGNORED = re.compile(r"</?(b|i|em|strong|span)( [^>]*)?>")
 
 
 def plain(text: object) -> str:
-    """Lines without markup.
+    """The text without markup, in lines.
 
     Raises:
-        Undrawable: it has a tag other than br, b, i, span, sup and sub.
+        Undrawable: the text has a tag other than br, b, i, span, sup and sub.
     """
     text = re.sub(r"<br ?/?>", "\n", str(text))
     text = re.sub(r"<sup>(.*?)</sup>", lambda m: m[1].translate(_RAISED), text)
@@ -26,7 +26,7 @@ def plain(text: object) -> str:
 
 
 def power_of_ten(exponent: int) -> str:
-    """As plotly writes it on a log axis."""
+    """A power of ten as plotly writes it on a log axis."""
     if exponent in (0, 1):
         return str(10**exponent)
     return "10" + str(exponent).translate(_RAISED)

@@ -1,4 +1,4 @@
-"""The traces that twins draw: how much room each needs on its axes, and what it looks like."""
+"""The traces that twins draw: the room that each needs on its axes, and its drawing."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from lab.plots.twin.text import plain
 
 Trace = Mapping[str, Any]
 
-# Plotly's symbols, as matplotlib's and their relative size. Those with "open" have no filling.
+# Plotly's symbols as matplotlib's, with their relative size. Those with "open" are not filled.
 _SYMBOLS = {
     "circle": ("o", 1.0), "square": ("s", 0.92), "diamond": ("D", 0.85), "cross": ("P", 1.1),
     "x": ("X", 1.1), "triangle-up": ("^", 1.05), "triangle-down": ("v", 1.05), "star": ("*", 1.4),
@@ -27,13 +27,13 @@ _SYMBOLS = {
 
 
 def mode_of(trace: Trace) -> str:
-    """What a scatter trace shows, as plotly chooses where it is not said."""
+    """The mode of a scatter trace: the given one, or plotly's default."""
     short = len(coordinates(trace)[0]) < 20
     return str(trace.get("mode") or ("lines+markers" if short else "lines"))
 
 
 def scatter_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
-    """Lines end at the ends of the x axis; markers keep a distance from all of them."""
+    """The extents of a scatter trace: lines may touch the ends of the x axis, markers may not."""
     marks = "markers" in mode_of(trace)
     sizes = np.atleast_1d(np.asarray((trace.get("marker") or {}).get("size", 6), dtype=float))
     pixels = max(float(sizes.max()) / 1.6, 3) if marks else 0.0
@@ -46,12 +46,12 @@ def scatter_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[
 
 
 def draw_scatter(sheet: Sheet, plane: Plane, alike: Sequence[Trace], number: int) -> None:
-    """Error bars, the line, the markers, the texts.
+    """Draw error bars, line, markers and texts of a scatter trace.
 
     Args:
-        sheet, plane: to draw on.
-        alike: one trace, or several plain lines of one style.
-        number: of the first among the traces of the figure.
+        sheet, plane: where to draw.
+        alike: one trace, or several plain lines of the same style.
+        number: index of the first of them among the traces of the figure.
     """
     trace, (x, y) = alike[0], plane.points(alike[0])
     style = scatter_style(trace, number)
@@ -71,7 +71,7 @@ def draw_scatter(sheet: Sheet, plane: Plane, alike: Sequence[Trace], number: int
 
 
 def scatter_style(trace: Trace, number: int) -> dict[str, Any]:
-    """Line and marker of a trace with all that plotly fills in: the colours of the colourway."""
+    """Line and marker of a trace, with the defaults that plotly takes from the colourway."""
     own = trace.get("line", {}).get("color") or _first((trace.get("marker") or {}).get("color"))
     first = own or COLOURS[number % len(COLOURS)]
     base = {
@@ -85,7 +85,7 @@ def scatter_style(trace: Trace, number: int) -> dict[str, Any]:
 def draw_markers(
     sheet: Sheet, x: np.ndarray, y: np.ndarray, marker: Trace, opacity: float, clip: Any
 ) -> None:
-    """Markers at places in px, in groups that are alike."""
+    """Draw markers at points in px, in groups of equal markers."""
     from matplotlib.lines import Line2D
 
     for symbol, color, size, where in _alike(marker, len(x)):
@@ -104,7 +104,7 @@ def draw_markers(
 
 
 def symbol_of(symbol: Any) -> tuple[str, float, bool]:
-    """Matplotlib's marker for one of plotly's, its relative size, and whether it is hollow."""
+    """Matplotlib's marker for plotly's symbol, its relative size, and whether it is hollow."""
     name = str(symbol).removesuffix("-open")
     if name not in _SYMBOLS:
         raise Undrawable(f"the static twin does not know the symbol {symbol!r}: {list(_SYMBOLS)}")
@@ -112,7 +112,7 @@ def symbol_of(symbol: Any) -> tuple[str, float, bool]:
 
 
 def _alike(marker: Trace, count: int) -> list[tuple[Any, Any, float, np.ndarray]]:
-    """Symbol, colour and size of every group of equal markers, and where they are."""
+    """Symbol, colour and size of every group of equal markers, and the indices of its points."""
     columns = [_column(marker.get(key), count) for key in ("symbol", "color", "size")]
     if any(isinstance(value, int | float) for value in columns[1]):
         raise Undrawable("markers coloured by numbers have no static twin: give their colours")
@@ -134,7 +134,7 @@ def _first(value: Any) -> Any:
 
 
 def _shown_markers(count: int, most: int | None, number: int) -> np.ndarray:
-    """Which markers a trace shows that may show at most so many; those of others are set off."""
+    """Indices of the markers of a trace that shows at most `most`; traces are staggered."""
     if not most:
         return np.arange(count)
     step = max(math.ceil(count / most), 1)
@@ -151,7 +151,7 @@ def _shaped(x: np.ndarray, y: np.ndarray, shape: str | None) -> tuple[np.ndarray
 
 
 def interrupted(pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Several lines as one with gaps."""
+    """Several lines as a single line with gaps."""
     gap = np.array([np.nan])
     x, y = (np.concatenate([part for piece in pieces for part in (piece[i], gap)]) for i in (0, 1))
     return x[:-1], y[:-1]
@@ -171,7 +171,7 @@ def _draw_texts(sheet: Sheet, trace: Trace, x: np.ndarray, y: np.ndarray) -> Non
 
 
 def _errors(error: Trace | None, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """How far the bars of all points go down and up, in units of the data."""
+    """Lengths of the error bars of all points, downwards and upwards, in units of the data."""
     if not error or error.get("array") is None:
         return None
     above = values_of(error["array"])[:count]
@@ -215,12 +215,12 @@ def _draw_errors(sheet: Sheet, plane: Plane, trace: Trace, style: Trace) -> None
 
 
 def lengthwise(trace: Trace) -> str:
-    """The axis that the values of a bar or box are on."""
+    """The axis, x or y, that shows the values of a bar or box."""
     return "x" if trace.get("orientation") == "h" else "y"
 
 
 def bar_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
-    """Bars stand on zero, or on the end of a log axis, and take half a unit beside their places."""
+    """The extents of bars: from zero, or the end of a log axis; half a unit to both sides."""
     value_axis, base_axis = (x, y) if lengthwise(trace) == "x" else (y, x)
     columns = dict(zip("xy", coordinates(trace), strict=True))
     values = value_axis.place(columns[lengthwise(trace)])
@@ -232,7 +232,7 @@ def bar_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Exte
 
 
 def draw_bar(sheet: Sheet, plane: Plane, trace: Trace, number: int, slot: tuple[int, int]) -> None:
-    """Bars beside those of the other traces: `slot` is the place of this one, and of how many."""
+    """Draw bars beside those of other traces; `slot` holds the index and the number of traces."""
     columns = dict(zip("xy", coordinates(trace), strict=True))
     sideways = lengthwise(trace) == "x"
     value_axis, base_axis = (plane.x, plane.y) if sideways else (plane.y, plane.x)
@@ -253,20 +253,20 @@ def draw_bar(sheet: Sheet, plane: Plane, trace: Trace, number: int, slot: tuple[
 
 
 def box_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
-    """Boxes take half a unit beside their places."""
+    """The extents of boxes, which take half a unit to both sides of their positions."""
     across, along = box_places(trace, x), y.place(trace.get("y"))
     return [_extent(np.concatenate([across - 0.5, across + 0.5]), 0.0)], [_extent(along, 0.05)]
 
 
 def box_places(trace: Trace, x: Axis) -> np.ndarray:
-    """Where the boxes of all values stand; those without an x at the trace's name."""
+    """Position of the box of every value; without an x, it is the name of the trace."""
     if trace.get("x") is None:
         raise Undrawable("a box trace without x has no static twin: give an x for every y")
     return x.place(trace["x"])
 
 
 def draw_box(sheet: Sheet, plane: Plane, trace: Trace, number: int, slot: tuple[int, int]) -> None:
-    """Quartiles, median, whiskers to the last value within 1.5 boxes, and what lies outside."""
+    """Draw quartiles, median, whiskers to the last value within 1.5 box lengths, and outliers."""
     if lengthwise(trace) == "x" or trace.get("boxpoints") not in (None, "outliers", False):
         raise Undrawable("box traces have a static twin upright and with outliers or no points")
     values, places = values_of(trace["y"]), box_places(trace, plane.x)
@@ -304,7 +304,7 @@ def _draw_one_box(
 
 
 def quartiles(values: np.ndarray) -> np.ndarray:
-    """Plotly's "linear" method, Hazen's: sorted values stand at (i + 1/2) / n."""
+    """Quartiles by plotly's "linear" method (Hazen's): sorted value i is quantile (i + 1/2) / n."""
     return np.quantile(values, [0.25, 0.5, 0.75], method="hazen")
 
 
@@ -312,19 +312,19 @@ def quartiles(values: np.ndarray) -> np.ndarray:
 
 
 def heatmap_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[Extent]]:
-    """Cells fill the axes to their ends."""
+    """The extents of a heatmap, whose cells fill the axes to their ends."""
     across, along = cell_edges(trace, x, y)
     return [_extent(across, 0.0)], [_extent(along, 0.0)]
 
 
 def cell_edges(trace: Trace, x: Axis, y: Axis) -> tuple[np.ndarray, np.ndarray]:
-    """Where cells begin and end, in drawn units: half-way between their middles."""
+    """Edges of the cells in drawn units: half-way between their middles."""
     z = matrix(trace)
     return _edges(trace.get("x"), x, z.shape[1]), _edges(trace.get("y"), y, z.shape[0])
 
 
 def matrix(trace: Trace) -> np.ndarray:
-    """The numbers of a heatmap, ["rows columns"]; NaN where there is none."""
+    """The numbers of a heatmap, ["rows columns"]; NaN for missing ones."""
     rows = [values_of(row) for row in trace.get("z", ()) if row is not None]
     if not rows or any(len(row) != len(rows[0]) or row.dtype == object for row in rows):
         raise Undrawable("a heatmap needs z of numbers, with rows of one length")
@@ -332,7 +332,7 @@ def matrix(trace: Trace) -> np.ndarray:
 
 
 def draw_heatmap(sheet: Sheet, plane: Plane, trace: Trace, scale: "ColourScale") -> None:
-    """Cells in the colours of the scale, with their texts."""
+    """Draw cells in the colours of the scale, with their texts."""
     z = matrix(trace)
     across, along = cell_edges(trace, plane.x, plane.y)
     x, y = plane.across(across), plane.down(along)
@@ -393,17 +393,17 @@ def _draw_cell_texts(
 
 
 def contrasting(fill: np.ndarray) -> str:
-    """Black or white, whichever reads better on a colour."""
+    """Black or white, whichever is more legible on the colour."""
     light = fill[:3] @ np.array([0.299, 0.587, 0.114]) > 0.55 or fill[3] < 0.3
     return "#444444" if light else "#ffffff"
 
 
 class ColourScale:
-    """Numbers to colours, as a heatmap's settings or a shared colour axis say.
+    """Maps numbers to colours by the settings of a heatmap or of a shared colour axis.
 
     Args:
         settings: zmin, zmax, zmid (or cmin...), colorscale.
-        values: all numbers that share the scale.
+        values: all numbers shown with this scale.
         defaults: the layout's scales for rising, falling and mixed numbers.
     """
 
@@ -424,7 +424,7 @@ class ColourScale:
             self.stops = [(1 - at, color) for at, color in self.stops[::-1]]
 
     def colours(self, values: np.ndarray) -> np.ndarray:
-        """["... 4"] in 0 to 1; clear where there is no number."""
+        """Colours ["... 4"] in [0, 1]; transparent where there is no number."""
         share = np.clip((values - self.low) / (self.high - self.low), 0, 1)
         places = [at for at, _ in self.stops]
         parts = np.array([colour(color) for _, color in self.stops])
@@ -434,14 +434,14 @@ class ColourScale:
 
 
 def _default_scale(defaults: Trace, found: tuple[float, float]) -> Any:
-    """What plotly takes for rising, for falling and for mixed numbers."""
+    """Plotly's default scale for positive, for negative or for mixed numbers."""
     low, high = found
     kind = "diverging" if low < 0 < high else "sequentialminus" if low < 0 else "sequential"
     return defaults.get(kind) or "Viridis"
 
 
 def scale_stops(scale: Any) -> list[tuple[float, str]]:
-    """A colour scale, by name or in full, as its stops."""
+    """The stops of a colour scale that is given by name or in full."""
     import plotly.colors
 
     if isinstance(scale, str):
@@ -459,5 +459,5 @@ def _extent(values: np.ndarray, share: float, pixels: float = 0.0) -> Extent:
 
 
 def _wider(box: tuple[float, ...]) -> tuple[float, ...]:
-    """Markers at the ends of an axis are shown whole."""
+    """The box with room around it, so that markers at the ends of an axis are shown whole."""
     return box[0] - 6, box[1] - 6, box[2] + 6, box[3] + 6

@@ -1,4 +1,4 @@
-"""One experiment as the log shows it: its record, and what else is known of it."""
+"""One experiment as the log shows it: its record, doubts, runs and picture."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Experiment:
     """One experiment that has a result.
 
     Attributes:
-        path: file of its executed notebook, relative to the folder of the log.
-        record: what the notebook found.
+        path: path of its executed notebook, relative to the folder of the log.
+        record: the record that the notebook displayed.
         started: when the run began, UTC to the second; empty if unknown.
-        heading: of the notebook; empty if it has none.
-        picture: of the figure that shows the finding; None if no figure carries one.
+        heading: heading of the notebook; empty if it has none.
+        picture: picture of the figure that shows the finding; None if there is none.
         doubts: what speaks against the result.
-        runs: all that are known, this one among them.
+        runs: all known runs, including this one.
     """
 
     path: str
@@ -38,38 +38,38 @@ class Experiment:
 
     @property
     def number(self) -> str:
-        """As its record has it."""
+        """The number in its record."""
         return str(self.record["experiment"])
 
     @property
     def name(self) -> str:
-        """What the files of its page and its picture are called, without their ending."""
+        """The file name of its page and its picture, without the suffix."""
         return PurePath(self.path).stem
 
     @property
     def summary(self) -> evidence.Summary | None:
-        """What the notebook declared; None of a record older than summaries."""
+        """The summary that the notebook declared; None for a record older than summaries."""
         return evidence.summary_of(self.record)
 
     @property
     def question(self) -> str:
-        """The question, else what the notebook is headed, else its title."""
+        """The question of the summary; without one, the notebook's heading; else its title."""
         return self.summary.question if self.summary else self.heading or self.record["title"]
 
     @property
     def finding(self) -> str:
-        """The finding, or a sentence that says that there is none."""
+        """The finding, or a sentence which says that there is none."""
         return self.summary.finding if self.summary else NO_FINDING
 
     @property
     def run(self) -> Run:
-        """The line of the run that is shown."""
+        """The run that is shown, as a line of the history."""
         return run_of(self.record, self.started)
 
 
 def of(folder: Path, entry: Entry, doubts: tuple[Doubt, ...], runs: tuple[Run, ...]) -> Experiment:
     """The experiment of a complete entry of a folder."""
-    assert entry.record is not None  # whoever calls leaves the others out
+    assert entry.record is not None  # callers pass only complete entries
     notebook, summary = Notebook(folder / entry.path), evidence.summary_of(entry.record)
     return Experiment(
         path=entry.path,

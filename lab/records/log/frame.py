@@ -1,4 +1,4 @@
-"""The criteria of many experiments as one table, for whoever computes with them."""
+"""The criteria of many experiments as one pandas table, for further computation."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def frame(entries: Iterable[Entry]) -> "pandas.DataFrame":
-    """Every criterion of the complete entries, a row each, as a pandas table."""
+    """A pandas table with one row for every criterion of the complete entries."""
     import pandas
 
     run = ("experiment", "title", "verdict")

@@ -8,10 +8,10 @@ from lab.records.log import ranking, words
 from lab.records.log.experiment import Experiment
 from lab.records.log.markup import address, duration, escape, link, picture, plain, seeds, table
 
-# Pixels of a picture, which opens the page of its experiment.
+# Largest size in pixels of a picture; a click on it opens the page of its experiment.
 WIDEST, HIGHEST = 240, 170
-# A page makes a column as wide as the words in it need: without these pictures would shrink, and
-# "in doubt" break.
+# Browsers make a column only as wide as its words need. Without these, pictures would shrink and
+# "in doubt" would be broken into two lines.
 _WIDE, _ON_ONE_LINE = "&nbsp;" * 48, "&nbsp;" * 14
 
 _INTRODUCTION = """\
@@ -27,8 +27,8 @@ def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) 
     """The page as Markdown.
 
     Args:
-        experiments: those with a result.
-        others: entries without one.
+        experiments: the experiments with a result.
+        others: entries without a result.
     """
     planned = any(each.record["schema"] == report.SCHEMA for each in experiments)
     parts = [_INTRODUCTION, "## Findings", _findings(experiments)]
@@ -71,7 +71,7 @@ def _text(each: Experiment) -> str:
 
 
 def _run(each: Experiment) -> str:
-    """Time, seeds, date, tags, notebook."""
+    """Running time, seeds, date, tags and link to the notebook."""
     record = each.record
     facts = [duration(record["runtime_s"]), seeds(record["seeds"]), each.started[:10]]
     facts += [", ".join(each.summary.tags)] if each.summary else []

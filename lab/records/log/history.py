@@ -1,8 +1,8 @@
-"""Every run of every experiment, one line each, in `log/history.json`.
+"""The history of all runs of all experiments, one line per run, in `log/history.json`.
 
-The file is committed with the log, so that a clone without its past shows the same pages. `--write`
-adds the runs that it finds in the folder, before others replace them, and `--history` adds those
-that git remembers.
+The file is committed with the log, so that a clone without git history gives the same pages.
+`--write` adds the runs in the folder, before later runs replace them; `--history` adds those in the
+history of git.
 """
 
 import dataclasses
@@ -22,20 +22,20 @@ FILE = "history.json"
 
 
 class HistoryError(ValueError):
-    """The history cannot be used; the message is one sentence with where."""
+    """The history cannot be used; the message is one sentence that names the file."""
 
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One run: when it began, at which commit of the code, and what came out.
+    """One run: when it began, at which commit of the code, and its result.
 
     Attributes:
         started: UTC to the second; empty if unknown.
-        commit: of the code, as its record has it; empty if unknown.
-        verdict: the word.
-        wanted: how many criteria that decide speak for the hypothesis.
-        judged: how many criteria decide.
-        finding: the sentence that the notebook declared; empty if it declared none.
+        commit: commit of the code, from the record; empty if unknown.
+        verdict: the verdict, one word.
+        wanted: number of deciding criteria that speak for the hypothesis.
+        judged: number of deciding criteria.
+        finding: the finding that the notebook declared; empty if there is none.
     """
 
     started: str
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What tells it from every other run of its experiment."""
+        """A key that distinguishes it from every other run of its experiment."""
         return self.started, self.commit
 
 
@@ -55,7 +55,7 @@ History = dict[str, tuple[Run, ...]]
 
 
 def run_of(record: Mapping[str, Any], started: str) -> Run:
-    """The line of a record that was read back."""
+    """The run that a record describes."""
     judged = [each for each in evidence.validate(record) if each.decides]
     summary = evidence.summary_of(record)
     return Run(
@@ -69,7 +69,7 @@ def run_of(record: Mapping[str, Any], started: str) -> Run:
 
 
 def joined(*histories: Mapping[str, Iterable[Run]]) -> History:
-    """All runs of several histories, each once, in the order in which they began."""
+    """All runs of several histories, without duplicates, in the order in which they began."""
     found: dict[str, dict[tuple[str, str], Run]] = {}
     for history in histories:
         for number, runs in history.items():
@@ -78,10 +78,10 @@ def joined(*histories: Mapping[str, Iterable[Run]]) -> History:
 
 
 def read(log: Path) -> History:
-    """The history kept in the folder of a log; empty if there is none.
+    """The history stored in the folder of a log; empty if there is none.
 
     Raises:
-        HistoryError: the file is there and holds something else.
+        HistoryError: the file exists and is not a history.
         OSError: it cannot be read.
     """
     path = log / FILE
@@ -98,18 +98,18 @@ def read(log: Path) -> History:
 
 
 def write(log: Path, history: History) -> None:
-    """Keep a history, a run on each line."""
+    """Store a history, with one run per line."""
     parts = [f"{json.dumps(number)}: [\n{_lines(runs)}\n]" for number, runs in history.items()]
     files.write_text(log / FILE, "{\n" + ",\n".join(parts) + "\n}\n" if parts else "{}\n")
 
 
 def from_git(folder: str | os.PathLike[str]) -> History:
-    """The runs in all committed versions of a folder's executed notebooks, back to the first.
+    """The runs in all committed versions of a folder's executed notebooks.
 
-    Versions that are not whole, or whose record has another schema, are left out.
+    Versions that are incomplete, or whose record has another schema, are left out.
 
     Raises:
-        HistoryError: the folder is in no checkout with a commit.
+        HistoryError: the folder is not in a git checkout with a commit.
     """
     listed = git.output(folder, "log", "--format=%x00%H", "--name-only", "--relative", "--", ".")
     if not listed:
@@ -129,7 +129,7 @@ def _is_result(name: str) -> bool:
 
 
 def _committed(path: Path, content: str) -> tuple[str, Run] | None:
-    """The number and the line of one version of a notebook, if it holds a result."""
+    """Experiment number and run of one version of a notebook; None if it holds no result."""
     path.write_text(content)
     entry = executed.read_notebook(path)
     if entry.record is None:

@@ -1,4 +1,4 @@
-"""What the log takes from a notebook beside its record: when it ran, its question, a picture."""
+"""What the log reads from a notebook beside its record: when it ran, its heading, a picture."""
 
 import base64
 import datetime
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PLOTLY, PICTURE = "application/vnd.plotly.v1+json", "image/png"
-LARGEST = 60_000  # bytes of a picture, as of every figure's static twin
-SMALLEST = 67  # bytes: there is no shorter PNG file
+LARGEST = 60_000  # the most bytes of a picture, as for every figure's static twin
+SMALLEST = 67  # bytes: the size of the shortest possible PNG file
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -24,13 +24,13 @@ class Picture:
     content: bytes
 
     def width(self, widest: int, highest: int) -> int:
-        """Width in pixels at which it fits into a box, by the size that its file states."""
+        """Width in pixels at which it fits into a box, from the size stored in the file."""
         wide, high = struct.unpack(">II", self.content[16:24])
         return max(1, min(widest, highest * wide // max(high, 1)))
 
 
 class Notebook:
-    """An executed notebook that was read before, so that it is known to be whole."""
+    """An executed notebook that is known to be complete, because it has been read before."""
 
     def __init__(self, path: Path) -> None:
         content = json.loads(path.read_bytes())
@@ -39,7 +39,7 @@ class Notebook:
 
     @property
     def started(self) -> str:
-        """When the run began, in UTC to the second; empty if that was not noted."""
+        """When the run began, in UTC to the second; empty if that was not recorded."""
         noted = _mapping(self.metadata.get("papermill")).get("start_time")
         try:
             time = datetime.datetime.fromisoformat(str(noted))
@@ -56,13 +56,13 @@ class Notebook:
         return found[1].strip() if found else ""
 
     def picture(self, title: str = "") -> Picture | None:
-        """The picture of the figure with this title, else that of the first figure that has one."""
+        """The picture of the figure with this title; without one, the first picture."""
         pictures = list(self._pictures())
         named = [each for each in pictures if title and each.title == _title(title)]
         return next(iter([*named, *pictures]), None)
 
     def _pictures(self) -> Iterator[Picture]:
-        """The pictures that figures carry, in order; those that are too large are left out."""
+        """The pictures of all figures, in order; those that are too large are left out."""
         outputs = [cell.get("outputs") for cell in self.cells]
         for output in (each for some in outputs if isinstance(some, list) for each in some):
             data = _mapping(_mapping(output).get("data"))
@@ -71,7 +71,7 @@ class Notebook:
 
 
 def _content(encoded: Any) -> bytes | None:
-    """A PNG file out of the text that a notebook keeps of it; None if it is something else."""
+    """The PNG file that a notebook stores as base64 text; None if it is something else."""
     try:
         content = base64.b64decode(_text(encoded))
     except ValueError:
@@ -86,7 +86,7 @@ def _title_of(figure: Any) -> str:
 
 
 def _title(text: object) -> str:
-    """A title on one line: where it was broken depends on the width of the figure."""
+    """A title on one line; its line breaks depend on the width of the figure."""
     return " ".join(str(text or "").replace("<br>", " ").split())
 
 

@@ -1,4 +1,4 @@
-"""What to run next: what the notebooks declare of the run that would settle each question."""
+"""What to run next: a ranking of the runs that, by the notebooks, would settle each question."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ HEAD = ("", "experiment", "what to run", "impact, 1 to 5", "cost, hours", "block
 
 
 def order(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """Those that declare a next run: what nothing blocks first, then by impact, then the cheaper.
+    """Experiments that declare a next run: unblocked first, then by impact, then the cheaper first.
 
-    Experiments that agree in all of these stay in the order of their numbers.
+    Experiments that agree in all three are ordered by number.
     """
     declared = [each for each in experiments if each.summary]
     return sorted(declared, key=lambda each: (_place(each.summary), each.number, each.path))
@@ -25,7 +25,7 @@ def ranking(experiments: Iterable[Experiment]) -> str:
 
 
 def _place(summary: evidence.Summary | None) -> tuple[bool, int, float]:
-    assert summary is not None  # `order` has left the others out
+    assert summary is not None  # `order` returns only experiments with a summary
     return bool(summary.blocked_by), -summary.impact, summary.cost_h
 
 

@@ -1,11 +1,11 @@
-"""The words of verdicts, explained for who has not read the rule."""
+"""Explanations of the verdicts, for readers who have not read the rule."""
 
 from lab import evidence
 from lab.evidence import Verdict, ruling
 from lab.evidence.ruling import Ruling
 from lab.records.log.markup import escape, table
 
-# What each word answers, and what a reader may conclude.
+# What each verdict says about the question, and what a reader may conclude.
 MEANING = {
     Verdict.PROCEED: ("answered: yes", "What was asked for is there, in the runs that were made."),
     Verdict.ABANDON: (
@@ -22,7 +22,7 @@ MEANING = {
         "Nothing that decides was measured, or what was measured is not a number.",
     ),
 }
-# Of an experiment whose table of criteria was shown before the run.
+# The same for experiments whose table of criteria was shown before the run.
 RULINGS = {
     Ruling.DEBUG: "cannot be answered yet",
     Ruling.ABANDON: "answered: no, and the idea ends",
@@ -39,11 +39,11 @@ IN_DOUBT = (
 
 
 def explained(*, planned: bool = False) -> str:
-    """The table of words, in the order in which the rule comes to them.
+    """The table of verdicts, in the order in which the rule considers them.
 
     Args:
-        planned: whether there are records whose criteria were shown before the run. They have a
-            rule of their own, in a second table.
+        planned: whether there are records whose criteria were shown before the run. Another rule
+            applies to them, which a second table explains.
     """
     rows = [
         (f"**{verdict}**", *MEANING[verdict], f"{order}. {escape(case)}")

@@ -1,4 +1,4 @@
-"""Writing the log of a folder: README.md, and beside it log/ with pages, pictures and history."""
+"""Writes the log of a folder: README.md, and beside it log/ with pages, pictures and history."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -20,17 +20,17 @@ FOLDER = "log"
 def write(folder: str | os.PathLike[str], *, with_git: bool = False) -> list[Entry]:
     """Write the research log of a folder, and return the entries it lists.
 
-    The runs that the folder holds are added to the history first. Pages of notebooks that are gone
-    are removed, and files that the log did not write are left alone.
+    The runs in the folder are added to the history first. Pages of notebooks that no longer exist
+    are removed; files that the log did not write are left alone.
 
     Args:
-        folder: of executed notebooks.
-        with_git: whether runs that git remembers are added to the history.
+        folder: folder of executed notebooks.
+        with_git: whether to add the runs in the history of git.
 
     Raises:
         NotADirectoryError: there is no such folder.
         DoubtError: its doubts.yaml cannot be used, as in `lab.evidence.doubts.read`.
-        HistoryError: its history cannot be used, or git is asked and knows none.
+        HistoryError: its history cannot be used, or `with_git` is set outside a git checkout.
     """
     place = Path(folder)
     entries = executed.read(place)
@@ -57,7 +57,7 @@ def experiments(
 
 
 def numbers(entries: Sequence[Entry]) -> set[str]:
-    """The experiments that have a notebook, with a result or without."""
+    """The numbers of the experiments that have a notebook, with or without a result."""
     named = {number for entry in entries if (number := number_of(entry.path)) is not None}
     return named | {entry.record["experiment"] for entry in entries if entry.record is not None}
 
@@ -82,7 +82,7 @@ def _write_all(
 
 
 def _generated(log: Path) -> list[Path]:
-    """The pages that an earlier log has written, and the pictures that belong to them."""
+    """The pages that an earlier log has written, and their pictures."""
     pages = [path for path in sorted(log.glob("*.md")) if path.read_bytes().startswith(_MARK)]
     pictures = [path.with_suffix(".png") for path in pages]
     return [*pages, *(path for path in pictures if path.exists())]
