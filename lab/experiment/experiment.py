@@ -1,5 +1,6 @@
 """The object that a notebook creates first: question, criteria, and the reported seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -217,6 +218,20 @@ class Experiment:
             taken = _difference(given[part], others[part]) if planned.paired else given[part]
             self._keep(planned, part, taken, self.seeds if seeds is None else seeds)
         self.sheet.refresh()
+
+    def value(self, id: str, part: str = "") -> float:  # noqa: A002
+        """The value that a criterion was judged by, for the sentence of a finding.
+
+        NaN stands for a value that is not finite, or that this run could not measure.
+
+        Raises:
+            ValueError: there is no such criterion or part, or it was not judged yet.
+        """
+        if part not in self._planned(id).rows or (id, part) not in self.judged:
+            judged = [each for each in self.judged if each[0] == id]
+            raise ValueError(f"criterion {id}, part {part!r}, was not judged; {judged} were")
+        found = self.judged[id, part].value
+        return math.nan if found is None else found
 
     def not_run(self, id: str, why: str) -> None:  # noqa: A002
         """Record that this run could not measure a criterion, which then decides nothing.

@@ -5,8 +5,8 @@ from itertools import permutations
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.nn.functional import pad
 
+from lab.linalg.chunks import cut
 from lab.linalg.precision import autocasts, uncast, wide
 
 
@@ -63,7 +63,8 @@ def _in_chunks(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """Reads, including those of the padding of the last chunk, and the state after all steps."""
-    q, k, v, beta = (_chunks(part, size) for part in (q, k, v, beta[..., None]))
+    # The zeros that fill up the last chunk are steps without effect.
+    q, k, v, beta = (cut(part, size) for part in (q, k, v, beta[..., None]))
     keys, values = _corrections(k, v, beta)
     scores = (q @ k.mT).tril()
     reads = []
@@ -118,12 +119,6 @@ def routed_reflection(
         if (moved - 2 * torch.outer(k, k)).abs().max() < 1e-9:
             return P, k, 2.0
     raise ValueError(f"no permutation of {N} rows and one reflection give {A.tolist()}")
-
-
-def _chunks(part: Tensor, size: int) -> Tensor:
-    """["B T X"] to ["B chunks size X"], padded with zeros, which are steps without effect."""
-    count = -(-part.shape[1] // size)
-    return pad(part, (0, 0, 0, count * size - part.shape[1])).unflatten(1, (count, size))
 
 
 def _corrections(k: Tensor, v: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,3 +46,31 @@ def oscillator_parameters(
     eigenvalues = torch.log(torch.linalg.eigvals(transition)) / dt
     omega = eigenvalues.abs()
     return omega, -eigenvalues.real / omega
+
+
+def parameter_error(
+    found: Float[Tensor, "parameters found"], true: Float[Tensor, "parameters oscillators"]
+) -> Float[Tensor, ""]:
+    """The largest relative error of any parameter, once each oscillator is matched to a found one.
+
+    The pairs are those with the smallest sum of their errors; found oscillators may be left over.
+
+    Args:
+        found: such as omega and zeta, with the oscillators in any order.
+        true: parameters other than zero, of at most as many oscillators.
+
+    Returns:
+        The error, dimensionless.
+
+    Raises:
+        ValueError: there are more true oscillators than found ones, or other parameters.
+    """
+    # Imported here: models train without it.
+    from scipy.optimize import linear_sum_assignment
+
+    if found.ndim != 2 or len(found) != len(true) or found.shape[1] < true.shape[1]:
+        shapes = f"found {tuple(found.shape)} and true {tuple(true.shape)}"
+        raise ValueError(f"{shapes} must share their first axis, and none of the true be missing")
+    gaps = (found[:, :, None] - true[:, None]) / true[:, None]
+    worst = gaps.abs().amax(0)
+    return worst[linear_sum_assignment(worst.detach().cpu())].max()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -19,7 +20,7 @@ from lab.linalg import (
     zero_order_hold,
 )
 from lab.linalg.precision import wide, widened
-from lab.mixers.base import Layer
+from lab.mixers.base import Layer, unroll
 from lab.nn.guard import Method, check_shape
 from lab.nn.weight_decay import without_decay
 from lab.scan import matrix_scan
@@ -174,6 +175,21 @@ class OscDPLR(Layer):
         """`forward` computed by a parallel scan over the states, with the same result."""
         states = self.states(x, scan)
         return (states @ self.readout().to(states.dtype).mT).real + x @ wide(self.D).mT
+
+    def forms(self) -> list[Callable[..., Tensor]]:
+        """All ways to compute the layer, each a function of Float["B T p"] to Float["B T q"].
+
+        The recurrence is the first; then the parallel scan, the convolution, and with the bilinear
+        rule the convolution whose kernel comes from its generating function.
+        """
+
+        def through_resolvent(x: Tensor) -> Tensor:
+            A, B, C = self.state_matrix(), self.input_matrix(), self.readout()
+            kernel = kernel_resolvent(A, B, C, self.dt, x.shape[1])
+            return causal_convolution(x, kernel) + x @ wide(self.D).mT
+
+        found: list[Callable[..., Tensor]] = [partial(unroll, self), self.forward_scan, self]
+        return [*found, through_resolvent] if self.discretisation == "bilinear" else found
 
     @widened
     def step(

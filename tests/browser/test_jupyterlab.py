@@ -146,7 +146,7 @@ def test_a_notebook_opens_runs_follows_its_sliders_and_keeps_what_it_showed(serv
     assert error.count() == 0, error.first.inner_text()
     to_the_end(page)  # cells that are far from what is seen are not in the page
     assert re.search(
-        r"^verdict: (PROCEED|DEBUG|ABANDON|INCONCLUSIVE)$", verdict.last.text_content(), re.M
+        r"^verdict: (PROCEED|DEBUG|ABANDON|REFUTED|UNDECIDED)$", verdict.last.text_content(), re.M
     )
     idle.wait_for()
     # At the defaults it is too short to show all: the committed full run stands beside it.

@@ -149,3 +149,13 @@ def test_a_met_interval_shows_its_value_on_the_right_side(value, threshold):
     assume(value != threshold)
     found = row(Reading(value), threshold=threshold)
     assert holds(float(found.shown.split()[0]), ">", threshold) == (found.status == "met")
+
+
+def test_a_reason_does_not_name_every_one_of_many_rows():
+    missed = [row(MISSED)] * 2
+    _, reason = rule(missed)
+    assert reason.count("success criterion C1 (corrected, accuracy) is missed") == 2
+    _, reason = rule([*missed, row(MISSED), row(MET)])
+    assert reason == "success criterion C1 (corrected) is missed in 3 rows."
+    _, reason = rule([row(OPEN)] * 3)
+    assert reason.count("about 12 seeds would decide it") == 3

@@ -16,7 +16,7 @@ from torch import nn
 from lab import research_log
 from lab.evidence import MIME, validate
 from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display, solved
-from lab.experiment.display import NOT_YET
+from lab.experiment.rows import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.plots.render import PLOTLY
@@ -80,6 +80,7 @@ def test_values_are_judged_by_the_statistic_of_the_table_and_kept_by_seed():
     exp.judge("T", 2.0)
     exp.judge("D", torch.tensor([0.5, 0.7]), minus=[0.4, 0.4])
     exp.judge("P", [0.3, 0.2])
+    assert (exp.value("C1", "A5"), exp.value("T")) == (0.4, 2.0)
     record = exp.sheet.record()
     found = [(row["metric"], row["value"], row["status"]) for row in record["criteria"]]
     assert found[:3] == [
@@ -120,6 +121,8 @@ def test_the_last_values_count():
         (lambda e: e.judge("C1", [1, 1], minus=[0, 0]), "criterion C1 is not paired"),
         (lambda e: e.judge("D", [1, 1]), "criterion D is paired: give minus"),
         (lambda e: e.judge("C1", {"a": [1, 1]}), "criterion C1 has the parts ('',), got ('a',)"),
+        (lambda e: e.value("C1"), "criterion C1, part '', was not judged; [] were"),
+        (lambda e: e.value("C2"), "there is no criterion 'C2'"),
         (lambda e: e.conclude(), "criteria ['C1', 'D'] were never judged"),
         (lambda e: e.not_run("C1", ""), "why criterion C1 was not run is empty"),
         (lambda e: e.tune({}, Z3, {}, seeds=[0, 101], score=None, lr=[1, 2]), "[101] are reported"),
@@ -283,6 +286,26 @@ def test_a_number_for_the_reader_has_no_limit_to_meet():
     exp.note("another number", [0.1, 0.3])
     (row,) = [each for each in exp.sheet.judged() if each.kind == "context"]
     assert (row.limit, row.status) == ("", "recorded")
+
+
+def test_many_parts_share_a_line_and_what_never_decides_is_folded_away():
+    parts = ("a", "b", "c", "d")
+    exp = experiment(
+        Planned("C1", "accuracy of {part}", ">", 0.5, parts=parts),
+        Planned("P", "accuracy as proposed", ">", 0.4, arm="proposal"),
+    )
+    first, folded = exp.sheet.bundle()["text/html"].split("<details>")
+    assert ("accuracy of each of 4" in first, first.count("accuracy of")) == (True, 1)
+    assert "as proposed" not in first
+    assert "5 rows in full" in folded
+    assert folded.count("accuracy of") == 4
+    exp.judge("C1", {"a": [0.6, 0.7], "b": [0.4, 0.8], "c": [0.9, 0.9], "d": [0.8, 0.8]})
+    exp.judge("P", [0.5, 0.5])
+    first, folded = exp.sheet.bundle()["text/html"].split("<details>")
+    assert "0.4 to 0.9" in first
+    assert "3 met, 1 missed" in first
+    assert ("#d64545" in first, "proposal: accuracy as proposed" in folded) == (True, True)
+    assert "accuracy of c" in exp.sheet.bundle()["text/plain"]
 
 
 # --- runs ----------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def test_a_room_that_is_imported_already_cannot_be_checked():
 
 def test_the_rooms_of_lab_are_checked():
     for function in (linear_scan, DelayLine.forward, DelayLine.step):
-        assert "return" in function.checked_shapes
+        assert "return" in shapes.hints_of(function)
 
 
 # --- every public function has them --------------------------------------------------------------
