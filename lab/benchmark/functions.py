@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lab.benchmark.timing import take_turns
+from lab.benchmark.timing import milliseconds
 
 
 def function_milliseconds(
@@ -35,7 +35,4 @@ def function_milliseconds(
             return torch.autograd.grad(found.sum(), leaves)
 
     calls = {name: partial(run, form) for name, form in forms.items()}
-    for call in calls.values():
-        call()
-    timings = take_turns(calls, rounds=rounds, budget=budget, label="forms of a function")
-    return {name: 1e3 * timing.median for name, timing in timings.items()}
+    return milliseconds(calls, rounds=rounds, budget=budget, label="forms of a function")

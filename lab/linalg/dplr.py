@@ -113,7 +113,13 @@ class DPLR:
         return self.woodbury(left, alpha, beta, right).solved()
 
     @widened
-    def woodbury(self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor) -> Woodbury:
+    def woodbury(
+        self,
+        left: Inexact[Tensor, "q N"],
+        alpha: Complex[Tensor, "L"],
+        beta: Complex[Tensor, "L"],
+        right: Inexact[Tensor, "N k"],
+    ) -> Woodbury:
         """`transfer` before its r x r solve.
 
         With D^-1 the diagonal part of the inverse, direct is left D^-1 right, across is

@@ -1,12 +1,15 @@
 """HiPPO-LegS, the operator that state-space models start from, as normal plus low rank."""
 
 import torch
+from jaxtyping import Complex128, Float64
 from torch import Tensor
 
 from lab.linalg.dplr import DPLR
 
 
-def hippo_legs(d_state: int) -> tuple[DPLR, Tensor, Tensor]:
+def hippo_legs(
+    d_state: int,
+) -> tuple[DPLR, Complex128[Tensor, "N 1"], Complex128[Tensor, "N N"]]:
     """A = diag(lambda) - p p^*, b and the basis V: the dense operator is V A V^*.
 
     The dense matrix has -sqrt((2n + 1)(2k + 1)) below the diagonal and -(n + 1) on it. With
@@ -17,8 +20,8 @@ def hippo_legs(d_state: int) -> tuple[DPLR, Tensor, Tensor]:
         d_state: N, at least 1.
 
     Returns:
-        A of order N in 1/s, in the basis V: P = V^* p, and Q = -conj(P); V^* b ["N 1"] with
-        b[n] = sqrt(2 n + 1); and V ["N N"], unitary. All of complex128.
+        A of order N in 1/s, in the basis V: P = V^* p, and Q = -conj(P); V^* b with
+        b[n] = sqrt(2 n + 1); and V, which is unitary.
 
     Raises:
         ValueError: there are no states.
@@ -37,8 +40,8 @@ def hippo_legs(d_state: int) -> tuple[DPLR, Tensor, Tensor]:
     return DPLR(diagonal, P, -P.conj().resolve_conj()), b, V
 
 
-def hippo_legs_dense(d_state: int) -> Tensor:
-    """Float64["N N"]: the definition, in 1/s.
+def hippo_legs_dense(d_state: int) -> Float64[Tensor, "N N"]:
+    """The definition, in 1/s.
 
     Raises:
         ValueError: there are no states.

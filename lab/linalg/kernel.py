@@ -4,7 +4,7 @@ import math
 from functools import reduce
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from lab.linalg.discretisation import bilinear
@@ -90,9 +90,12 @@ def kernel_resolvent(
 
 
 def bilinear_nodes(
-    length: int, dt: float, *, dtype: torch.dtype = torch.float64,
+    length: int,
+    dt: float,
+    *,
+    dtype: torch.dtype = torch.float64,
     device: torch.device | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Complex[Tensor, "L"], Complex[Tensor, "L"]]:
     """alpha = 1 - z and beta = (1 + z) dt / 2 for the roots of unity z, clockwise from 1.
 
     With them (alpha I - beta A)^-1 dt B is the generating function of the bilinear pair at z.
@@ -102,9 +105,6 @@ def bilinear_nodes(
         dt: seconds per step.
         dtype: real; the results are complex numbers of its precision.
         device: of the results.
-
-    Returns:
-        Complex["length"] each.
     """
     angles = -2 * math.pi * torch.arange(length, device=device, dtype=dtype) / length
     z = torch.polar(torch.ones_like(angles), angles)

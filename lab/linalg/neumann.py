@@ -3,18 +3,21 @@
 import math
 
 import torch
+from jaxtyping import Float, Inexact, Int64
 from torch import Tensor
 
 
-def neumann_apply(X: Tensor, right: Tensor, terms: int) -> Tensor:
+def neumann_apply(
+    X: Inexact[Tensor, "... r r"], right: Inexact[Tensor, "... r k"], terms: int
+) -> Inexact[Tensor, "... r k"]:
     """(I + X + ... + X^(terms - 1)) R, by Horner's rule: products with R alone.
 
     What is left out is X^terms (I - X)^-1 R, exactly. The series converges where all eigenvalues of
     X are inside the unit circle; elsewhere every further term makes things worse.
 
     Args:
-        X: Float or Complex["... r r"], dimensionless.
-        right: ["... r k"].
+        X: real or complex, dimensionless.
+        right: R.
         terms: at least 0; with none the result is zero.
 
     Raises:
@@ -30,11 +33,13 @@ def neumann_apply(X: Tensor, right: Tensor, terms: int) -> Tensor:
     return found
 
 
-def neumann_by_doubling(X: Tensor, doublings: int) -> Tensor:
+def neumann_by_doubling(
+    X: Inexact[Tensor, "... r r"], doublings: int
+) -> Inexact[Tensor, "... r r"]:
     """I + X + ... + X^(2^doublings - 1) = (I + X)(I + X^2)(I + X^4)..., as a matrix.
 
     Args:
-        X: Float or Complex["... r r"], dimensionless.
+        X: real or complex, dimensionless.
         doublings: at least 0; with none the result is I.
 
     Cost: 2 (doublings - 1) products.
@@ -48,18 +53,18 @@ def neumann_by_doubling(X: Tensor, doublings: int) -> Tensor:
     return found
 
 
-def certified_terms(norm: Tensor, tolerance: float) -> Tensor:
+def certified_terms(norm: Float[Tensor, "*batch"], tolerance: float) -> Int64[Tensor, "*batch"]:
     """How many terms of the series are surely enough, from the norm of X alone.
 
     What n terms leave out is at most norm^n / (1 - norm) times the norm of R, so that
     n = ceil(log(tolerance (1 - norm)) / log(norm)) terms suffice.
 
     Args:
-        norm: Float["..."], of X, in [0, 1); any norm that is 1 for I and submultiplicative.
+        norm: of X, in [0, 1); any norm that is 1 for I and submultiplicative.
         tolerance: of (I - X)^-1 R, relative to the norm of R, in (0, 1).
 
     Returns:
-        Int64["..."], at least 1.
+        numbers of terms, at least 1.
 
     Raises:
         ValueError: a norm is not in [0, 1), or the tolerance not in (0, 1).

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
+Product = Callable[[Tensor, Tensor], Tensor]
 
-def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+
+def rounded(x: Inexact[Tensor, "*shape"], dtype: torch.dtype) -> Inexact[Tensor, "*shape"]:
     """x rounded to the nearest number of another dtype, real and imaginary part by themselves.
 
     The result has the dtype of x: there are no complex tensors of bfloat16.
@@ -16,7 +19,7 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype).to(x.dtype)
 
 
-def product_in(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+def product_in(dtype: torch.dtype) -> Product:
     """A matrix product whose factors and result are rounded, and whose sums are not.
 
     Args:

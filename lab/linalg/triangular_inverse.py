@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
-Product = Callable[[Tensor, Tensor], Tensor]
+from lab.linalg.rounding import Product
+
 Inverse = Callable[[Tensor], Tensor]
 
 
-def inverse_by_substitution(below: Tensor) -> Tensor:
+def inverse_by_substitution(below: Float[Tensor, "... C C"]) -> Float[Tensor, "... C C"]:
     """(I + L)^-1, row by row: the definition of the other inverses here.
 
     Args:
-        below: Float["... C C"], L, dimensionless. What stands on or above its diagonal is not read.
+        below: L, dimensionless. What stands on or above its diagonal is not read.
 
     Returns:
-        ["... C C"], unit lower triangular.
+        a unit lower triangular matrix.
 
     Raises:
         ValueError: the matrices are not square.
@@ -33,27 +36,31 @@ def inverse_by_substitution(below: Tensor) -> Tensor:
     return solve_by_substitution(below, _identity(below).expand_as(below))
 
 
-def solve_by_substitution(below: Tensor, right: Tensor) -> Tensor:
-    """(I + L)^-1 R without the inverse, for R ["... C M"]."""
-    # The diagonal is taken to be 1, whatever stands there.
+def solve_by_substitution(
+    below: Float[Tensor, "... C C"], right: Float[Tensor, "... C M"]
+) -> Float[Tensor, "... C M"]:
+    """(I + L)^-1 R without the inverse; what stands on or above the diagonal of L is not read."""
     return torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
 
 
-def inverse_by_doubling(below: Tensor, product: Product = torch.matmul) -> Tensor:
+def inverse_by_doubling(
+    below: Float[Tensor, "... C C"], product: Product = torch.matmul
+) -> Float[Tensor, "... C C"]:
     """(I + L)^-1 = (I - L) (I + L^2) (I + L^4) ..., until a power of L is zero.
 
     Args:
-        below: Float["... C C"], L, dimensionless; zero on and above the diagonal.
+        below: L, dimensionless; zero on and above the diagonal.
         product: of two matrices.
 
     Returns:
-        ["... C C"], unit lower triangular.
+        a unit lower triangular matrix.
 
     Raises:
         ValueError: the matrices are not square.
 
     Cost: 2 (ceil(log2 C) - 1) products. Precision: rounding of the largest entry of any power of L
-    stays in the result. Where keys of the delta rule are alike, that entry is 1e9 and more.
+    stays in the result. In 64 steps of the delta rule with nearly the same key, that entry is 1e8
+    and more.
     Source: Yang et al. 2024, Parallelizing linear transformers with the delta rule, for the system.
     """
     C, eye = _check(below), _identity(below)
@@ -66,9 +73,11 @@ def inverse_by_doubling(below: Tensor, product: Product = torch.matmul) -> Tenso
 
 
 def newton_schulz_iterates(
-    below: Tensor, product: Product = torch.matmul
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of X and the residual I - (I + L) X, from X = I - L on, by X <- X + X (I - (I + L) X).
+    below: Float[Tensor, "... C C"],
+    product: Product = torch.matmul,
+    start: Float[Tensor, "... C C"] | None = None,
+) -> Iterator[tuple[Float[Tensor, "... C C"], Float[Tensor, "... C C"]]]:
+    """Pairs of X and the residual I - (I + L) X, by X <- X + X (I - (I + L) X), from X = I - L on.
 
     Every step squares the residual. In exact arithmetic it is L^2, L^4, L^8, ..., as in
     `inverse_by_doubling`. In floating point X stays exactly unit lower triangular, since sums of
@@ -76,8 +85,10 @@ def newton_schulz_iterates(
     rounding left in it is nilpotent again, and squared away by the steps that follow.
 
     Args:
-        below: Float["... C C"], L, dimensionless; zero on and above the diagonal.
+        below: L, dimensionless; zero on and above the diagonal.
         product: of two matrices; it may round, as `lab.linalg.rounding.product_in` does.
+        start: the first X, unit lower triangular, such as what was found in lower precision; I - L
+            if None.
 
     Raises:
         ValueError: the matrices are not square.
@@ -86,20 +97,27 @@ def newton_schulz_iterates(
     """
     _check(below)
     eye = _identity(below)
-    inverse, system = eye - below, eye + below
+    inverse, system = eye - below if start is None else start, eye + below
     while True:
         residual = eye - product(system, inverse)
         yield inverse, residual
         inverse = inverse + product(inverse, residual)
 
 
-def newton_schulz(below: Tensor, steps: int, product: Product = torch.matmul) -> Tensor:
+def newton_schulz(
+    below: Float[Tensor, "... C C"],
+    steps: int,
+    product: Product = torch.matmul,
+    start: Float[Tensor, "... C C"] | None = None,
+) -> Float[Tensor, "... C C"]:
     """(I + L)^-1 by so many steps of Newton and Schulz; see `newton_schulz_iterates`.
 
     Args:
-        below: Float["... C C"], L, dimensionless; zero on and above the diagonal.
-        steps: at least 0; `exact_steps` are enough where nothing is rounded, and twice as many as
-            the logarithm of C where it is, in what was measured.
+        below: L, dimensionless; zero on and above the diagonal.
+        steps: at least 0; `exact_steps` are enough where nothing is rounded. For any keys that were
+            tried, up to C = 128, 2 ceil(log2 C) were enough in float32, and 20 with products that
+            round to bfloat16, after which 2 in float32 brought its digits back.
+        product, start: as there.
         product: of two matrices.
 
     Raises:
@@ -107,7 +125,7 @@ def newton_schulz(below: Tensor, steps: int, product: Product = torch.matmul) ->
     """
     if steps < 0:
         raise ValueError(f"steps is {steps}; it must be at least 0")
-    inverse, _ = next(islice(newton_schulz_iterates(below, product), steps, None))
+    inverse, _ = next(islice(newton_schulz_iterates(below, product, start), steps, None))
     return inverse
 
 
@@ -120,35 +138,44 @@ def exact_steps(size: int) -> int:
 
 
 def solve_in_blocks(
-    below: Tensor, right: Tensor, *, block: int, invert: Inverse = inverse_by_substitution
-) -> Tensor:
+    below: Float[Tensor, "... C C"],
+    right: Float[Tensor, "... C M"],
+    *,
+    block: int,
+    invert: Inverse = inverse_by_substitution,
+    product: Product = torch.matmul,
+) -> Float[Tensor, "... C M"]:
     """(I + L)^-1 R by forward substitution over blocks of rows.
 
     Only the blocks on the diagonal are inverted, all at once; the rest is matrix products.
 
     Args:
-        below: Float["... C C"], L, dimensionless; zero on and above the diagonal.
-        right: Float["... C M"].
-        block: rows of a block, which divide C.
+        below: L, dimensionless; zero on and above the diagonal.
+        right: R.
+        block: rows of a block; the last one is filled up with rows of the identity.
         invert: of the blocks.
+        product: of two matrices, everywhere else. With blocks of one row, this is substitution with
+            products of any precision.
 
     Raises:
-        ValueError: the matrices are not square, or their rows cannot be divided into such blocks.
+        ValueError: the matrices are not square, or a block has no rows.
     """
     C = _check(below)
-    if block < 1 or C % block:
-        raise ValueError(f"blocks of {block} rows do not divide {C} rows")
+    if block < 1:
+        raise ValueError(f"block is {block}; it must be at least 1")
+    missing = -C % block
+    below, right = pad(below, (0, missing, 0, missing)), pad(right, (0, 0, 0, missing))
     starts = range(0, C, block)
     inverses = invert(torch.stack([below[..., i : i + block, i : i + block] for i in starts]))
     solved = right[..., :0, :]
     for i, inverse in zip(starts, inverses, strict=True):
-        rest = right[..., i : i + block, :] - below[..., i : i + block, :i] @ solved
-        solved = torch.cat([solved, inverse @ rest], dim=-2)
-    return solved
+        rest = right[..., i : i + block, :] - product(below[..., i : i + block, :i], solved)
+        solved = torch.cat([solved, product(inverse, rest)], dim=-2)
+    return solved[..., :C, :]
 
 
-def powers_hump(below: Tensor) -> Tensor:
-    """The largest size of an entry of L, L^2, ..., L^(C - 1), ["..."] for L ["... C C"].
+def powers_hump(below: Float[Tensor, "... C C"]) -> Float[Tensor, "..."]:
+    """The largest size of an entry of L, L^2, ..., L^(C - 1).
 
     It is what `inverse_by_doubling` loses digits to; the inverse itself may be small beside it.
     """
