@@ -1,8 +1,5 @@
 """Parameters that are exempt from weight decay; the layer that owns them marks them."""
 
-from collections.abc import Sequence
-
-import torch
 from torch import nn
 
 # Layers of torch whose weights are gains or slopes rather than linear maps.
@@ -55,19 +52,6 @@ def undecayed(model: nn.Module) -> set[str]:
         if parameter is not None and _is_marked(module, name, parameter)
     }
     return {name for name, parameter in model.named_parameters() if id(parameter) in marked}
-
-
-def spare(updates: torch.optim.Optimizer, names: Sequence[str], spared: set[str]) -> None:
-    """Set the weight decay of some parameters to zero.
-
-    Args:
-        updates: optimiser with one parameter group per name; one without decay is left as it is.
-        names: names of the parameters, in the order of the groups.
-        spared: names of the parameters that must not decay.
-    """
-    for name, group in zip(names, updates.param_groups, strict=True):
-        if name in spared and "weight_decay" in group:
-            group["weight_decay"] = 0.0
 
 
 def _is_marked(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:

@@ -47,6 +47,12 @@ def is_differentiating() -> bool:
     )
 
 
+# torch.compile calls the question while it traces, with the levels that are then at work, and makes
+# its answer part of the graph. `torch.compiler.assume_constant_result` sets the same mark, but
+# imports the compiler, which takes seconds. Seen in torch 2.13.
+is_differentiating._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def is_watched(values: Sequence[Tensor]) -> bool:
     """Whether a tracer, a profiler, vmap, a mode or a kind of tensor wants to see an operator.
 

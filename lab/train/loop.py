@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from lab.arguments import function, one_of, real, refuse, truth, whole
-from lab.nn.weight_decay import spare, undecayed
+from lab.nn.weight_decay import undecayed
 from lab.progress import Progress
 from lab.seeding import own_randomness
 from lab.tasks import Task
 from lab.train.checkpoint import Checkpoint, as_tensor, from_tensor
+from lab.train.heap import keep_freed_memory
 from lab.train.interrupt import Interrupted, Patience
 from lab.train.optimiser import (
     Rates,
     Schedule,
+    grouped,
     optimiser_names,
     optimiser_state,
     rates_by_name,
@@ -41,6 +43,9 @@ from lab.train.resuming import (
 )
 from lab.train.settings import Decay, Length, Watcher
 from lab.train.side_by_side import Named, SideBySide, pick_device
+
+# Raised when the same settings lead to other numbers, or a checkpoint holds its state otherwise.
+_VERSION = 2
 
 
 @dataclass
@@ -126,6 +131,9 @@ def fit_together(
     torch's global random numbers, from which Dropout draws, come from the first seed while this
     runs, and are afterwards what they were before.
 
+    On Linux, the process keeps up to 1 GiB of memory that is freed from then on, for the arrays of
+    the next update (see `lab.train.heap`).
+
     Ctrl-C takes effect once the update that is being made is complete: the models hold its weights,
     and the checkpoint, if one is asked for, is written. A second Ctrl-C acts at once, and writes
     nothing.
@@ -141,7 +149,7 @@ def fit_together(
         lr: step size at the peak; or one per parameter name, "" for all that are not named.
         schedule: "constant"; "one-cycle", up along a cosine over the first 30 %, down to 0; or
             "warmup-cosine", up along a line over the first 5 %, down along a cosine to 0.
-        optimizer: called with parameter groups that have their own lr.
+        optimizer: called with parameter groups, one for each lr and weight decay.
         clip: the largest norm that all gradients of one model have together; longer ones shrink.
         skip_nonfinite: leave a model as it is where its loss or a gradient is not finite, and count
             that, instead of stopping.
@@ -189,11 +197,11 @@ def fit_together(
     if before_update is not None:
         function("fit", "before_update", before_update)
     run = SideBySide(models, tasks, seeds, pick_device(device))
+    keep_freed_memory()
     rates = rates_by_name(list(run.parameters), lr)
-    groups = [{"params": [p], "lr": rates[n]} for n, p in run.parameters.items()]
-    updates = function("fit", "optimizer", optimizer)(groups)
-    if decay == "unmarked":
-        spare(updates, list(rates), undecayed(run.models[0]))
+    spared = undecayed(run.models[0]) if decay == "unmarked" else set()
+    function("fit", "optimizer", optimizer)
+    updates = grouped(optimizer, run.parameters, rates, spared)
     log = _Log(run, seeds, watch, settings.watch_every, settings.skip)
     training = _Training(settings, run, updates, optimizer, rates, log, before_update)
     with own_randomness(seeds[0], run.device), Patience() as patience:
@@ -238,6 +246,7 @@ class _Training:
     ) -> None:
         self.settings, self.run, self.updates, self.log = settings, run, updates, log
         self.optimizer, self.rates, self.before_update = optimizer, rates, before_update
+        self.peaks = [group["lr"] for group in updates.param_groups]
         self.saved = Checkpoint(None, {}, math.inf)
         self.origins: list[Any] = []
         self.done, self.started = 0, time.perf_counter()
@@ -285,8 +294,9 @@ class _Training:
         if self.before_update is not None:
             self.before_update(step)
         before = watchman.look() if saving else None
-        for group, rate in zip(self.updates.param_groups, self.rates.values(), strict=True):
-            group["lr"] = rate * _multiplier(settings.schedule, step, settings.steps)
+        now = _multiplier(settings.schedule, step, settings.steps)
+        for group, peak in zip(self.updates.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * now
         if saving or (settings.skip and self.run.buffers):
             self.mark = self.run.surroundings()
         try:
@@ -348,8 +358,9 @@ class _Training:
         """All that decides what comes out of this training."""
         run, log, settings = self.run, self.log, self.settings
         identity = {
-            "seeds": log.seeds, "steps": settings.steps, "batch": settings.batch,
-            "lengths": settings.lengths, "rates": self.rates, "schedule": settings.schedule,
+            "version": _VERSION, "seeds": log.seeds, "steps": settings.steps,
+            "batch": settings.batch, "lengths": settings.lengths, "rates": self.rates,
+            "schedule": settings.schedule,
             "optimizer": getattr(self.optimizer, "__name__", type(self.optimizer).__name__),
             "watch": sorted(log.watch), "watch_every": log.every, "clip": settings.clip,
             "skip": settings.skip, "decay": settings.decay,

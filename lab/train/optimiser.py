@@ -1,7 +1,7 @@
 """Learning rates by name and step, one update of models side by side, and the optimiser's state."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,8 @@ from lab.train.side_by_side import Named, SideBySide
 Rates = float | Mapping[str, float]
 Schedule = Literal["constant", "one-cycle", "warmup-cosine"]
 _NUMBERS = "optimizer numbers"
+# Their step for all parameters of a group at once gives the same bits as for one after another.
+_AT_ONCE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 def rates_by_name(names: Sequence[str], lr: Rates) -> dict[str, float]:
@@ -29,6 +31,47 @@ def rates_by_name(names: Sequence[str], lr: Rates) -> dict[str, float]:
         raise ValueError(f'lr leaves out {missing}; give it, or "" for all that are not named')
     checked = {n: finite("fit", f"lr[{n!r}]" if n else "lr", named[n], least=0) for n in named}
     return {name: checked.get(name, checked.get("", math.nan)) for name in names}
+
+
+def grouped(
+    optimizer: Callable[..., torch.optim.Optimizer],
+    parameters: Named,
+    rates: Mapping[str, float],
+    spared: Collection[str],
+) -> torch.optim.Optimizer:
+    """An optimiser with one group for all parameters that share a step size and a weight decay.
+
+    With a group for each parameter, most of the time of its step is spent in Python. Complex
+    parameters have groups of their own, because Adam's step for several at once rounds them
+    otherwise.
+
+    Args:
+        optimizer: called with the groups.
+        parameters: all of them, by name.
+        rates: the lr of each, by name.
+        spared: names of the parameters that must not decay.
+    """
+    alike: dict[tuple[float, bool, bool], list[str]] = {}
+    for name, parameter in parameters.items():
+        alike.setdefault((rates[name], name in spared, parameter.is_complex()), []).append(name)
+    made = [
+        {"params": [parameters[name] for name in names], "lr": rate}
+        for (rate, _, _), names in alike.items()
+    ]
+    updates = optimizer(made)
+    for group, (_, is_spared, _) in zip(updates.param_groups, alike, strict=True):
+        if is_spared and "weight_decay" in group:
+            group["weight_decay"] = 0.0
+        if type(updates) in _AT_ONCE and _is_free(group):
+            group["foreach"] = True
+    return updates
+
+
+def _is_free(group: Mapping[str, Any]) -> bool:
+    """Whether the form of a step is left to torch, which on a CPU takes parameters in turn."""
+    chosen = (group["foreach"], group["fused"], group["differentiable"] or None)
+    first = group["params"][0]
+    return all(choice is None for choice in chosen) and first.is_cpu and not first.is_complex()
 
 
 def multiplier(schedule: Schedule, step: int, steps: int) -> float:

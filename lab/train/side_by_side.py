@@ -103,16 +103,21 @@ class SideBySide:
 
     def gradient_norms(self) -> Tensor:
         """Float["models"]: of all gradients of a model together."""
-        found = [p.grad for p in self.parameters.values() if p.grad is not None]
-        rows = [grad.reshape(len(self.models), -1).abs().square().sum(1) for grad in found]
-        return torch.stack(rows).sum(0).sqrt()
+        rows = [grad.reshape(len(self.models), -1) for grad in self._gradients()]
+        sizes = [row.abs() if row.is_complex() else row for row in rows]
+        return torch.stack([size.square().sum(1) for size in sizes]).sum(0).sqrt()
 
     def shrink_gradients(self, longest: float, norms: Tensor) -> None:
         """Multiply the gradients of each model so that together they are not above `longest`."""
+        if bool((norms <= longest).all()):
+            return
         factors = (longest / norms).clamp(max=1.0)
-        for parameter in self.parameters.values():
-            if parameter.grad is not None:
-                parameter.grad *= self._by_model(factors, parameter)
+        for gradient in self._gradients():
+            gradient *= self._by_model(factors, gradient)
+
+    def _gradients(self) -> list[Tensor]:
+        """All that there are, ["models ..."] if there are several models."""
+        return [p.grad for p in self.parameters.values() if p.grad is not None]
 
     def keep(self, tensors: Sequence[Tensor], before: Sequence[Tensor], good: Tensor) -> None:
         """Put back what the models that are not `good` had before."""

@@ -218,6 +218,19 @@ def test_torch_compile_takes_it_whole(case):
 
 
 @every_scan
+def test_torch_compile_takes_vmap_whole(case):
+    torch.compiler.reset()  # the graphs of one function have a limit, and vmap's are all of one
+    lanes = [case.arguments(torch.float64, 2, 7, 3, seed) for seed in range(2)]
+    stacked = tree_map(lambda *tensors: torch.stack(tensors), *lanes)
+    together = torch.vmap(case.fast)
+    compiled = torch.compile(together, backend="aot_eager", fullgraph=True)
+    bound = 0 if case.compiled else DOUBLE
+    assert largest_gap(compiled(*stacked), together(*stacked)) <= bound
+    actual, expected = gradients(compiled, stacked), gradients(together, stacked)
+    assert largest_gap(actual, expected) <= bound
+
+
+@every_scan
 def test_torch_compile_takes_half_precision_too(case):
     arguments = of_floats(to(torch.bfloat16), case.arguments(torch.float64, 2, 7, 3, seed=0))
     compiled = torch.compile(case.fast, backend="aot_eager", fullgraph=True)

@@ -96,6 +96,12 @@ def test_every_private_call_is_there_in_this_torch():
         assert not (x.requires_grad_() * 2).requires_grad
 
 
+def test_the_compiler_knows_the_mark_of_a_constant_answer():
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(marked).items() <= vars(torch_private.is_differentiating).items()
+    assert vars(marked)
+
+
 def test_transforms_and_modes_are_noticed():
     seen = {}
 

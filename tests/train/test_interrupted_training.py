@@ -179,9 +179,9 @@ class Halting(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure=None):
-        for i, group in enumerate(self.param_groups):
-            (parameter,) = group["params"]
-            if self.state[parameter]["steps"] == 3 and i == len(self.param_groups) // 2:
+        pairs = [(group, p) for group in self.param_groups for p in group["params"]]
+        for i, (group, parameter) in enumerate(pairs):
+            if self.state[parameter]["steps"] == 3 and i == len(pairs) // 2:
                 self._call()
             parameter -= group["lr"] * parameter.grad
             self.state[parameter]["steps"] += 1

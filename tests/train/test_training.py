@@ -18,7 +18,7 @@ from lab.tasks import (
     Stored,
     masked_cross_entropy,
 )
-from lab.train import fit, fit_together, score
+from lab.train import fit, fit_together, loop, score
 from lab.train.loop import _multiplier
 from lab.train.side_by_side import pick_device
 
@@ -259,6 +259,16 @@ def test_a_checkpoint_of_other_seeds_is_refused(tmp_path):
     fit(layer(), oscillators(), seed=0, checkpoint=path, **SETTINGS)
     with pytest.raises(ValueError, match=re.escape("seeds is [0] there and [1] here")):
         fit(layer(), oscillators(), seed=1, checkpoint=path, **SETTINGS)
+
+
+def test_a_checkpoint_of_an_older_loop_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_VERSION", loop._VERSION - 1)
+        fit(layer(), oscillators(), seed=0, checkpoint=path, **SETTINGS)
+    sentence = f"version is {loop._VERSION - 1} there and {loop._VERSION} here"
+    with pytest.raises(ValueError, match=sentence):
+        fit(layer(), oscillators(), seed=0, checkpoint=path, **SETTINGS)
 
 
 def with_parameters_of_the_same_shapes():

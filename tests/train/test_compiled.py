@@ -1,0 +1,55 @@
+"""torch.compile around the losses of models side by side, whose layers run compiled scans."""
+
+import pytest
+import torch
+
+from lab.memories import GatedLinearAttention
+from lab.mixers import Mamba, MultiHead, StateSpace
+from lab.model import SequenceModel
+from lab.seeding import stream
+from lab.tasks import Batch, WordProblem, groups
+from lab.transitions import DisplacementRank
+
+MIXERS = {
+    "matrix_scan": lambda g: StateSpace(
+        8, DisplacementRank(8, d_state=4, rank=2, generator=g), generator=g
+    ),
+    "selective_scan": lambda g: Mamba(8, d_state=2, generator=g),
+    "key_value_scan": lambda g: MultiHead(
+        8, GatedLinearAttention(8, heads=2, d_key=4, generator=g), generator=g
+    ),
+}
+
+
+def problem(kind):
+    """The losses of two models as a function of parameters and examples, and both."""
+    S3 = groups.symmetric(3)
+    task = WordProblem(S3, S3.indices(groups.transpositions(3)))
+    models = []
+    for seed in range(2):
+        g = stream(seed, "init")
+        mixer = MIXERS[kind](g)
+        models.append(SequenceModel(task.vocabulary, task.classes, 8, [mixer], generator=g))
+    parameters, buffers = torch.func.stack_module_state(models)
+    drawn = [task.sample(3, 6, stream(seed, "data")) for seed in range(2)]
+    examples = Batch(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
+
+    def loss(parameters, buffers, examples):
+        state = {**parameters, **buffers}
+        call = torch.func.functional_call
+        return task.loss(lambda *inputs: call(models[0], state, inputs), examples)
+
+    return torch.vmap(loss), (parameters, buffers, examples)
+
+
+@pytest.mark.parametrize("kind", MIXERS)
+def test_torch_compile_takes_models_side_by_side_whole(kind):
+    torch.compiler.reset()  # the graphs of one function have a limit, and vmap's are all of one
+    losses, arguments = problem(kind)
+    compiled = torch.compile(losses, backend="aot_eager", fullgraph=True)
+    parameters = list(arguments[0].values())
+    expected, actual = losses(*arguments), compiled(*arguments)
+    assert torch.equal(actual, expected)
+    gradients = torch.autograd.grad(actual.sum(), parameters)
+    for one, other in zip(gradients, torch.autograd.grad(expected.sum(), parameters), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
