@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lab.benchmark.timing import take_turns
+from lab.benchmark.timing import milliseconds
 
 
 def forward_milliseconds(
@@ -23,10 +23,7 @@ def forward_milliseconds(
         rounds, budget: as for `take_turns`.
     """
     calls = {name: torch.no_grad()(partial(module, x)) for name, module in modules.items()}
-    for call in calls.values():
-        call()
-    timings = take_turns(calls, rounds=rounds, budget=budget, label="forward")
-    return {name: 1e3 * timing.median for name, timing in timings.items()}
+    return milliseconds(calls, rounds=rounds, budget=budget, label="forward")
 
 
 def training_milliseconds(
@@ -47,10 +44,7 @@ def training_milliseconds(
     calls = {
         name: _training_step(form, deepcopy(module), x, targets) for name, form in forms.items()
     }
-    for call in calls.values():
-        call()
-    timings = take_turns(calls, rounds=rounds, budget=budget, label="a step of training")
-    return {name: 1e3 * timing.median for name, timing in timings.items()}
+    return milliseconds(calls, rounds=rounds, budget=budget, label="a step of training")
 
 
 def _training_step(

@@ -59,6 +59,20 @@ def take_turns(
     return {name: _summary(turns[name]) for name in names}
 
 
+def milliseconds(
+    calls: Mapping[str, Call], *, rounds: int, budget: float, label: str = "timing"
+) -> dict[str, float]:
+    """Milliseconds of a call by name, the median over turns; each runs once before it is timed.
+
+    Args:
+        calls, rounds, budget, label: as for `take_turns`.
+    """
+    for call in calls.values():
+        call()
+    timings = take_turns(calls, rounds=rounds, budget=budget, label=label)
+    return {name: 1e3 * timing.median for name, timing in timings.items()}
+
+
 def seconds(call: Call, times: int = 1) -> float:
     """Mean seconds per call over several calls in a row, including all work on a GPU."""
     _finish()

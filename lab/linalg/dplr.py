@@ -8,6 +8,7 @@ from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from lab.linalg.precision import uncast, wide, widened
+from lab.linalg.woodbury import Woodbury
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,33 @@ class DPLR:
         Returns:
             Complex["L q k"], as `left @ self.resolvent(alpha, beta, right)`.
         """
-        q, r = left.shape[0], self.rank
+        return self.woodbury(left, alpha, beta, right).solved()
+
+    @widened
+    def woodbury(
+        self,
+        left: Inexact[Tensor, "q N"],
+        alpha: Complex[Tensor, "L"],
+        beta: Complex[Tensor, "L"],
+        right: Inexact[Tensor, "N k"],
+    ) -> Woodbury:
+        """`transfer` before its r x r solve.
+
+        With D^-1 the diagonal part of the inverse, direct is left D^-1 right, across is
+        beta left D^-1 P, the core is beta Q^T D^-1 P, and into is Q^T D^-1 right.
+
+        Args:
+            left, alpha, beta, right: as for `transfer`; left and right may have no rows or columns.
+        """
+        q, k = left.shape[0], right.shape[1]
         rows = torch.cat([left.to(alpha.dtype), self.Q.mT.to(alpha.dtype)])
         columns = torch.cat([right.to(alpha.dtype), self.P.to(alpha.dtype)], dim=1)
         inverse = 1 / (alpha[:, None] - beta[:, None] * self.diagonal)  # (L, N)
         outer = rows.mT[:, :, None] * columns[:, None, :]  # (N, q + r, k + r)
         products = (inverse @ outer.flatten(1)).unflatten(1, outer.shape[1:])
-        direct, across = products[:, :q, : -r or None], products[:, :q, products.shape[2] - r :]
-        if r == 0:
-            return direct
         scale = beta[:, None, None]
-        core = torch.eye(r, dtype=alpha.dtype, device=beta.device) - scale * products[:, q:, -r:]
-        return direct + scale * (across @ torch.linalg.solve(core, products[:, q:, :-r]))
+        across, core = scale * products[:, :q, k:], scale * products[:, q:, k:]
+        return Woodbury(products[:, :q, :k], across, core, products[:, q:, :k])
 
 
 def dissipative(

@@ -4,7 +4,7 @@ import math
 from functools import reduce
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from lab.linalg.discretisation import bilinear
@@ -81,13 +81,34 @@ def kernel_resolvent(
     Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces,
     section 3 and appendix C.3.
     """
-    angles = -2 * math.pi * torch.arange(length, device=B.device, dtype=B.real.dtype) / length
-    z = torch.polar(torch.ones_like(angles), angles)
-    A_d = bilinear(A, B, dt)[0].to(z.dtype)
-    identity = torch.eye(C.shape[1], dtype=z.dtype, device=B.device)
-    wrapped = C.to(z.dtype) @ (identity - torch.linalg.matrix_power(A_d, length))
-    spectrum = dt * A.transfer(wrapped, 1 - z, (1 + z) * (dt / 2), B)  # (length, q, p)
+    alpha, beta = bilinear_nodes(length, dt, dtype=B.real.dtype, device=B.device)
+    A_d = bilinear(A, B, dt)[0].to(alpha.dtype)
+    identity = torch.eye(C.shape[1], dtype=alpha.dtype, device=B.device)
+    wrapped = C.to(alpha.dtype) @ (identity - torch.linalg.matrix_power(A_d, length))
+    spectrum = dt * A.transfer(wrapped, alpha, beta, B)  # (length, q, p)
     return torch.fft.ifft(spectrum, dim=0).real
+
+
+def bilinear_nodes(
+    length: int,
+    dt: float,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | None = None,
+) -> tuple[Complex[Tensor, "L"], Complex[Tensor, "L"]]:
+    """alpha = 1 - z and beta = (1 + z) dt / 2 for the roots of unity z, clockwise from 1.
+
+    With them (alpha I - beta A)^-1 dt B is the generating function of the bilinear pair at z.
+
+    Args:
+        length: how many roots.
+        dt: seconds per step.
+        dtype: real; the results are complex numbers of its precision.
+        device: of the results.
+    """
+    angles = -2 * math.pi * torch.arange(length, device=device, dtype=dtype) / length
+    z = torch.polar(torch.ones_like(angles), angles)
+    return 1 - z, (1 + z) * (dt / 2)
 
 
 def _of_one_dtype(*tensors: Tensor) -> list[Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lab.linalg.chunks import cut, joined, segment_sums
 from lab.linalg.precision import uncast
+from lab.linalg.triangular_inverse import solve_by_substitution
 from lab.scan.arguments import alike, are_numbers, rounded_once
 from lab.scan.cpu import key_value as cpu
 from lab.scan.linear import linear_scan
@@ -143,10 +144,8 @@ def _corrections(k: Tensor, v: Tensor, beta: Tensor, c: Tensor, E: Tensor) -> tu
     """What a chunk writes is the second of these, minus the first times the state before it."""
     below = (beta * _pairs(k, k, E)).tril(-1)
     right = beta * torch.cat([c * k, v], dim=-1)
-    # The diagonal is taken to be 1, whatever stands there.
-    solved = torch.linalg.solve_triangular(below, right, upper=False, unitriangular=True)
-    keys, values = solved.split([k.shape[-1], v.shape[-1]], dim=-1)
-    return keys, values
+    keys, u = solve_by_substitution(below, right).split([k.shape[-1], v.shape[-1]], dim=-1)
+    return keys, u
 
 
 def _turned(turns: Tensor, written: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
