@@ -317,7 +317,8 @@ print(len(image), "elements, blocks 2:4:", sparsity.is_two_four(R), "- largest c
 #   \beta < 2$.
 # - **2:4 aligned, rotations**: Cayley transforms there, which have no reflection among
 #   them.
-#
+
+# %% [markdown]
 # Masks may change during five sevenths of training and are fixed from then on, so that a
 # trained model is causal and its step form agrees. Groupings are chosen anew every 25
 # updates: in the pilot of the sheet during five sevenths as well ("late"), and here also
