@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test regress stale lab new lint docs known-notebook
+.PHONY: help setup run smoke all test regress stale lab new lint docs known-notebook
 
 PYTHON ?= python3
 # Those for which constraints.txt is resolved; pyproject.toml lists them.
@@ -57,6 +57,10 @@ smoke: known-notebook $(READY)  ## the same in seconds, at sizes that show only 
 	  || $(call stopped,executed/smoke/$(NN).ipynb)
 	@python -m lab.research_log --show executed/smoke/$(NN).ipynb
 
+# WORKERS has a default, which is for tests: a notebook uses all processors by itself.
+all: $(READY)  ## run every notebook whose result is older than its code, parameters or versions
+	@python -m lab.records.programme --workers $(if $(filter file,$(origin WORKERS)),1,$(WORKERS))
+
 test: $(READY)  ## all tests, then what `make regress` does
 	pytest -n $(WORKERS) --dist loadfile
 	@$(MAKE) --no-print-directory regress
@@ -99,7 +103,7 @@ known-notebook:
 # Touched last of all, so that an interrupted installation goes on where it was.
 $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
-	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,docs,dev]
+	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,cluster,docs,dev]
 	@touch $@
 
 $(LAB_SETTINGS): lab/records/default_setting_overrides.json | $(INSTALLED)

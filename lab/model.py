@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Int64
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -31,7 +32,7 @@ class SwiGLU(nn.Module):
         self.gate, self.value = widen(), widen()
         self.out = linear(d_hidden, d_model, bias=False, generator=generator)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """["... D"] to ["... D"]."""
         y: Tensor = self.out(silu(self.gate(x)) * self.value(x))
         return y
@@ -122,11 +123,13 @@ class SequenceModel(Guarded):
         self.norm: Any = norms(1)[0]
         self.head: Any = head or linear(d_model, classes, generator=generator)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Int64[Tensor, "B T"]) -> Float[Tensor, "B T classes"]:
         """Int64["B T"] to logits ["B T classes"]."""
         return self.head(self.norm(self._stream(tokens, len(self.mixers))))
 
-    def step(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, tokens: Int64[Tensor, "B"], state: Any = None
+    ) -> tuple[Float[Tensor, "B classes"], Any]:
         """`forward` as a recurrence: Int64["B"] to logits ["B classes"] and the next state."""
         t, states = (0, [None] * len(self.mixers)) if state is None else state
         u, following = look_up(self.embedding, tokens), []
@@ -138,16 +141,16 @@ class SequenceModel(Guarded):
             u = self._mixed_channels(u + y, layer)
         return self.head(self.norm(u)), (t + 1, following)
 
-    def states(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """["B T ..."]: the states of a layer's mixer after every step."""
+    def states(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Inexact[Tensor, "B T ..."]:
+        """The states of a layer's mixer after every step."""
         return self.mixers[layer].states(self.mixer_inputs(tokens, layer))
 
-    def eigenvalues(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """Complex["B T N"]: eigenvalues of the transitions of a layer's mixer."""
+    def eigenvalues(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of the transitions of a layer's mixer."""
         return self.mixers[layer].eigenvalues(self.mixer_inputs(tokens, layer))
 
-    def mixer_inputs(self, tokens: Tensor, layer: int = 0) -> Tensor:
-        """["B T D"]: the input of a layer's mixer."""
+    def mixer_inputs(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Float[Tensor, "B T D"]:
+        """The input of a layer's mixer."""
         return self.mixer_norms[layer](self._stream(tokens, layer))
 
     def _stream(self, tokens: Tensor, layers: int) -> Tensor:

@@ -71,7 +71,7 @@ from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.statistics import spread
 from lab.tasks import Stored, WordProblem, groups
-from lab.train import accuracy, fit_together
+from lab.train import fit_together, score
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 TRAIN, LENGTHS = 20, [20, 40, 80, 160]  # tokens: longest word in training, words of the tests
@@ -264,7 +264,7 @@ by_hand = {}
 for name, (task, basis) in SPACES.items():
     solved = task if "Z2" not in name else LAZY["Z2 wr Z3"]
     solver = word_problem_solver(solved, basis)
-    by_hand[name] = accuracy(solver, solved, length=1000, samples=50, seed=0).min().item()
+    by_hand[name] = score(solver, solved, length=1000, samples=50, seed=0).by_step.min().item()
 print("right at each of 1,000 steps, float64:", by_hand)
 
 # %% [markdown]
@@ -318,8 +318,8 @@ def train(task, arms, *, steps, data=None, shortest=2, **sizes):
 def by_position(arm, length):
     """Float["seeds T"]: accuracy at every position of fresh words."""
     pairs = zip(arm.models, p.seeds, strict=True)
-    scored = [accuracy(m, arm.task, length=length, samples=p.samples, seed=s) for m, s in pairs]
-    return torch.stack(scored)
+    scored = [score(m, arm.task, length=length, samples=p.samples, seed=s) for m, s in pairs]
+    return torch.stack([each.by_step for each in scored])
 
 
 def by_length(trained):

@@ -73,7 +73,7 @@ from lab.plots import figures, panels
 from lab.plots.panels import Choice, Panel, Slider
 from lab.seeding import stream
 from lab.tasks import Batch, WordProblem, groups
-from lab.train import accuracy, fit_together
+from lab.train import fit_together, score
 from lab.transitions import RealDiagonal
 from lab.transitions.monarch import (
     BlockCay,
@@ -271,7 +271,7 @@ reported = {
     for kind in (GatedMonarch, Diagonal)
 }
 at_end = {
-    name: torch.stack([accuracy(m, Framed(), length=LENGTH, samples=p.samples, seed=s)[-1]
+    name: torch.stack([score(m, Framed(), length=LENGTH, samples=p.samples, seed=s).by_step[-1]
                        for m, s in zip(models, p.seeds, strict=True)])
     for name, (models, _) in reported.items()
 }
@@ -432,7 +432,7 @@ Panel(
 # %%
 def watched():
     """The accuracy at every step on 200 words, for the figure of how positions are won."""
-    return {"accuracy": lambda m: accuracy(m, task, length=LENGTH, samples=200, seed=1)[1:]}
+    return {"accuracy": lambda m: score(m, task, length=LENGTH, samples=200, seed=1).by_step[1:]}
 
 
 arms = {
@@ -474,8 +474,8 @@ figures.losses(
 def along(models, problem=task, length=LENGTHS[-1]):
     """Float["seeds length"]: accuracy after each swap."""
     every = zip(models, p.seeds, strict=True)
-    scores = [accuracy(m, problem, length=length, samples=p.samples, seed=s) for m, s in every]
-    return torch.stack(scores)[:, 1:].double()
+    scores = [score(m, problem, length=length, samples=p.samples, seed=s) for m, s in every]
+    return torch.stack([each.by_step for each in scores])[:, 1:].double()
 
 
 right = {name: along(models) for name, (models, _) in arms.items()}

@@ -66,7 +66,7 @@ from lab.plots.panels import Panel, Slider
 from lab.seeding import stream
 from lab.statistics import sign_test
 from lab.tasks import IndexedCopying, SelectiveCopying, Stored
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 from lab.transitions import LinOSS, OscGate, PolarDiagonal, RealDiagonal
 from lab.transitions.linoss import Oscillators, implicit_norm, implicit_norm_bound
 
@@ -321,7 +321,7 @@ freshly = {
 def scores(models, task, length, seeds):
     """Float["seeds"]: right answers on fresh sequences, all scored steps together."""
     return torch.tensor([
-        scored_accuracy(m, task, length=length, samples=p.samples, seed=s)
+        score(m, task, length=length, samples=p.samples, seed=s).accuracy
         for m, s in zip(models, seeds, strict=True)
     ])
 

@@ -83,7 +83,7 @@ from lab.statistics import contrast, contrasts, mean_interval
 from lab.tasks import Recall
 from lab.tasks.by_length import ByLength
 from lab.tasks.retrieval import COMMONEST
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 D, H, WIDTH, LEVELS, M = 32, 2, 16, 9, 128
@@ -106,7 +106,7 @@ recall = Recall(pairs=8, queries=8, symbols=62)
 T = recall.length
 report = audit.task(recall, length=T)
 print("tokens:", T, "· vocabulary:", recall.vocabulary)
-print(f"chance {recall.chance_accuracy:.1%};", "; ".join(
+print(f"chance {recall.chance_accuracy(T)[-1]:.1%};", "; ".join(
     f"{name} {level:.1%}" for name, level in recall.ceilings.items()))
 
 # %% tags=["nbval-ignore-output"]
@@ -375,8 +375,8 @@ further = {
 # %%
 def scores(models, task, length):
     """Float["seeds"]: share of right answers."""
-    scored = partial(scored_accuracy, task=task, length=length, samples=p.samples)
-    return torch.tensor([scored(m, seed=s) for m, s in zip(models, p.seeds, strict=True)])
+    scored = partial(score, task=task, length=length, samples=p.samples)
+    return torch.tensor([scored(m, seed=s).accuracy for m, s in zip(models, p.seeds, strict=True)])
 
 
 trained = {name_of(f): arm for f, arm in arms.items()} | further
@@ -404,7 +404,7 @@ def updates_to(level, histories):
 shown = table(correct)
 shown["updates to 50 %"] = [updates_to(0.5, histories) for _, histories in trained.values()]
 display(shown)
-plateau = {"chance": recall.chance_accuracy, "commonest value": recall.ceilings[COMMONEST]}
+plateau = {"chance": 1 / recall.answers, "commonest value": recall.ceilings[COMMONEST]}
 figures.strips(correct, log=False, limits=plateau, y_title="accuracy", solved=0.95,
                title="8 pairs: every arm, every seed")
 

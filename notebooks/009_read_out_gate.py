@@ -87,7 +87,7 @@ from lab.seeding import stream
 from lab.statistics import mean_interval
 from lab.tasks import Recall, Stored
 from lab.tasks.retrieval import COMMONEST, RANDOM
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 REPORTED = {"ungated, task A": 0.377, "gated, task A": 0.332, "time overhead": 0.053}
@@ -262,7 +262,7 @@ print("an open gate is no gate, and a prefix gives a prefix, within 1e-6: True")
 def watcher(task, shown):
     """Accuracy of a model on `shown` sequences, the same every time."""
     return lambda model: torch.tensor(
-        scored_accuracy(model, task, length=LENGTH[task], samples=shown, seed=0)
+        score(model, task, length=LENGTH[task], samples=shown, seed=0).accuracy
     )
 
 
@@ -281,8 +281,9 @@ def train(task, *, steps, seeds=p.seeds, lr=1e-2, batch=p.batch, data=None, watc
 # %%
 def scored(models, task, seeds=p.seeds):
     """Float["seeds"]: the share of right answers of every model."""
-    score = partial(scored_accuracy, task=task, length=LENGTH[task], samples=p.samples)
-    return torch.tensor([score(m, seed=s) for m, s in zip(models, seeds, strict=True)]).double()
+    found = [score(m, task, length=LENGTH[task], samples=p.samples, seed=s).accuracy
+             for m, s in zip(models, seeds, strict=True)]
+    return torch.tensor(found).double()
 
 
 three = p.seeds[:3]

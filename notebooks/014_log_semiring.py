@@ -82,7 +82,7 @@ from lab.plots.panels import Panel, Slider
 from lab.scan import softmax_scan, softmax_scan_associative, softmax_scan_sequential
 from lab.seeding import stream
 from lab.tasks import IndexedCopying, Recall, Stored
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 from lab.transitions import RealDiagonal
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
@@ -287,16 +287,16 @@ figures.lines(
 # than values lie apart. By hand against autograd of the scan, in double precision:
 
 # %%
-decay, score, value = (each[0, :, 0] for each in draws(64, 4, 0.2))
+decay, logit, value = (each[0, :, 0] for each in draws(64, 4, 0.2))
 
 
-def one_head(decay, score):
-    average, log_norm = softmax_scan(*(each[None, :, None] for each in (decay, score, value)))
+def one_head(decay, logit):
+    average, log_norm = softmax_scan(*(each[None, :, None] for each in (decay, logit, value)))
     return log_norm[0, :, 0], average[0, :, 0]
 
 
-by_autograd = torch.autograd.functional.jacobian(one_head, (decay, score))
-by_hand = jacobians(decay, score, value)
+by_autograd = torch.autograd.functional.jacobian(one_head, (decay, logit))
+by_hand = jacobians(decay, logit, value)
 (norm_by_decay, norm_by_score), (average_by_decay, average_by_score) = by_autograd
 pairs = zip(
     by_hand, (norm_by_score, norm_by_decay, average_by_score, average_by_decay), strict=True
@@ -404,7 +404,7 @@ def train(kind, task, steps, *, data=None, lr=3e-3, batch=p.batch, **settings):
 def scores(models, task):
     """["seeds"]: the share of right answers of every seed."""
     each = (
-        scored_accuracy(m, task, length=task.length, samples=p.samples, seed=s)
+        score(m, task, length=task.length, samples=p.samples, seed=s).accuracy
         for m, s in zip(models, p.seeds, strict=True)
     )
     return torch.tensor(list(each), dtype=torch.float64)
@@ -415,7 +415,7 @@ proposed = train(AS_PROPOSED, copying, p.steps // 2, data=stored)
 proposed_score = scores(proposed[0], copying)
 
 # %% tags=["nbval-ignore-output"]
-display({"accuracy by seed": proposed_score.tolist(), "chance": copying.chance_accuracy})
+display({"accuracy by seed": proposed_score.tolist(), "chance": 1 / copying.answers})
 
 # %% [markdown]
 # ## Corrected: decays that reach back, slots, and every baseline
@@ -641,7 +641,7 @@ evidence.table(recall_curve.TABLE, rows)
 
 # %% tags=["nbval-ignore-output"]
 figures.recall(
-    recall_curve.by_state(rows), levels={"chance": recall_curve.TASK.chance_accuracy},
+    recall_curve.by_state(rows), levels={"chance": 1 / recall_curve.TASK.answers},
     needed=recall_curve.TASK.bits(recall_curve.TASK.length) / 8, title="Recall of eight pairs",
 )
 

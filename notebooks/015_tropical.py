@@ -80,7 +80,7 @@ from lab.scan import tropical_scan, tropical_scan_associative, tropical_scan_seq
 from lab.seeding import stream
 from lab.tasks import Recall
 from lab.tasks.base import Batch
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 LONG, LONGER = p.long, p.longer
@@ -242,12 +242,12 @@ def fit_on(models, task, steps, length, lr, *, path=None, most=MOST, **settings)
 
 
 # %%
-def score(models, length=None, *, hard=True, task=task, samples=p.samples):
+def right(models, length=None, *, hard=True, task=task, samples=p.samples):
     """Float["seeds"]: share of right answers; hard or soft, where there is a difference."""
     length = length or task.length
     found = [
-        scored_accuracy(model.train(not hard), task, length=length, samples=samples, seed=seed,
-                        chunk=100 if length <= LONG else 10)
+        score(model.train(not hard), task, length=length, samples=samples, seed=seed,
+              chunk=100 if length <= LONG else 10).accuracy
         for model, seed in zip(models, p.seeds, strict=True)
     ]
     for model in models:
@@ -257,9 +257,9 @@ def score(models, length=None, *, hard=True, task=task, samples=p.samples):
 
 def now(model, *, hard):
     """How a model does on a hundred sequences, during training."""
-    score = scored_accuracy(model.train(not hard), task, length=task.length, samples=100, seed=9)
+    found = score(model.train(not hard), task, length=task.length, samples=100, seed=9)
     model.train()
-    return torch.tensor(score)
+    return torch.tensor(found.accuracy)
 
 
 WATCH = {"soft": partial(now, hard=False), "hard": partial(now, hard=True)}
@@ -287,7 +287,7 @@ for kind in ("slots", "slots, μ = 1", "linear", "softmax"):
 LOADED = ("slots", "linear", "softmax")
 trained = {kind: deepcopy(arms[kind][0]) for kind in LOADED}
 accuracies = {
-    (kind, how, "A"): score(models, hard=how == "hard")
+    (kind, how, "A"): right(models, hard=how == "hard")
     for kind, (models, _) in arms.items()
     for how in ("soft", "hard")
 }
@@ -302,7 +302,7 @@ for kind in ("source, μ to 100", "linear, forgetting", *LOADED):
     for length, name in ((LONG, "B"), (LONGER, "B-long")):
         samples = p.samples if length == LONG else max(10, p.samples // 5)
         for how in ("soft", "hard") if name == "B" else ("hard",):
-            accuracies[kind, how, name] = score(
+            accuracies[kind, how, name] = right(
                 arms[kind][0], length, hard=how == "hard", samples=samples
             )
 
@@ -553,7 +553,7 @@ def at_distances(bias):
     for decay in decays:
         decay.bias.fill_(bias)
     for length in DISTANCES:
-        found.append(score(arms["slots"][0], length, samples=samples))
+        found.append(right(arms["slots"][0], length, samples=samples))
     for decay, old in zip(decays, kept, strict=True):
         decay.bias.copy_(old)
     return torch.stack(found, dim=1)
@@ -598,7 +598,7 @@ for pairs, kind in itertools.product(LOADS, LOADED):
     load_models[kind, pairs] = models
     for how in ("hard", "soft") if kind == "slots" else ("hard",):
         name = f"slots, {how}" if kind == "slots" else kind
-        loads[name, pairs] = score(models, hard=how == "hard", task=loaded)
+        loads[name, pairs] = right(models, hard=how == "hard", task=loaded)
 
 # %% tags=["nbval-ignore-output"]
 curves = {

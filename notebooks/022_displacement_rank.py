@@ -84,7 +84,7 @@ from lab.seeding import stream
 from lab.statistics import sign_test
 from lab.tasks import Stored, WordProblem, groups
 from lab.tasks.word_problem import in_training
-from lab.train import accuracy, fit_together
+from lab.train import fit_together, score
 from lab.transitions import CayleyCauchy, Dense, DisplacementRank, RealDiagonal
 
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
@@ -365,11 +365,11 @@ Panel(draw_growth, alpha=Slider("alpha", 4, 2, 8, 1), bound=Choice("bound", list
 def watched(test=None):
     """Through training: the accuracy at the last step of 200 words, and the two matrices."""
     words = test or every.sample(200, 20, stream(1, "watched"))
-    return {"right": lambda model: score(model, words), "A": matrices}
+    return {"right": lambda model: share_right(model, words), "A": matrices}
 
 
 @torch.no_grad()
-def score(model, batch):
+def share_right(model, batch):
     """[]: the share of right answers at the last step."""
     return (model(batch.inputs)[:, -1].argmax(-1) == batch.targets[:, -1]).double().mean()
 
@@ -410,7 +410,7 @@ def part(batch, chosen):
 def split(models):
     """Float64["3 seeds"]: accuracy on all test words of 12, on those of the training set, on others."""
     sets = (test, part(test, seen), part(test, ~seen))
-    return torch.stack([torch.stack([score(model, words) for model in models]) for words in sets])
+    return torch.stack([torch.stack([share_right(model, words) for model in models]) for words in sets])
 
 
 reported_right = {name: split(models) for name, (models, _) in reported.items()}
@@ -470,8 +470,8 @@ arms = {**sweep, **cayley}
 def along(models, length=LENGTHS[-1]):
     """Float64["seeds length"]: accuracy after every token."""
     pairs = zip(models, p.seeds, strict=True)
-    found = [accuracy(m, every, length=length, samples=p.samples, seed=s) for m, s in pairs]
-    return torch.stack(found).double()
+    found = [score(m, every, length=length, samples=p.samples, seed=s) for m, s in pairs]
+    return torch.stack([each.by_step for each in found]).double()
 
 
 right = {name: along(models) for name, (models, _) in arms.items()}

@@ -96,7 +96,7 @@ if missing:
     raise FileNotFoundError(f"{p.folder} has no recall rows of {sorted(missing)}: run these first")
 
 LEVELS = {
-    "a guess": TASK.chance_accuracy,
+    "a guess": 1 / TASK.answers,
     "any value of the sequence": TASK.ceilings[RANDOM],
 }
 display(figures.recall(

@@ -39,7 +39,7 @@ from lab.mixers import OscDPLR
 from lab.plots import panels
 from lab.seeding import stream
 from lab.tasks import KnownOscillators
-from lab.train import mean_loss
+from lab.train import score
 
 p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
 
@@ -115,7 +115,7 @@ ARMS = {"one oscillator": build}  # a rival joins here: its name, and a function
 
 
 def error(model, task, *, seed):
-    return mean_loss(model, task, length=p.length, samples=p.samples, seed=seed)
+    return score(model, task, length=p.length, samples=p.samples, seed=seed).loss
 
 
 # %% tags=["nbval-ignore-output"]
@@ -126,7 +126,7 @@ rates
 
 # %%
 arms = exp.train(ARMS, tasks, RECIPE, tuned=rates)
-trained, longer = (arms.scores(length=n * p.length, samples=p.samples, score=mean_loss) for n in (1, 4))
+trained, longer = (arms.scores(length=n * p.length, samples=p.samples, score="loss") for n in (1, 4))
 exp.judge("K1", trained["one oscillator"])
 exp.judge("C1", longer["one oscillator"])
 

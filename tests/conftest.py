@@ -12,3 +12,7 @@ if not torch.cuda.is_available():
     # For tests/test_scan_gpu.py. Triton reads it when it is first imported, which several parts of
     # torch do (counting operations is one).
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import shapes
+
+shapes.check(*shapes.ROOMS)

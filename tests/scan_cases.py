@@ -57,6 +57,8 @@ class Case:
         dtypes: in double precision.
         smooth: whether the draw keeps clear of places without a derivative, such as -inf.
         compiled: whether it is an operator with kernels of its own, torch.ops.lab.NAME.
+        called: (form) -> the form as a function of the arguments as they are drawn.
+        states: whether it returns the states, and not what is read of them.
     """
 
     draw: Callable[[Random, int, int, int], tuple[Tensor, ...]]
@@ -64,21 +66,23 @@ class Case:
     dtypes: tuple[torch.dtype, ...] = FIELDS
     smooth: bool = True
     compiled: bool = True
+    called: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda form: form
+    states: bool = True
 
     @property
     def fast(self) -> Callable[..., Any]:
-        return getattr(scan, self.name)
+        return self.called(getattr(scan, self.name))
 
     @property
     def sequential(self) -> Callable[..., Any]:
-        return getattr(scan, f"{self.name}_sequential")
+        return self.called(getattr(scan, f"{self.name}_sequential"))
 
     @property
     def forms(self) -> list[Callable[..., Any]]:
         others = [getattr(scan, f"{self.name}_associative", None)]
         if self.name == "matmul_scan":
             others = [short_blocks]
-        return [self.fast, *filter(None, others)]
+        return [self.fast, *map(self.called, filter(None, others))]
 
     def arguments(self, dtype: torch.dtype, B: int, T: int, N: int, seed: int) -> list[Tensor]:
         return list(self.draw(Random(dtype, stream(seed)), B, T, N))
@@ -212,6 +216,39 @@ def averages_of_nothing(random, B, T, N):
     return decay, score, random.normal(B, T, N, 2), (random.normal(B, N, 2), log_norm)
 
 
+def selective(random, B, T, N):
+    """N channels of N states, whose gains exp(delta A) are crowded near 1, a few of them above."""
+    u, delta, rate = random.normal(B, T, N), 0.3 * random.normal(B, T, N).abs(), random.normal(N, N)
+    to_state, to_output = random.normal(B, T, N), random.normal(B, T, N)
+    return u, delta, 0.1 - rate.abs(), to_state, to_output, random.normal(B, N, N)
+
+
+def selective_with_all(random, B, T, N):
+    """In two groups of N channels."""
+    u, z, delta = (random.normal(B, T, 2 * N) for _ in range(3))
+    rate = 0.1 - random.normal(2 * N, N).abs()
+    to_state, to_output = (random.normal(B, T, 2, N) for _ in range(2))
+    skip, bias, initial = random.normal(2 * N), random.normal(2 * N) - 1, random.normal(B, 2 * N, N)
+    return u, delta, rate, to_state, to_output, skip, z, bias, initial
+
+
+def time_first(form):
+    """With arguments named as in Mamba: capital letters are what its papers call them."""
+
+    def selective(u, delta, A, B, C, initial=None):
+        return form(u, delta, A, B, C, initial=initial, time_first=True)
+
+    return selective
+
+
+def time_first_with_all(form):
+    def selective(u, delta, A, B, C, D, z, delta_bias, initial=None):
+        given = u, delta, A, B, C, D, z, delta_bias, True
+        return form(*given, initial=initial, time_first=True)
+
+    return selective
+
+
 LINEAR = [Case(draw, "linear_scan") for draw in (linear, linear_with_zeros)]
 MATRIX = [
     Case(draw, "matrix_scan")
@@ -238,7 +275,11 @@ SOFTMAX = [
     *[Case(d, "softmax_scan", REAL) for d in (averages, averages_of_one, averages_of_shared)],
     Case(averages_of_nothing, "softmax_scan", REAL, smooth=False),
 ]
-CASES = [*LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *SEMIRINGS, *SOFTMAX]
+SELECTIVE = [
+    Case(selective, "selective_scan", REAL, called=time_first, states=False),
+    Case(selective_with_all, "selective_scan", REAL, called=time_first_with_all, states=False),
+]
+CASES = [*LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *SEMIRINGS, *SOFTMAX, *SELECTIVE]
 
 
 def floating(values) -> list[Tensor]:

@@ -20,13 +20,15 @@ from lab.tasks import (
     Recall,
     SelectiveCopying,
     Stored,
+    TokenTask,
     WordProblem,
     ZoologyRecall,
+    of_tokens,
 )
 from lab.tasks.by_length import ByLength
 from lab.tasks.groups import symmetric
 from lab.tasks.word_problem import MixedLengths
-from lab.train import accuracy, evaluate, fit, fit_together, scored_accuracy
+from lab.train import fit, fit_together, score
 
 LENGTH = 20
 
@@ -50,7 +52,7 @@ TASKS = {
     "words": WORDS,
     "words of mixed lengths": MixedLengths(WORDS, 2),
     "stored": Stored(known(), 5, LENGTH, draw()),
-    "by length": ByLength({LENGTH: known()}),
+    "by length": ByLength({LENGTH: WORDS}),
 }
 NO_LENGTH = [0, -1, 8.0, 2.5, math.nan, True, None, "8", [8], torch.tensor([8])]
 NO_BATCH = [-1, 2.0, True, None, "2", [2]]
@@ -96,6 +98,15 @@ def test_numbers_of_numpy_and_torch_and_empty_batches_are_as_good_as_ints(task):
     assert TASKS[task].sample(0, LENGTH, draw()).mask.shape == (0, LENGTH)
 
 
+def test_the_tasks_of_tokens_say_that_they_are():
+    numbers = {"anonymous", "known", "stored"}
+    assert {name for name, task in TASKS.items() if isinstance(task, TokenTask)} == (
+        TASKS.keys() - numbers
+    )
+    assert of_tokens(Stored(WORDS, 5, LENGTH, draw())) is WORDS
+    assert of_tokens(TASKS["stored"]) is None
+
+
 @pytest.mark.parametrize("length", [0, -3, 2.5], ids=repr)
 @pytest.mark.parametrize("task", TASKS)
 def test_limits_of_no_length_are_refused_where_they_depend_on_it(task, length):
@@ -119,7 +130,7 @@ CONSTRUCTED = [
     (lambda: ZoologyRecall(16.0, 2), "vocabulary is 16.0; it must be a whole number"),
     (lambda: MixedLengths(WORDS, 2.0), "shortest is 2.0; it must be a whole number"),
     (lambda: Stored(known(), 0, 8, draw()), "size is 0; it must be at least 1"),
-    (lambda: ByLength({8.0: known()}), "a length is 8.0; it must be a whole number"),
+    (lambda: ByLength({8.0: WORDS}), "a length is 8.0; it must be a whole number"),
     (lambda: symmetric(2.5), "n is 2.5; it must be a whole number"),
     (lambda: stream(1.5, "data"), "seed is 1.5; it must be a whole number"),
     (lambda: stream(True, "data"), "seed is True; it must be a whole number"),
@@ -214,9 +225,8 @@ def test_models_that_cannot_be_trained_are_named():
 
 
 SCORED = {
-    "evaluate": lambda **changes: evaluate(layer(), known(), **changes),
-    "accuracy": lambda **changes: accuracy(guess, TASKS["recall"], **changes),
-    "scored_accuracy": lambda **changes: scored_accuracy(guess, TASKS["recall"], **changes),
+    "numbers": lambda **changes: score(layer(), known(), **changes),
+    "classes": lambda **changes: score(guess, TASKS["recall"], **changes),
 }
 
 
@@ -224,7 +234,7 @@ def guess(tokens):
     return torch.zeros(*tokens.shape, 20)
 
 
-@pytest.mark.parametrize("score", SCORED)
+@pytest.mark.parametrize("kind", SCORED)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -237,23 +247,23 @@ def guess(tokens):
         ("seed", None),
     ],
 )
-def test_scores_name_the_argument_that_they_cannot_use(score, name, value):
+def test_scores_name_the_argument_that_they_cannot_use(kind, name, value):
     settings = {"length": 8, "samples": 3, "seed": 0}
-    SCORED[score](**settings)
+    SCORED[kind](**settings)
     with pytest.raises(ValueError, match=f"{name} is {value}; it must be") as error:
-        SCORED[score](**{**settings, name: value})
+        SCORED[kind](**{**settings, name: value})
     one_sentence(error)
 
 
 @pytest.mark.parametrize("chunk", [0, -1, 1.5])
 def test_chunks_of_a_score_are_checked(chunk):
-    with pytest.raises(ValueError, match=f"accuracy: chunk is {chunk}; it must be"):
-        accuracy(guess, TASKS["recall"], length=8, samples=3, seed=0, chunk=chunk)
+    with pytest.raises(ValueError, match=f"score: chunk is {chunk}; it must be"):
+        score(guess, TASKS["recall"], length=8, samples=3, seed=0, chunk=chunk)
 
 
 def test_a_score_of_a_model_without_parameters_is_a_sentence():
-    with pytest.raises(ValueError, match="evaluate: the model is 'Parameterless'"):
-        evaluate(Parameterless(), known(), length=8, samples=2, seed=0)
+    with pytest.raises(ValueError, match="score: the model is 'Parameterless'"):
+        score(Parameterless(), known(), length=8, samples=2, seed=0)
 
 
 @pytest.mark.parametrize(

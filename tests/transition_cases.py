@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lab.memories import (
     CosFormer,
     DeltaRule,
+    GatedDeltaRule,
     GatedLinearAttention,
     LinearAttention,
     LogEMA,
@@ -379,6 +380,10 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     "delta rule": (
         lambda generator: DeltaRule(D_MODEL, heads=2, d_key=3, d_value=4, generator=generator),
         {"convolution": 3},
+    ),
+    "gated delta rule": (
+        lambda generator: GatedDeltaRule(D_MODEL, heads=2, d_key=3, d_value=4, generator=generator),
+        {"convolution": 2, "norm": True, "gate": "silu"},
     ),
 }
 

@@ -10,7 +10,7 @@ from lab.audit.report import AuditError, Report
 from lab.audit.state_size import state_bytes
 from lab.mixers import unroll
 from lab.seeding import stream
-from lab.tasks import Batch, Task
+from lab.tasks import Batch, Task, of_tokens
 
 
 def model(
@@ -34,7 +34,8 @@ def model(
         AuditError: the parameter count is another one; an output depends on a later input; the step
             form differs from the parallel form; an output is not finite.
         ValueError: length is not a whole number of at least 1, parameters is not one of at least 0,
-            seed is not a whole number, or the model has no parameters.
+            seed is not a whole number, the model has no parameters, or the task has whole numbers
+            as inputs and is no `lab.tasks.TokenTask`.
     """
     whole("audit.model", "length", length, least=1)
     if parameters is not None:
@@ -95,10 +96,13 @@ def _probes(
 ) -> tuple[Tensor, Tensor]:
     """Two inputs that differ from the middle on: random numbers, or for a task of tokens, those."""
     if not like.is_floating_point():
-        x, vocabulary = like[:2], trained_on.vocabulary  # type: ignore[attr-defined]
-        if vocabulary < 2:
+        if (task := of_tokens(trained_on)) is None:
+            expected = "a lab.tasks.TokenTask, as its inputs are whole numbers"
+            refuse("audit.model", "the task", type(trained_on).__name__, expected)
+        if task.vocabulary < 2:
             raise AuditError("with a single token there is no other input to compare with")
-        return x, torch.where(_later_half(x), (x + 1) % vocabulary, x)
+        x = like[:2]
+        return x, torch.where(_later_half(x), (x + 1) % task.vocabulary, x)
     x = torch.randn(2, length, like.shape[-1], generator=generator, dtype=torch.float64)
     return x, x + _later_half(x)[:, None]
 
@@ -144,8 +148,8 @@ def _capacity(
 ) -> None:
     """The size of the state, against the bits that the task says it must hold."""
     held = state_bytes(examined, x)
-    needed = getattr(trained_on, "bits", None)
-    remark = "" if needed is None else f"{needed(length) / 8:,.4g} bytes are needed at least"
+    task = of_tokens(trained_on)
+    remark = "" if task is None else f"{task.bits(length) / 8:,.4g} bytes are needed at least"
     report.add(f"bytes of state after {x.shape[1]} steps", held, remark)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lab.arguments import whole
 from lab.audit.report import AuditError, Report
 from lab.seeding import stream
-from lab.tasks import Batch, Task
+from lab.tasks import Batch, Task, of_tokens
 
 
 def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Report:
@@ -49,7 +49,7 @@ def task(examined: Task, *, length: int, drawn: int = 8000, seed: int = 0) -> Re
             f"the variance of the target given the input is {measured}, not {floor:.4g}"
         )
     report.add("variance of the target, input given", *_variance_remark(variance, error, chance))
-    _retrieval(getattr(examined, "task", examined), length, report)
+    _limits(examined, train.mask, length, report)
     return report
 
 
@@ -88,19 +88,18 @@ def _variance_remark(variance: float, error: float, chance: float) -> tuple[floa
     return variance, f"± {error:.2g}: the input does NOT determine the target"
 
 
-def _retrieval(examined: Task, length: int, report: Report) -> None:
-    """Bits that a state must hold and the accuracy of guesses, for tasks that state them.
+def _limits(examined: Task, mask: Tensor, length: int, report: Report) -> None:
+    """Of tasks of tokens: bits that a state must hold, and the accuracy of guesses.
 
-    A word problem states the accuracy of chance for every step, which is no row.
+    That of a guess that knows the step is the mean over the scored steps, Bool["B T"].
     """
-    bits = getattr(examined, "bits", None)
-    if bits is not None:
-        report.add("bits that a state must hold", bits(length))
-    guesses = {"a guess": getattr(examined, "chance_accuracy", None)}
-    guesses |= getattr(examined, "ceilings", {})
-    for guess, accuracy in guesses.items():
-        if isinstance(accuracy, float):
-            report.add(f"accuracy of {guess}", f"{accuracy:.1%}")
+    if (task := of_tokens(examined)) is None:
+        return
+    report.add("bits that a state must hold", task.bits(length))
+    scored = mask.sum(0)
+    guess = (task.chance_accuracy(length) * scored).sum() / scored.sum()
+    for name, accuracy in {"a guess": guess.item(), **task.ceilings}.items():
+        report.add(f"accuracy of {name}", f"{accuracy:.1%}")
 
 
 def _floor_remark(floor: float, chance: float) -> str:

@@ -1,6 +1,7 @@
-"""How long forward passes take, side by side."""
+"""How long forward passes and steps of training take, side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import partial
 
 import torch
@@ -26,3 +27,40 @@ def forward_milliseconds(
         call()
     timings = take_turns(calls, rounds=rounds, budget=budget, label="forward")
     return {name: 1e3 * timing.median for name, timing in timings.items()}
+
+
+def training_milliseconds(
+    forms: Mapping[str, Callable[[nn.Module, Tensor], Tensor]], module: nn.Module, x: Tensor,
+    targets: Tensor, *, rounds: int = 5, budget: float = 2.0,
+) -> dict[str, float]:  # fmt: skip
+    """Milliseconds of a step of training by name, for several ways to compute one module.
+
+    A step is the outputs, their mean squared error, the gradients and an update by Adam. Each way
+    has a copy of the module, and makes one step before it is timed.
+
+    Args:
+        forms: called with a copy of the module and `x`, by name.
+        module: what is trained; stays as it is.
+        x, targets: of every step.
+        rounds, budget: as for `take_turns`.
+    """
+    calls = {
+        name: _training_step(form, deepcopy(module), x, targets) for name, form in forms.items()
+    }
+    for call in calls.values():
+        call()
+    timings = take_turns(calls, rounds=rounds, budget=budget, label="a step of training")
+    return {name: 1e3 * timing.median for name, timing in timings.items()}
+
+
+def _training_step(
+    form: Callable[[nn.Module, Tensor], Tensor], module: nn.Module, x: Tensor, targets: Tensor
+) -> Callable[[], None]:
+    optimizer = torch.optim.Adam(module.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (form(module, x) - targets).square().mean().backward()
+        optimizer.step()
+
+    return step

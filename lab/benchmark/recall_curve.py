@@ -15,7 +15,7 @@ from lab.audit.state_size import state_bytes
 from lab.model import SequenceModel, SwiGLU
 from lab.seeding import stream
 from lab.tasks import ZoologyRecall
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 
 TABLE = "recall by state size"
 TASK = ZoologyRecall(vocabulary=64, pairs=8, random_filler=False)
@@ -23,6 +23,10 @@ D_MODEL = 32
 LAYERS = 2
 CONVOLUTION = 3  # the width of the short convolution that every mixer has
 SIZES = (4, 8, 16)
+# What rows of one figure should share, and how a curve says of which it is where they do not.
+BUDGET = {
+    "steps": "{} updates", "d_model": "width {}", "layers": "{} layers", "samples": "{} samples",
+}  # fmt: skip
 
 Build = Callable[[int, torch.Generator], nn.Module]
 Row = dict[str, Any]
@@ -58,9 +62,9 @@ def measure(
         train: called like `fit_together`; for mixers that train in more than one stage.
 
     Returns:
-        A row for each mixer, size and seed: mixer, size, seed, lr, steps, number of parameters, the
-        bytes of the state after the sequence, the bits that it must store, and the accuracy in
-        evaluation mode.
+        A row for each mixer, size and seed: mixer, size, seed, lr; the budget (steps, d_model,
+        layers, samples); number of parameters, the bytes of the state after the sequence, the bits
+        that it must store, and the accuracy in evaluation mode.
 
     Raises:
         ValueError: learning rates are given for other names than those of the mixers; steps or
@@ -101,14 +105,37 @@ def by_state(
 ) -> dict[str, dict[int, list[float]]]:
     """The accuracies of all seeds by mixer and bytes of state, as `figures.recall` takes them.
 
+    Where the rows are not all of one budget or of the same seeds, the name of every curve says of
+    which it is, as in "delta rule, 450 updates": a mixer that was trained with two has two curves.
+
     Args:
         rows: as `measure` returns them.
         against: the column that replaces the bytes of the state, such as "parameters".
     """
-    curves: dict[str, dict[int, list[float]]] = {}
+    rows = list(rows)
+    mixed = [name for name in BUDGET if len({row.get(name, ...) for row in rows} - {...}) > 1]
+    curves: dict[str, list[Row]] = {}
     for row in rows:
-        curves.setdefault(row["mixer"], {}).setdefault(row[against], []).append(row["accuracy"])
-    return curves
+        words = [BUDGET[name].format(row[name]) for name in mixed if name in row]
+        curves.setdefault(", ".join([row["mixer"], *words]), []).append(row)
+    seeds = {name: sorted({row["seed"] for row in of}) for name, of in curves.items()}
+    if len({*map(tuple, seeds.values())}) > 1:
+        curves = {f"{name}, {_seeds(seeds[name])}": of for name, of in curves.items()}
+    return {name: _by(against, of) for name, of in curves.items()}
+
+
+def _by(column: str, rows: Iterable[Row]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row["accuracy"])
+    return found
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Which seeds, in a few words."""
+    if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))) and len(seeds) > 1:
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
 def _train(
@@ -132,9 +159,10 @@ def _train(
         "mixer": name, "size": size, "lr": lr, "steps": steps, "bits": TASK.bits(TASK.length),
         "parameters": sum(parameter.numel() for parameter in models[0].parameters()),
         "state_bytes": state_bytes(models[0].eval(), example),
+        "d_model": D_MODEL, "layers": LAYERS, "samples": samples,
     }  # fmt: skip
-    score = partial(scored_accuracy, task=TASK, length=TASK.length, samples=samples)
+    scored = partial(score, task=TASK, length=TASK.length, samples=samples)
     return [
-        {**shared, "seed": seed, "accuracy": score(model.eval(), seed=seed)}
+        {**shared, "seed": seed, "accuracy": scored(model.eval(), seed=seed).accuracy}
         for model, seed in zip(models, seeds, strict=True)
     ]

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.evidence import criteria
+from lab.evidence import criteria, summary
 from lab.evidence.comparison import shown
 from lab.evidence.criteria import COLUMNS, Criterion
 from lab.evidence.verdict import verdict_line
@@ -59,11 +59,11 @@ def in_words(record: Mapping[str, Any]) -> list[str]:
     """What a record says in sentences, where it has a summary."""
     if "summary" not in record:
         return []
-    given = record["summary"]
+    given = summary.read(record["summary"])
     return [
-        f"Question: {given['question']}",
-        f"Finding: {given['finding']}",
-        f"To settle it: {given['settles']}",
+        f"Question: {given.question}",
+        f"Finding: {given.finding}",
+        f"To settle it: {given.settles}",
     ]
 
 

@@ -86,7 +86,10 @@ class Planned:
 
     @property
     def high_is_bad(self) -> bool:
-        """Whether a high value speaks against the hypothesis, as it does for a failure with ">"."""
+        """Whether a high value speaks against the hypothesis, as it does for a failure with ">".
+
+        For the operators "in" and "==", whether a value far from the threshold does.
+        """
         wants_high = self.op in (">", ">=")
         return wants_high if self.kind in ("failure", "kill") else not wants_high
 

@@ -13,7 +13,7 @@ from lab.evidence.criteria import Criterion, criterion
 from lab.evidence.display import as_html, as_text
 from lab.evidence.doubts import sentences
 from lab.evidence.machine import environment
-from lab.evidence.summary import Summary, summary
+from lab.evidence.summary import Summary
 from lab.evidence.values import check_text, number, plain
 from lab.evidence.verdict import Verdict, decide
 
@@ -123,31 +123,18 @@ class Evidence:
             raise ValueError(f"no criterion {wanted!r} was checked{meant}")
         return math.nan if found.value is None else found.value
 
-    def summary(
-        self,
-        *,
-        question: str,
-        finding: str,
-        settles: str,
-        tags: Sequence[str],
-        impact: int,
-        cost_h: float,
-        blocked_by: str = "",
-        figure: str = "",
-    ) -> None:
+    def summary(self, **fields: Any) -> None:
         """Say what this run found, for the front page of the research log; the last call counts.
 
-        Args: as for `lab.evidence.summary.summary`. The numbers of the finding are formatted from
-            what this run measured, with `value` for instance, and never typed.
+        Args:
+            fields: those of `lab.evidence.Summary`. The numbers of the finding are formatted from
+                what this run measured, with `value` for instance, and never typed.
 
         Raises:
-            TypeError: as for `lab.evidence.summary.summary`.
+            TypeError: as for `lab.evidence.Summary`.
             ValueError: as there.
         """
-        self.summarised = summary(
-            question=question, finding=finding, settles=settles, tags=tags, impact=impact,
-            cost_h=cost_h, blocked_by=blocked_by, figure=figure,
-        )  # fmt: skip
+        self.summarised = Summary(**fields)
 
     def verdict(self) -> Verdict:
         """PROCEED, DEBUG, ABANDON or INCONCLUSIVE, by the rule of `decide`."""

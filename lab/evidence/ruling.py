@@ -1,6 +1,6 @@
 """The rule by which a verdict follows from the criteria of an experiment, in one place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
@@ -28,6 +28,8 @@ MEANING = {
     Ruling.UNDECIDED: "the interval holds the limit; how many seeds would decide is said",
     Ruling.PROCEED: "answered, and the answer is yes",
 }
+
+_MANY = 3  # rows of one criterion from which on a sentence does not name each
 
 Test = Callable[[Judged], bool]
 
@@ -69,7 +71,7 @@ def rule(criteria: Sequence[Judged]) -> tuple[Ruling, str]:
         return Ruling.DEBUG, "no success criterion was judged."
     for _, ruling, applies in LINES:
         if found := [each for each in deciding if applies(each)]:
-            return ruling, "; ".join(map(_clause, found)) + "."
+            return ruling, "; ".join(_clauses(found)) + "."
     ids = ", ".join(dict.fromkeys(each.id for each in deciding if each.kind == "success"))
     return Ruling.PROCEED, f"every success criterion is met ({ids}), and no failure or kill is."
 
@@ -80,8 +82,22 @@ def of_proposal(criteria: Sequence[Judged]) -> tuple[Ruling, str] | None:
     return rule(own) if own else None
 
 
+def _clauses(found: Sequence[Judged]) -> Iterator[str]:
+    """A clause for every row; one for many rows of the same criterion."""
+    by_criterion: dict[tuple[str, str, str], list[Judged]] = {}
+    for each in found:
+        by_criterion.setdefault((each.id, each.arm, each.status), []).append(each)
+    for (id_, arm, status), rows in by_criterion.items():
+        if len(rows) < _MANY or status == "undecided":
+            yield from map(_clause, rows)
+        else:
+            yield f"{rows[0].kind} criterion {id_} ({arm}) is {status} in {len(rows)} rows"
+
+
 def _clause(each: Judged) -> str:
     clause = f"{each.kind} criterion {each.name} is {each.status}"
-    if each.status == "undecided" and each.needed is not None:
-        return f"{clause}, and about {each.needed:,} seeds would decide it"
-    return clause
+    if each.status != "undecided":
+        return clause
+    if each.needed is None:
+        return f"{clause}, and by what was seen no number of seeds within reach would decide it"
+    return f"{clause}, and about {each.needed:,} seeds would decide it"

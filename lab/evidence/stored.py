@@ -89,7 +89,7 @@ def summary_of(record: Mapping[str, Any]) -> summary.Summary | None:
     """The summary in a record; None if the record is older than summaries.
 
     Raises:
-        ValueError: the summary does not satisfy `lab.evidence.summary.summary`.
+        ValueError: the summary does not satisfy `lab.evidence.Summary`.
     """
     return summary.read(record["summary"]) if "summary" in record else None
 

@@ -15,36 +15,9 @@ IMPACTS = (1, 2, 3, 4, 5)
 TAG = re.compile(r"[a-z0-9][a-z0-9 -]{0,29}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The summary of one run; create it with `summary`."""
-
-    question: str
-    finding: str
-    settles: str
-    tags: tuple[str, ...]
-    impact: int
-    cost_h: float
-    blocked_by: str
-    figure: str
-
-    def record(self) -> dict[str, Any]:
-        """The summary as plain JSON values, the inverse of `read`."""
-        return {**dataclasses.asdict(self), "tags": list(self.tags)}
-
-
-def summary(
-    *,
-    question: str,
-    finding: str,
-    settles: str,
-    tags: Sequence[str],
-    impact: int,
-    cost_h: float,
-    blocked_by: str = "",
-    figure: str = "",
-) -> Summary:
-    """A checked summary.
+    """The summary of one run, checked when it is created.
 
     Args:
         question: one sentence that ends in a question mark.
@@ -61,21 +34,37 @@ def summary(
         ValueError: a sentence is empty, too long, on several lines, or lacks its question mark, its
             number or its full stop; or a tag, the impact or the cost is not as above.
     """
-    sentences = {"question": question, "finding": finding, "settles": settles}
-    for name, text in sentences.items():
-        check_text(text, f"{name} of the summary")
-    for name, text in {**sentences, "blocked_by": blocked_by, "figure": figure}.items():
-        _check_line(name, text)
-    check_question(question)
-    _check_ends(finding, settles)
-    if isinstance(impact, bool) or impact not in IMPACTS:
-        raise ValueError(f"impact of the summary is {impact!r}; it is a whole number from 1 to 5")
-    hours = finite(cost_h, "cost_h of the summary")
-    if hours <= 0:
-        raise ValueError(f"cost_h of the summary is {hours}; it is a number of hours above 0")
-    return Summary(
-        question, finding, settles, _tags(tags), int(impact), hours, blocked_by, figure
-    )  # fmt: skip
+
+    question: str
+    finding: str
+    settles: str
+    tags: Sequence[str]
+    impact: int
+    cost_h: float
+    blocked_by: str = ""
+    figure: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("question", "finding", "settles"):
+            check_text(getattr(self, name), f"{name} of the summary")
+        for name in LONGEST:
+            _check_line(name, getattr(self, name))
+        check_question(self.question)
+        _check_ends(self.finding, self.settles)
+        if isinstance(self.impact, bool) or self.impact not in IMPACTS:
+            raise ValueError(
+                f"impact of the summary is {self.impact!r}; it is a whole number from 1 to 5"
+            )
+        hours = finite(self.cost_h, "cost_h of the summary")
+        if hours <= 0:
+            raise ValueError(f"cost_h of the summary is {hours}; it is a number of hours above 0")
+        plain = {"tags": _tags(self.tags), "impact": int(self.impact), "cost_h": hours}
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    def record(self) -> dict[str, Any]:
+        """The summary as plain JSON values, which `read` takes back."""
+        return {**dataclasses.asdict(self), "tags": list(self.tags)}
 
 
 def check_question(question: str) -> None:
@@ -93,14 +82,14 @@ def read(stored: Any) -> Summary:
     """A summary as it is stored in a record.
 
     Raises:
-        ValueError: a field is missing or unknown, or does not satisfy `summary`.
+        ValueError: a field is missing or unknown, or does not satisfy `Summary`.
     """
     check_type(stored, dict, "summary of the record")
     if odd := stored.keys() ^ {field.name for field in dataclasses.fields(Summary)}:
         names = ", ".join(sorted(map(str, odd)))
         raise ValueError(f"summary of the record has fields missing or unknown: {names}")
     try:
-        return summary(**stored)
+        return Summary(**stored)
     except (TypeError, ValueError) as error:
         raise ValueError(f"summary of the record cannot be read: {error}") from error
 

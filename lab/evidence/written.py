@@ -1,6 +1,6 @@
 """When a criterion was written: before any result was committed, after one, or not yet committed.
 
-`lab.experiment.standing` finds it out when a run begins; a record keeps it by criterion.
+`lab.experiment.standing` determines this when a run starts; the record stores it by criterion.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ WHENS: tuple[str, ...] = get_args(When)
 _SAID = {
     "before any result": "In the committed source before any result was committed",
     "after a result": "Added or changed after a result had been committed",
-    "not committed": "Not in the commit that this run began at",
+    "not committed": "Not in the commit at which this run started",
     "not known": "Not known whether it stood in the committed source before the run",
 }
 
@@ -35,12 +35,12 @@ class Written:
 
 
 def record(found: Mapping[str, Written]) -> dict[str, dict[str, str]]:
-    """Plain JSON values by the id of the criterion, which `read` takes back."""
+    """Plain JSON values by criterion id; `read` is the inverse."""
     return {id_: dataclasses.asdict(each) for id_, each in found.items()}
 
 
 def read(stored: Any) -> dict[str, Written]:
-    """What a record says of its criteria, by id; empty where it says nothing, as older ones do.
+    """What a record says about its criteria, by id; empty for older records, which say nothing.
 
     Raises:
         ValueError: it is not as `record` writes it.
@@ -50,7 +50,7 @@ def read(stored: Any) -> dict[str, Written]:
 
 
 def sentences(found: Mapping[str, Written]) -> list[str]:
-    """One line for all criteria that were written at the same time, in the order of `WHENS`."""
+    """One line per value of `when`, with the ids of its criteria, in the order of `WHENS`."""
     lines = []
     for when in WHENS:
         ids: dict[str, list[str]] = {}

@@ -5,21 +5,25 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack, get_args
 
 import pandas as pd
 import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
+from lab.arguments import one_of
+from lab.experiment.budgets import Budget, budget
 from lab.experiment.jobs import Job, run
-from lab.experiment.scores import Score, Scores
+from lab.experiment.scores import Scorer, Scores
 from lab.plots import figures
 from lab.tasks import Task
-from lab.train import History, accuracy, fit_together
+from lab.train import History, Settings, fit_together, score
+from lab.train.settings import check_settings
 
 Build = Callable[[Any, int], nn.Module]
 Tasks = Task | Sequence[Task]  # one for all seeds, or one per seed
+Measure = Literal["by_step", "accuracy", "loss"]  # of a score
 
 
 class Arm:
@@ -48,7 +52,7 @@ class Arm:
         data: Tasks | None = None,
         start: Sequence[nn.Module] | None = None,
         before_update: Callable[[Sequence[nn.Module], int], None] | None = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         if (build is None) == (start is None):
             raise ValueError("an arm is built or starts from trained models: give one of the two")
@@ -128,21 +132,40 @@ class Arms(Mapping[str, Trained]):
         return pd.DataFrame(list(rows.values()), index=pd.MultiIndex.from_tuples(list(rows)))
 
     def scores(
-        self, *, length: int, samples: int, score: Score = accuracy, workers: int | None = None
+        self,
+        *,
+        length: int,
+        samples: int,
+        score: Measure | Scorer = "by_step",
+        workers: int | None = None,
     ) -> Scores:
         """Score every model on new examples of its task, drawn from its own seed.
 
         Args:
             length: time steps of an example.
             samples: number of examples.
-            score: scoring function, such as `accuracy`, which gives the share of right answers at
-                every step, or `scored_accuracy`, which gives one number, a Float64.
+            score: which part of `lab.train.score` to use: "by_step", the share of right answers at
+                every step; "accuracy", that of all scored steps together; or "loss". Or another
+                function, called with a model, its task, length, samples and seed. Plain numbers
+                become Float64.
             workers: as for `Experiment.train`; the arms are scored in parallel.
+
+        Raises:
+            ValueError: a score has no such part; or the arms have different seeds, which one
+                figure would mix silently.
         """
+        if not callable(score):
+            one_of("scores", "score", score, get_args(Measure))
+            score = partial(_taken, score)
+        seeds = self._shared_seeds()
         how = partial(score, length=length, samples=samples)
-        jobs = {name: Job(partial(_score, each, how)) for name, each in self.items()}
-        seeds = next(iter(self.values())).seeds if self else []
-        return Scores(run(jobs, label="scoring", workers=workers), seeds)
+        jobs = {name: Job(partial(_score_each, each, how)) for name, each in self.items()}
+        return Scores(run(jobs, label="scoring", workers=workers), seeds, self.budgets())
+
+    def budgets(self) -> dict[str, Budget]:
+        """Updates and parameters of every arm that has models."""
+        found = {name: budget(each.models, each.histories) for name, each in self.items()}
+        return {name: each for name, each in found.items() if each is not None}
 
     def losses(self, *, title: str = "", floors: Mapping[str, float] | None = None) -> go.Figure:
         """A figure of the training loss of every seed."""
@@ -152,6 +175,16 @@ class Arms(Mapping[str, Trained]):
         }
         return figures.losses(curves, floors=floors, title=title)
 
+    def _shared_seeds(self) -> list[int]:
+        seeds = {name: each.seeds for name, each in self.items()}
+        for name, own in seeds.items():
+            if own != (first := next(iter(seeds.values()))):
+                raise ValueError(
+                    f"{name!r} is of seeds {own}, {next(iter(seeds))!r} of {first}: score them "
+                    "apart, for a figure that mixes seeds has to say so"
+                )
+        return next(iter(seeds.values()), [])
+
     def skipped(self) -> int:
         """Number of updates skipped because of non-finite values, over all arms and seeds."""
         return sum(history.skipped for each in self.values() for history in each.histories)
@@ -160,7 +193,7 @@ class Arms(Mapping[str, Trained]):
 def training(
     given: Arm | Build,
     task: Tasks,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     seeds: Sequence[int],
     *,
     checkpoint: Path | None = None,
@@ -173,9 +206,13 @@ def training(
         recipe: settings of `fit_together`.
         seeds: seeds of the models, which train side by side.
         checkpoint: file from which a killed run continues; no checkpoints if None.
+
+    Raises:
+        ValueError: a setting is misspelt or missing.
     """
     arm = given if isinstance(given, Arm) else Arm(given)
-    settings = {**recipe, **arm.settings}
+    settings: Settings = {**recipe, **arm.settings}
+    check_settings(settings, "train")
     call = partial(_train, arm, arm.task or task, settings, list(seeds), checkpoint)
     return Job(call, settings["steps"], len(seeds))
 
@@ -197,7 +234,7 @@ def joined(parts: Sequence[Trained]) -> Trained:
 def _train(
     arm: Arm,
     task: Tasks,
-    settings: Mapping[str, Any],
+    settings: Settings,
     seeds: list[int],
     checkpoint: Path | None,
 ) -> Trained:
@@ -230,11 +267,16 @@ def _models(arm: Arm, tasks: Sequence[Task], seeds: Sequence[int]) -> list[nn.Mo
     return [arm.build(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
 
 
-def _score(arm: Trained, score: Score) -> Tensor:
+def _score_each(arm: Trained, score: Scorer) -> Tensor:
     runs = zip(arm.models, arm.tasks, arm.seeds, strict=True)
     return torch.stack([_tensor(score(m, task, seed=seed)) for m, task, seed in runs])
 
 
 def _tensor(found: float | Tensor) -> Tensor:
-    """A number keeps all of its digits: torch would round it to single precision."""
+    """A tensor of one score; a plain number keeps all of its digits, as Float64."""
     return torch.as_tensor(found, dtype=torch.float64 if isinstance(found, float) else None)
+
+
+def _taken(measure: Measure, model: nn.Module, task: Task, **how: int) -> Tensor | float:
+    found: Tensor | float = getattr(score(model, task, **how), measure)
+    return found

@@ -1,7 +1,7 @@
-"""Criteria as the source of a notebook declares them, read without running any of it.
+"""Criteria as the source of a notebook declares them, read without running it.
 
-Literals, arithmetic of them, names that a module gives a literal once, and comprehensions over
-literals are read. Of an argument that only a run could tell, the text is kept.
+It can evaluate literals, arithmetic with literals, module-level names that are assigned a literal
+once, and comprehensions over literals. Of any other argument, the source text is kept.
 """
 
 import ast
@@ -33,7 +33,7 @@ _LONGEST = 1000  # elements of what is gone through
 
 @dataclass(frozen=True)
 class Unread:
-    """An argument that only a run could tell."""
+    """An argument whose value cannot be read without running the notebook."""
 
     text: str
 
@@ -44,7 +44,7 @@ class Declared:
 
     Attributes:
         forms: by id; one id of an older notebook may have several.
-        hidden: whether there are criteria whose id only a run could tell.
+        hidden: whether there are criteria whose id cannot be read.
     """
 
     forms: Mapping[str, list[Form]]
@@ -54,7 +54,7 @@ class Declared:
 def declared(source: str) -> Declared:
     """The criteria in a source: calls of `Planned`, and of `Evidence.check` in older notebooks.
 
-    A source that is no Python declares nothing, and hides what it meant.
+    A source that is not valid Python has no forms, and counts as hidden.
     """
     try:
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
@@ -74,11 +74,11 @@ def declared(source: str) -> Declared:
 
 
 class _UnreadableError(Exception):
-    """Only a run could tell."""
+    """An expression cannot be evaluated without running the notebook."""
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
-    """Names that a module gives a value once, at its top, where that can be read."""
+    """Module-level names that are assigned once, and whose value can be read."""
     written = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and _is_store(n)]
     found = dict(_KNOWN)
     for node in tree.body:
@@ -150,7 +150,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     """The value of an expression.
 
     Raises:
-        _UnreadableError: only a run could tell.
+        _UnreadableError: it cannot be evaluated without running the notebook.
     """
     if isinstance(node, ast.Constant):
         return node.value
@@ -171,7 +171,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
 
 
 def _computed(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """Arithmetic, and calls of a few functions that only look."""
+    """Arithmetic, and calls of a few functions without side effects."""
     try:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -_value(node.operand, names)

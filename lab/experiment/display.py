@@ -10,7 +10,7 @@ from IPython.display import display
 
 from lab.evidence import MIME, line_of, validate
 from lab.evidence.comparison import shown
-from lab.evidence.display import aligned, cell
+from lab.evidence.display import cell
 from lab.evidence.doubts import sentences
 from lab.evidence.judged import Judged
 from lab.evidence.planned import Planned
@@ -19,22 +19,17 @@ from lab.evidence.ruling import MEANING, Ruling, of_proposal, rule
 from lab.evidence.summary import Summary
 from lab.evidence.written import Written
 from lab.evidence.written import sentences as when_written
+from lab.experiment.rows import COLOURS, OPEN, SMALL, Rows
 from lab.experiment.tuning import Tuned
 from lab.plots.render import bundle
 from lab.records import committed
 
-COLUMNS = ("id", "kind", "measured", "statistic", "limit", "value", "status")
-FULL = "committed full run"  # one column more, at the defaults of a notebook
-NOT_YET = "not yet run"
 NO_FIGURE_YET = "The figure that shows the finding appears here once it is drawn."
 
-# Medium colours are legible on white and on black; the words alone already carry the meaning.
-_COLOURS = {True: "#2e9d4d", False: "#d64545"}
-_SMALL = "font-size:0.85em;line-height:1.2"
-_OPEN, _BROKEN = "#c98a00", "#888888"
+_BROKEN = "#888888"
 _OF_RULING = {
-    Ruling.PROCEED: _COLOURS[True], Ruling.REFUTED: _COLOURS[False],
-    Ruling.ABANDON: _COLOURS[False], Ruling.UNDECIDED: _OPEN, Ruling.DEBUG: _BROKEN,
+    Ruling.PROCEED: COLOURS[True], Ruling.REFUTED: COLOURS[False],
+    Ruling.ABANDON: COLOURS[False], Ruling.UNDECIDED: OPEN, Ruling.DEBUG: _BROKEN,
 }  # fmt: skip
 
 
@@ -179,55 +174,23 @@ class Sheet:
     def bundle(self) -> dict[str, Any]:
         """The output of a notebook: HTML, and text for terminals and diffs."""
         heading = f"{self.of.number} {self.of.title}"
-        columns: tuple[str, ...] = COLUMNS if self.full is None else (*COLUMNS, FULL)
-        full = self._of_full_run()
-        texts = [self._texts(key, planned, full) for key, planned in self.rows()]
+        full = None if self.full is None else validate(self.full)
+        rows = Rows([*self.of.plan.values()], self.of.judged, full)
+        first, every = rows.first(), rows.every()
         word, reason = self.verdict()
         plain = [heading, self.of.question, "", f"{word}: {reason}", *self.found(), ""]
         closing, doubts = self.closing(), self.doubts()
-        head = "".join(cell("th", column) for column in columns)
-        body = "".join(map(self._html, texts, (key for key, _ in self.rows())))
         notes = [(note.metric, note.shown) for note in self.of.notes.values()]
+        rest = len(every) if len(every) > len(first) else 0
         page = (
             f"<p><b>{escape(heading)}</b><br>{escape(self.of.question)}</p>"
-            f"{_box(word, [reason, *self.found()], doubts)}"
-            f'<table style="border-collapse:collapse;{_SMALL}"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table>"
-            f'<p style="{_SMALL}">{"<br>".join(map(escape, closing))}</p>'
+            f"{_box(word, [reason, *self.found()], doubts)}{rows.html(first)}"
+            f'<p style="{SMALL}">{"<br>".join(map(escape, closing))}</p>'
+            f"{_folded('rows in full', rows.html(every), rest)}"
             f"{_folded('more numbers', _rows(notes), len(notes))}"
         )
-        plain += [aligned([columns, *texts]), *doubts, *closing]
+        plain += [rows.text(), *doubts, *closing]
         return {"text/html": page, "text/plain": "\n".join(plain)}
-
-    def _of_full_run(self) -> dict[str, str]:
-        """Value and status in the committed full run, by the name of the criterion."""
-        rows = [] if self.full is None else validate(self.full)
-        return {row.name: f"{row.row()[4]}, {row.status}" for row in rows}
-
-    def _texts(
-        self, key: tuple[str, str], planned: Planned, full: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        """The cells of one row of the table."""
-        found = self.of.judged.get(key)
-        arm = "" if planned.arm == "corrected" else f"{planned.arm}: "
-        kind = planned.kind + (" *" if planned.varies else "") + (" †" if planned.added else "")
-        statistic = f"paired, {planned.statistic}" if planned.paired else planned.statistic
-        said = ("", NOT_YET) if found is None else (found.shown, found.status)
-        name = f"{planned.id} ({planned.arm}, {planned.metric(key[1])})"
-        longer = () if self.full is None else (full.get(name, "-"),)
-        measured = arm + planned.metric(key[1])
-        return (key[0], kind, measured, statistic, planned.limit, *said, *longer)
-
-    def _html(self, texts: Sequence[str], key: tuple[str, str]) -> str:
-        """One row; the status has a colour."""
-        found, colour, place = self.of.judged.get(key), "", COLUMNS.index("status")
-        if found is not None and found.decides:
-            wanted = found.as_wanted
-            colour = _OPEN if wanted is None else _COLOURS[wanted]
-        cells = "".join(
-            cell("td", text, colour if i == place else "") for i, text in enumerate(texts)
-        )
-        return f'<tr style="border-top:1px solid #8886">{cells}</tr>'
 
 
 def _box(word: str, lines: Sequence[str], doubts: Sequence[str]) -> str:

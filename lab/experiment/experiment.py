@@ -1,5 +1,6 @@
 """The object that a notebook creates first: question, criteria, and the reported seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,16 +10,17 @@ from torch import Tensor
 
 from lab.evidence.judged import Judged, Reading, judge
 from lab.evidence.planned import Planned, check_plan
-from lab.evidence.summary import Summary, check_question, summary
+from lab.evidence.summary import Summary, check_question
 from lab.evidence.values import check_text
 from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training, untrained
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
 from lab.experiment.standing import standing
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
+from lab.train import Settings
 
 BY_SEED = "criteria by seed"  # the table of a record with the values behind every criterion
 
@@ -63,7 +65,7 @@ class Experiment:
         self.reported = dict(reported or {})
         self.plan = check_plan(criteria)
         for each in criteria:
-            statistics.reduction(each.statistic)
+            statistics.check(each)
         self.written = standing(number, self.plan)  # a commit made while it runs is too late
         self.judged: dict[tuple[str, str], Judged] = {}
         self.values: dict[str, list[dict[str, Any]]] = {}
@@ -80,7 +82,7 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int] | None = None,
         tuned: Tuned | None = None,
@@ -108,7 +110,8 @@ class Experiment:
             workers: number of processes; see `lab.experiment.jobs.run`.
 
         Raises:
-            ValueError: a setting is out of its range, or there are more parts than seeds.
+            ValueError: a setting is misspelt, missing or out of its range, or there are more parts
+                than seeds.
         """
         chosen = self.seeds if seeds is None else list(seeds)
         if not 1 <= split <= max(len(chosen), 1):
@@ -140,10 +143,10 @@ class Experiment:
         self,
         arms: Mapping[str, Arm | Build],
         task: Tasks,
-        recipe: Mapping[str, Any],
+        recipe: Settings,
         *,
         seeds: Sequence[int],
-        score: Score,
+        score: Scorer,
         high_is_good: bool = True,
         workers: int | None = None,
         **grid: Sequence[Any],
@@ -216,6 +219,20 @@ class Experiment:
             self._keep(planned, part, taken, self.seeds if seeds is None else seeds)
         self.sheet.refresh()
 
+    def value(self, id: str, part: str = "") -> float:  # noqa: A002
+        """The value that a criterion was judged by, for the sentence of a finding.
+
+        NaN stands for a value that is not finite, or that this run could not measure.
+
+        Raises:
+            ValueError: there is no such criterion or part, or it was not judged yet.
+        """
+        if part not in self._planned(id).rows or (id, part) not in self.judged:
+            judged = [each for each in self.judged if each[0] == id]
+            raise ValueError(f"criterion {id}, part {part!r}, was not judged; {judged} were")
+        found = self.judged[id, part].value
+        return math.nan if found is None else found
+
     def not_run(self, id: str, why: str) -> None:  # noqa: A002
         """Record that this run could not measure a criterion, which then decides nothing.
 
@@ -264,8 +281,8 @@ class Experiment:
         Args:
             finding: one sentence with a number, formatted from what this run measured; without it,
                 the research log shows no finding for this run.
-            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.summary`;
-                the key figure, if there is one, is the one that shows the finding.
+            settles, tags, impact, cost_h, blocked_by, figure: as for `lab.evidence.Summary`;
+                figure is the title of the key figure unless given.
 
         Raises:
             ValueError: a criterion was not judged (use `not_run` if the run cannot measure it, and
@@ -278,7 +295,7 @@ class Experiment:
         if self.sheet.figure is not None and not figure:
             figure = (self.sheet.figure.layout.title.text or "").replace("<br>", " ")
         if finding:
-            self.summary = summary(
+            self.summary = Summary(
                 question=self.question, finding=finding, settles=settles, tags=tags, impact=impact,
                 cost_h=cost_h, blocked_by=blocked_by, figure=figure,
             )  # fmt: skip

@@ -19,10 +19,12 @@ from joblib.parallel import get_active_backend
 
 from lab import progress
 from lab.arguments import whole
+from lab.experiment import cluster
 from lab.files import PROJECT
 from lab.progress import Progress, Tell
 
 T = TypeVar("T")
+Alone = tuple[str, bytes, Path, str]  # the arguments of `_alone`
 
 _EVERY = 0.3  # seconds between two checks of the progress of the jobs
 
@@ -52,31 +54,38 @@ def run(jobs: Mapping[str, Job[T]], *, label: str, workers: int | None = None) -
     """Run all jobs and return their results, in the given order.
 
     A job has one torch thread wherever it runs, and cannot affect the others, so the results are
-    the same as for one job after another. Inside `joblib.parallel_config(backend=..., n_jobs=...)`
-    jobs run on that backend, such as a Ray cluster. Otherwise they run in processes on this
-    machine, which are kept for the next call.
+    the same as for one job after another. If LAB_CLUSTER names a Ray cluster, jobs run there; see
+    `lab.experiment.cluster`. Inside `joblib.parallel_config(backend=..., n_jobs=...)` they run on
+    that backend. Otherwise they run in processes on this machine, which are kept for the next call.
 
     Args:
         jobs: the jobs by name.
         label: label of the progress bar.
-        workers: number of processes; with 1, everything runs in this process. If None: the
-            environment variable LAB_WORKERS, or one process per processor.
+        workers: number of processes on this machine; with 1, everything runs in this process. If
+            None: the cluster, or the environment variable LAB_WORKERS, or one process per
+            processor.
 
     Raises:
         ValueError: workers is not a whole number of at least 1.
+        ClusterError: the cluster cannot run the jobs.
         Exception: the exception of the first job that fails, with a note that names the job.
     """
-    count = min(_workers(workers), max(len(jobs), 1))
     order = sorted(jobs, key=lambda name: -jobs[name].steps)
     with tempfile.TemporaryDirectory(prefix="lab-jobs-") as folder:  # private: mode 0700
+        reports = {name: Path(folder, str(i)) for i, name in enumerate(order)}
         # Calls are serialised even without another process, so that changes by a job are always
         # lost.
-        calls = [
-            delayed(_alone)(name, cloudpickle.dumps(jobs[name].call), Path(folder, str(i)), code())
-            for i, name in enumerate(order)
-        ]
+        calls = {
+            name: (name, cloudpickle.dumps(jobs[name].call), reports[name], code())
+            for name in order
+        }
         with _one_bar(jobs, label, Path(folder)):
-            done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(calls))
+            if workers is None and cluster.address() is not None:
+                done = _elsewhere(calls, jobs)
+            else:
+                count = min(_workers(workers), max(len(jobs), 1))
+                each = [delayed(_alone)(*call) for call in calls.values()]
+                done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(each))
     return {name: done[name] for name in jobs}
 
 
@@ -87,6 +96,17 @@ def code() -> str:
     for path in sorted((PROJECT / "lab").rglob("*.py")):
         found.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
+
+
+def _elsewhere(calls: Mapping[str, Alone], jobs: Mapping[str, Job[T]]) -> dict[str, T]:
+    """What `_alone` returns of all calls, made on the cluster."""
+    done: dict[str, T] = {}
+    listed = [(_alone, call) for call in calls.values()]
+    for name, (_, result) in cluster.run(listed, names=list(calls)):
+        done[name] = result
+        # Other machines have no such file to say it in.
+        calls[name][2].write_text(f"{jobs[name].steps} ")
+    return done
 
 
 def _workers(wanted: int | None) -> int:

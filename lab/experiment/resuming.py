@@ -4,12 +4,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.files import PROJECT
 from lab.frontend import live
+from lab.train import Settings
 from lab.train.identity import canonical, describe
 
 
@@ -29,7 +30,7 @@ def file(
     run: Path,
     name: str,
     arm: Any,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     seeds: Sequence[int],
     *,
     wanted: bool | None,

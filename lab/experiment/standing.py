@@ -1,10 +1,9 @@
 """Which criteria stood in the committed source of a notebook before it ran, by its git history.
 
-A criterion is "before any result" where the commit that a run begins at declares it as it is
-judged, and so did the commit that the first committed result of the experiment ran at. It is "after
-a result" where the first result did not know it in this form, and "not committed" where the commit
-does not declare it in this form. What was run and never committed is not known to anybody, and
-results of smoke runs do not count.
+A criterion was written "before any result" if both the commit at which this run starts and the
+commit at which the first committed result was run declare it in the form that is judged. It was
+written "after a result" if only the former does, and is "not committed" if the former does not.
+Runs whose results were never committed leave no trace in the history, and smoke runs do not count.
 """
 
 import re
@@ -19,7 +18,7 @@ from lab.evidence.written import Written
 from lab.experiment.declared import Declared, Form, Unread, declared
 from lab.files import PROJECT
 
-# What decides which values meet a criterion, and whether it decides; and how a change is called.
+# The fields that can change a status or the verdict, and how a difference in them is described.
 _SHOWN = {
     "measured": "measured {!r}", "statistic": "statistic {}", "kind": "kind {}", "arm": "arm {}",
     "paired": "paired {}", "parts": "parts {}",
@@ -31,7 +30,7 @@ def standing(number: str, plan: Mapping[str, Planned], root: Path = PROJECT) -> 
     """When each criterion of an experiment was written, as the history at `root` has it.
 
     Args:
-        number: of the experiment, with which the file of its notebook begins.
+        number: number of the experiment, with which the file name of its notebook starts.
         plan: the criteria by id, as this run judges them.
         root: the top of the checkout.
     """
@@ -56,7 +55,7 @@ def standing(number: str, plan: Mapping[str, Planned], root: Path = PROJECT) -> 
 
 
 def _at_head(id_: str, planned: Planned, here: Declared, commit: Declared) -> Written | None:
-    """What is to be said of a criterion that the commit does not declare as it is judged."""
+    """What to say if the commit does not declare a criterion as it is judged; else None."""
     if id_ not in commit.forms:
         if commit.hidden:
             return Written("not known", "ids in the commit are computed")
@@ -68,7 +67,7 @@ def _at_head(id_: str, planned: Planned, here: Declared, commit: Declared) -> Wr
 def _of_first(
     id_: str, planned: Planned, here: Declared, head: str | None, then: Declared | None
 ) -> Written:
-    """Of a criterion that is committed: whether it was when the first result came."""
+    """For a committed criterion: whether it was already committed before the first result."""
     if head is None:
         return Written("before any result")
     if then is None:
@@ -84,9 +83,9 @@ def _of_first(
 
 
 def _changes(id_: str, planned: Planned, here: Declared, other: Declared) -> str:
-    """In what a source differs from a criterion as it is judged, in words; empty if in nothing.
+    """How a source differs from a criterion as it is judged, in words; empty if it does not.
 
-    Where a source has several of one id, as older notebooks do, any of them will do.
+    If a source has several forms under one id, as older notebooks do, one match is enough.
     """
     texts = here.forms.get(id_, [])
     found = [_differences(planned, form, texts) for form in other.forms[id_]]
@@ -94,7 +93,7 @@ def _changes(id_: str, planned: Planned, here: Declared, other: Declared) -> str
 
 
 def _differences(planned: Planned, form: Form, here: list[Form]) -> str:
-    """How a form differs, from "limit > 0.8" on."""
+    """How one form differs, such as "limit > 0.8, kind control"."""
     words = []
     if not all(_same(name, planned, form, here) for name in ("op", "threshold")):
         words.append(f"limit {_limit(form)}")
@@ -107,7 +106,7 @@ def _differences(planned: Planned, form: Form, here: list[Form]) -> str:
 
 
 def _same(name: str, planned: Planned, form: Form, here: list[Form]) -> bool:
-    """Whether an argument is what is judged; one that cannot be read, whether it is written so."""
+    """Whether an argument has the judged value; if it cannot be read, whether its text is equal."""
     value = form.get(name, getattr(planned, name))  # `Evidence.check` had fewer arguments
     if isinstance(value, Unread):
         return any(each.get(name) == value for each in here)
@@ -145,10 +144,10 @@ def _notebook(root: Path, commit: str, number: str) -> tuple[str, str] | None:
 
 
 def _first_result(root: Path, number: str) -> str | None:
-    """The commit that the first committed result of an experiment ran at; None without a result.
+    """The commit at which the first committed result of an experiment ran; None without a result.
 
-    Its record names it; where that has none, or one that is gone, it is the commit before the one
-    that added the result.
+    Its record names this commit. If it names none, or one that no longer exists, the parent of the
+    commit that added the result is used.
     """
     result = f"executed/{number}.ipynb"
     listed = git.output(

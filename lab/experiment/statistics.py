@@ -1,13 +1,15 @@
 """Statistics that reduce the values of all seeds to the one number that a criterion compares.
 
 A statistic is chosen by name when a criterion is written, before there are values:
-`Planned(..., statistic=MEAN)`. It is told which direction is bad: "the worst seed" is the lowest if
-high values are good, and the highest otherwise.
+`Planned(..., statistic=MEAN)`. It is told which direction is bad, so that "the worst seed" is the
+lowest if high values are good, the one farthest out if the limit is an interval, and otherwise the
+highest.
 """
 
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from lab.evidence.comparison import Threshold, shown
 from lab.evidence.judged import Reading, of_interval
+from lab.evidence.planned import Planned
 from lab.statistics import Interval, mean_interval, share_interval
 
 Values = Tensor | Sequence[float] | float
@@ -48,7 +51,8 @@ def read(
     Args:
         values: Float["seeds"], or one number; computed in float64.
         statistic: name of the statistic.
-        high_is_bad: whether a high value speaks against the hypothesis.
+        high_is_bad: whether a high value speaks against the hypothesis; if the threshold is an
+            interval or has to be met exactly, whether a value far from it does.
         op, threshold: those of the criterion, for the number of seeds that would decide it.
 
     Raises:
@@ -79,6 +83,17 @@ def reduction(statistic: str) -> Reduce:
         return partial(_share, float(found[1]))
     known = ", ".join(repr(name) for name in _BY_NAME)
     raise ValueError(f"there is no statistic {statistic!r}; there are {known} and solved(level)")
+
+
+def check(planned: Planned) -> None:
+    """Stop at a criterion whose statistic there is not, or whose share cannot miss its limit.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    reduction(planned.statistic)
+    if planned.bounds is None and _SHARE_PATTERN.fullmatch(planned.statistic):
+        replace(planned, bounds=(0.0, 1.0))  # refuses what cannot be missed
 
 
 def seeds_to_decide(spread: float, distance: float) -> int | None:
@@ -117,8 +132,9 @@ def _number(values: Tensor, _: bool, __: str, ___: Threshold) -> Reading:
     return Reading(values.item())
 
 
-def _worst(values: Tensor, high_is_bad: bool, _: str, __: Threshold) -> Reading:
-    return Reading((values.max() if high_is_bad else values.min()).item(), detail=_range(values))
+def _worst(values: Tensor, high_is_bad: bool, op: str, threshold: Threshold) -> Reading:
+    badness = _distance_above(values, op, threshold) * (1 if high_is_bad else -1)
+    return Reading(values[badness.argmax()].item(), detail=_range(values))
 
 
 def _every(values: Tensor, high_is_bad: bool, op: str, threshold: Threshold) -> Reading:
@@ -161,6 +177,13 @@ def _runs_to_decide(share: float, runs: int, op: str, threshold: Threshold) -> i
 def _undecided(found: Interval, op: str, threshold: Threshold) -> bool:
     """Whether the threshold lies inside an interval."""
     return of_interval(found.low, found.high, op, threshold) == "undecided"
+
+
+def _distance_above(values: Tensor, op: str, threshold: Threshold) -> Tensor:
+    """Float["seeds"]: the values; of an interval or an equality, how far outside of it they lie."""
+    if isinstance(threshold, tuple):
+        return torch.maximum(threshold[0] - values, values - threshold[1])
+    return (values - threshold).abs() if op == "==" else values
 
 
 def _distance(mean: float, threshold: Threshold) -> float:

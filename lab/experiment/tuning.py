@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lab.experiment.arms import Arm, Build, Tasks, Trained, training
 from lab.experiment.jobs import Job, run
-from lab.experiment.scores import Score
+from lab.experiment.scores import Scorer
+from lab.train import Settings
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,12 @@ class Tuned(Mapping[str, Any]):
 def tune(
     arms: Mapping[str, Arm | Build],
     task: Tasks,
-    recipe: Mapping[str, Any],
+    recipe: Settings,
     *,
     setting: str,
     values: Sequence[Any],
     seeds: Sequence[int],
-    score: Score,
+    score: Scorer,
     high_is_good: bool,
     workers: int | None = None,
 ) -> Tuned:
@@ -133,7 +134,7 @@ def tune(
 def with_setting(given: Arm | Build, setting: str, value: Any) -> Arm:
     """The same arm, with one of its settings replaced."""
     arm = copy(given) if isinstance(given, Arm) else Arm(given)
-    arm.settings = {**arm.settings, setting: value}
+    arm.settings = cast(Settings, {**arm.settings, setting: value})
     return arm
 
 
@@ -142,7 +143,7 @@ class _Trial:
     """Trains and scores, and returns only the scores; all are nan if a loss is not finite."""
 
     train: Callable[[], Trained]
-    score: Score
+    score: Scorer
     seeds: int
 
     def __call__(self) -> Tensor:

@@ -5,7 +5,11 @@ from lab.linalg.delta_rule import delta_rule, delta_rule_sequential, routed_refl
 from lab.linalg.discretisation import bilinear, zero_order_hold
 from lab.linalg.dplr import DPLR, dissipative
 from lab.linalg.kernel import kernel_doubling, kernel_resolvent, kernel_sequential
-from lab.linalg.oscillator import oscillator_eigenvalues, oscillator_parameters
+from lab.linalg.oscillator import (
+    oscillator_eigenvalues,
+    oscillator_parameters,
+    parameter_error,
+)
 
 __all__ = [
     "DPLR",
@@ -19,6 +23,7 @@ __all__ = [
     "kernel_sequential",
     "oscillator_eigenvalues",
     "oscillator_parameters",
+    "parameter_error",
     "routed_reflection",
     "zero_order_hold",
 ]

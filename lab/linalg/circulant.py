@@ -8,12 +8,13 @@ alternating sum) are real. Together these are n real numbers, which `to_modes` r
 import math
 
 import torch
+from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor
 
 from lab.linalg.precision import wide, widened
 
 
-def circulant(column: Tensor) -> Tensor:
+def circulant(column: Inexact[Tensor, "... n"]) -> Inexact[Tensor, "... n n"]:
     """["... n n"] from its first column ["... n"]: entry (i, j) is column[(i - j) mod n].
 
     This is the definition, with which `circulant_product` must agree.
@@ -23,7 +24,9 @@ def circulant(column: Tensor) -> Tensor:
     return column[..., (index[:, None] - index) % n]
 
 
-def circulant_product(column: Tensor, h: Tensor) -> Tensor:
+def circulant_product(
+    column: Float[Tensor, "... n"], h: Float[Tensor, "... n"]
+) -> Float[Tensor, "... n"]:
     """`circulant(column) @ h` for Float["... n"] both, in O(n log n): a cyclic convolution.
 
     Raises:
@@ -35,8 +38,8 @@ def circulant_product(column: Tensor, h: Tensor) -> Tensor:
     return _irfft(_rfft(column) * _rfft(h), n)
 
 
-def frequencies(column: Tensor) -> Tensor:
-    """Complex["... n//2+1"]: eigenvalues of the circulant of Float["... n"], the independent half.
+def frequencies(column: Float[Tensor, "... n"]) -> Complex[Tensor, "... n//2+1"]:
+    """Eigenvalues of the circulant of Float["... n"], the independent half.
 
     The other eigenvalues are the conjugates, in reverse order, of those between the two ends. The
     largest modulus is the 2-norm of the matrix, because circulant matrices are normal.
@@ -44,8 +47,8 @@ def frequencies(column: Tensor) -> Tensor:
     return _rfft(column)
 
 
-def from_frequencies(spectrum: Tensor, n: int) -> Tensor:
-    """Float["... n"]: the first column of the real circulant with these Complex["... n//2+1"].
+def from_frequencies(spectrum: Complex[Tensor, "... f"], n: int) -> Float[Tensor, "... n"]:
+    """The first column of the real circulant with these Complex["... n//2+1"].
 
     Imaginary parts at the real frequencies are ignored, because no real matrix has them.
 
@@ -56,13 +59,13 @@ def from_frequencies(spectrum: Tensor, n: int) -> Tensor:
     return _irfft(spectrum, n)
 
 
-def is_complex_frequency(n: int) -> Tensor:
-    """Bool["n//2+1"]: False at the frequencies at which a real signal has a real coefficient."""
+def is_complex_frequency(n: int) -> Bool[Tensor, "f"]:
+    """False at the frequencies at which a real signal has a real coefficient."""
     index = torch.arange(n // 2 + 1)
     return (index > 0) & (2 * index < n)
 
 
-def block_circulant(blocks: Tensor) -> Tensor:
+def block_circulant(blocks: Inexact[Tensor, "... k p p"]) -> Inexact[Tensor, "... k*p k*p"]:
     """["... k*p k*p"] from its first column of blocks ["... k p p"], entries (out, in).
 
     Block (i, j) is blocks[(i - j) mod k]. This is the definition of `block_circulant_product`.
@@ -74,7 +77,9 @@ def block_circulant(blocks: Tensor) -> Tensor:
 
 
 @widened
-def block_circulant_product(blocks: Tensor, h: Tensor) -> Tensor:
+def block_circulant_product(
+    blocks: Float[Tensor, "... k p p"], h: Float[Tensor, "... k*p"]
+) -> Float[Tensor, "... k*p"]:
     """`block_circulant(blocks) @ h`: one p x p product per frequency, h Float["... k*p"].
 
     Raises:
@@ -87,8 +92,8 @@ def block_circulant_product(blocks: Tensor, h: Tensor) -> Tensor:
     return block_space(moved, k)
 
 
-def block_frequencies(blocks: Tensor) -> Tensor:
-    """Complex["... k//2+1 p p"]: the matrices of Float["... k p p"], one per frequency.
+def block_frequencies(blocks: Float[Tensor, "... k p p"]) -> Complex[Tensor, "... k//2+1 p p"]:
+    """The matrices of Float["... k p p"], one per frequency.
 
     A block-circulant matrix is block-diagonal in the Fourier basis over its k blocks, with diagonal
     blocks that need not commute. The largest of their 2-norms is the 2-norm of the whole matrix.
@@ -96,8 +101,10 @@ def block_frequencies(blocks: Tensor) -> Tensor:
     return _rfft(blocks, -3)
 
 
-def from_block_frequencies(spectrum: Tensor, k: int) -> Tensor:
-    """Float["... k p p"]: the first column of blocks with these Complex["... k//2+1 p p"].
+def from_block_frequencies(
+    spectrum: Complex[Tensor, "... f p p"], k: int
+) -> Float[Tensor, "... k p p"]:
+    """The first column of blocks with these Complex["... k//2+1 p p"].
 
     Raises:
         ValueError: the spectrum does not have k // 2 + 1 entries.
@@ -106,28 +113,28 @@ def from_block_frequencies(spectrum: Tensor, k: int) -> Tensor:
     return _irfft(spectrum, k, -3)
 
 
-def fourier(h: Tensor) -> Tensor:
-    """Complex["... n//2+1"]: half of the unitary Fourier transform of Float["... n"]."""
+def fourier(h: Float[Tensor, "... n"]) -> Complex[Tensor, "... n//2+1"]:
+    """Half of the unitary Fourier transform of Float["... n"]."""
     return _rfft(h, norm="ortho")
 
 
-def space(spectrum: Tensor, n: int) -> Tensor:
-    """Float["... n"]: the inverse of `fourier`."""
+def space(spectrum: Complex[Tensor, "... f"], n: int) -> Float[Tensor, "... n"]:
+    """The inverse of `fourier`."""
     return _irfft(spectrum, n, norm="ortho")
 
 
-def block_fourier(h: Tensor, p: int) -> Tensor:
-    """Complex["... k//2+1 p"]: unitary Fourier transform over the k blocks of Float["... k*p"]."""
+def block_fourier(h: Float[Tensor, "... N"], p: int) -> Complex[Tensor, "... f p"]:
+    """Unitary Fourier transform over the k blocks of Float["... k*p"]."""
     return _rfft(h.unflatten(-1, (h.shape[-1] // p, p)), -2, "ortho")
 
 
-def block_space(spectrum: Tensor, k: int) -> Tensor:
-    """Float["... k*p"]: the inverse of `block_fourier`."""
+def block_space(spectrum: Complex[Tensor, "... f p"], k: int) -> Float[Tensor, "... N"]:
+    """The inverse of `block_fourier`."""
     return _irfft(spectrum, k, -2, "ortho").flatten(-2)
 
 
-def to_modes(spectrum: Tensor, n: int) -> Tensor:
-    """Float["... n"]: the real coordinates of a half spectrum, real ends once and pairs (Re, Im).
+def to_modes(spectrum: Complex[Tensor, "... f"], n: int) -> Float[Tensor, "... n"]:
+    """The real coordinates of a half spectrum, real ends once and pairs (Re, Im).
 
     Pairs are multiplied by the square root of 2, because the conjugate is not listed. Therefore
     `to_modes(fourier(h), n)` has the norm of h: it is the real Fourier transform, an orthogonal
@@ -141,7 +148,7 @@ def to_modes(spectrum: Tensor, n: int) -> Tensor:
     return torch.cat(ends, dim=-1)
 
 
-def from_modes(modes: Tensor) -> Tensor:
+def from_modes(modes: Float[Tensor, "... n"]) -> Complex[Tensor, "... n//2+1"]:
     """Complex["... n//2+1"] from Float["... n"]: the inverse of `to_modes`."""
     modes, n = wide(modes), modes.shape[-1]
     zero = torch.zeros_like(modes[..., :1])
@@ -152,8 +159,8 @@ def from_modes(modes: Tensor) -> Tensor:
     return torch.view_as_complex(torch.cat(parts, dim=-1).unflatten(-1, (-1, 2)))
 
 
-def real_fourier(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Float["modes n"]: the orthogonal matrix of h -> to_modes(fourier(h)).
+def real_fourier(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n n"]:
+    """The orthogonal matrix of h -> to_modes(fourier(h)).
 
     For a circulant A, real_fourier(n) @ A @ real_fourier(n).mT is block-diagonal, with the real
     eigenvalues and 2 x 2 blocks of scaled rotations.

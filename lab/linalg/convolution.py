@@ -1,6 +1,7 @@
 """Causal convolution of a sequence with a kernel."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lab.linalg.precision import widened
@@ -10,14 +11,16 @@ SHORT = 8
 
 
 @widened
-def causal_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+def causal_convolution(
+    x: Float[Tensor, "B S p"], kernel: Float[Tensor, "T q p"]
+) -> Float[Tensor, "B T q"]:
     """y[t] = sum over s <= t of kernel[t - s] x[s], for as many steps as the kernel has.
 
     The input may be shorter than the kernel. It is zero after its end, and y is then the free
     response. A single input step costs one product and no transform.
 
     Args:
-        x: Float["B S p"], 1 <= S <= T.
+        x: 1 <= S <= T.
         kernel: Float["T q p"].
 
     Returns:

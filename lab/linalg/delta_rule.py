@@ -3,21 +3,22 @@
 from itertools import permutations
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.nn.functional import pad
 
+from lab.linalg.chunks import cut
 from lab.linalg.precision import autocasts, uncast, wide
 
 
 def delta_rule(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    initial: Tensor | None = None,
+    q: Float[Tensor, "B T N"],
+    k: Float[Tensor, "B T N"],
+    v: Float[Tensor, "B T M"],
+    beta: Float[Tensor, "B T"],
+    initial: Float[Tensor, "B N M"] | None = None,
     *,
     chunk: int = 64,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B N M"]]:
     """Reads o[t] = S[t]^T q[t] of S[t] = S[t-1] + beta[t] k[t] (v[t] - S[t-1]^T k[t])^T.
 
     The corrections u[t] = beta[t] (v[t] - S[t-1]^T k[t]) of a chunk solve one triangular system,
@@ -26,12 +27,12 @@ def delta_rule(
     all chunks are solved at once; only the states are passed from chunk to chunk.
 
     Args:
-        q: Float["B T N"], dimensionless. A read includes the update of its own step.
-        k: Float["B T N"], dimensionless, of any norm: nothing is normalised.
-        v: Float["B T M"], in units of the state.
-        beta: Float["B T"], dimensionless. With |k| = 1, the gain along k is 1 - beta: beta 0 keeps
+        q: dimensionless. A read includes the update of its own step.
+        k: dimensionless, of any norm: nothing is normalised.
+        v: in units of the state.
+        beta: dimensionless. With |k| = 1, the gain along k is 1 - beta: beta 0 keeps
             the stored value, 1 replaces it, 2 reflects it. Above 2 / |k|^2, the state may grow.
-        initial: Float["B N M"], the state before step 0; zero if None.
+        initial: the state before step 0; zero if None.
         chunk: steps per triangular system, at least 1.
 
     Half-precision tensors are converted to float32, also inside torch.autocast, and results are
@@ -62,7 +63,8 @@ def _in_chunks(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """Reads, including those of the padding of the last chunk, and the state after all steps."""
-    q, k, v, beta = (_chunks(part, size) for part in (q, k, v, beta[..., None]))
+    # The zeros that fill up the last chunk are steps without effect.
+    q, k, v, beta = (cut(part, size) for part in (q, k, v, beta[..., None]))
     keys, values = _corrections(k, v, beta)
     scores = (q @ k.mT).tril()
     reads = []
@@ -74,8 +76,12 @@ def _in_chunks(
 
 
 def delta_rule_sequential(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    q: Float[Tensor, "B T N"],
+    k: Float[Tensor, "B T N"],
+    v: Float[Tensor, "B T M"],
+    beta: Float[Tensor, "B T"],
+    initial: Float[Tensor, "B N M"] | None = None,
+) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B N M"]]:
     """The definition of `delta_rule`, step by step, which every other form must equal."""
     q, k, v, beta, state = _checked(q, k, v, beta, initial)
     reads = []
@@ -87,11 +93,13 @@ def delta_rule_sequential(
     return torch.stack(reads, dim=1), state
 
 
-def routed_reflection(A: Tensor) -> tuple[Tensor, Tensor, float]:
+def routed_reflection(
+    A: Float64[Tensor, "N N"],
+) -> tuple[Float64[Tensor, "N N"], Float64[Tensor, "N"], float]:
     """P, k and beta with A = (I - beta k k^T) P: a permutation, then a reflection or nothing.
 
     Args:
-        A: Float64["N N"], orthogonal, N up to about 6, because all permutations are tried.
+        A: orthogonal, N up to about 6, because all permutations are tried.
 
     Returns:
         P ["N N"]; k ["N"] of norm 1; and beta, which is 0.0 if A = P and 2.0 otherwise.
@@ -111,12 +119,6 @@ def routed_reflection(A: Tensor) -> tuple[Tensor, Tensor, float]:
         if (moved - 2 * torch.outer(k, k)).abs().max() < 1e-9:
             return P, k, 2.0
     raise ValueError(f"no permutation of {N} rows and one reflection give {A.tolist()}")
-
-
-def _chunks(part: Tensor, size: int) -> Tensor:
-    """["B T X"] to ["B chunks size X"], padded with zeros, which are steps without effect."""
-    count = -(-part.shape[1] // size)
-    return pad(part, (0, 0, 0, count * size - part.shape[1])).unflatten(1, (count, size))
 
 
 def _corrections(k: Tensor, v: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:

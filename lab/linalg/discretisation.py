@@ -1,6 +1,7 @@
 """Discretisation of h' = A h + B u in continuous time to h[t] = A_d h[t-1] + B_d u[t]."""
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.linalg.dplr import DPLR
@@ -8,7 +9,9 @@ from lab.linalg.precision import widened
 
 
 @widened
-def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+def bilinear(
+    A: DPLR, B: Inexact[Tensor, "N p"], dt: float
+) -> tuple[Inexact[Tensor, "N N"], Inexact[Tensor, "N p"]]:
     """A_d = (I - dt A / 2)^-1 (I + dt A / 2) and B_d = (I - dt A / 2)^-1 dt B.
 
     The left half plane is mapped into the unit disc, and an undamped frequency w to the angle
@@ -17,7 +20,7 @@ def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
 
     Args:
         A: N x N, in 1/s.
-        B: Float or Complex["N p"], in 1/s per unit of input.
+        B: in 1/s per unit of input.
         dt: seconds per step.
 
     Returns:
@@ -31,7 +34,9 @@ def bilinear(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
 
 
 @widened
-def zero_order_hold(A: DPLR, B: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+def zero_order_hold(
+    A: DPLR, B: Inexact[Tensor, "N p"], dt: float
+) -> tuple[Inexact[Tensor, "N N"], Inexact[Tensor, "N p"]]:
     """A_d = exp(dt A) and B_d = (integral of exp(s A), 0 <= s <= dt) B: exact for held input.
 
     Both come from one exponential, exp(dt [[A, B], [0, 0]]) = [[A_d, B_d], [0, I]], which also

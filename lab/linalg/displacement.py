@@ -11,6 +11,7 @@ Structured Matrices and Polynomials, section 3.6 (Cauchy-like matrices).
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Complex128, Float, Float64, Inexact, Int64
 from torch import Tensor
 
 from lab.linalg.precision import widened
@@ -20,25 +21,25 @@ DOUBLE = torch.float64
 # --- nodes and kernels ---------------------------------------------------------------------------
 
 
-def chebyshev_nodes(n: int) -> Tensor:
-    """Float64["n"]: cos(pi (2i - 1) / (2n)), the zeros of the Chebyshev polynomial T_n, falling."""
+def chebyshev_nodes(n: int) -> Float64[Tensor, "n"]:
+    """cos(pi (2i - 1) / (2n)), the zeros of the Chebyshev polynomial T_n, falling."""
     return torch.cos(_angles(n))
 
 
-def uniform_nodes(n: int) -> Tensor:
-    """Float64["n"]: from -1 to 1 in equal steps."""
+def uniform_nodes(n: int) -> Float64[Tensor, "n"]:
+    """From -1 to 1 in equal steps."""
     return torch.linspace(-1, 1, n, dtype=DOUBLE)
 
 
-def roots_of_unity(n: int, turn: float = 0.0) -> Tensor:
-    """Complex128["n"]: exp(2 pi i (k + turn) / n), k from 0."""
+def roots_of_unity(n: int, turn: float = 0.0) -> Complex128[Tensor, "n"]:
+    """exp(2 pi i (k + turn) / n), k from 0."""
     return torch.polar(
         torch.ones(n, dtype=DOUBLE), 2 * torch.pi * (torch.arange(n, dtype=DOUBLE) + turn) / n
     )
 
 
-def cauchy_kernel(nodes: Tensor) -> Tensor:
-    """["n n"]: 1 / (s[i] - s[j]), and zero on the diagonal; antisymmetric.
+def cauchy_kernel(nodes: Inexact[Tensor, "n"]) -> Inexact[Tensor, "n n"]:
+    """1 / (s[i] - s[j]), and zero on the diagonal; antisymmetric.
 
     Raises:
         ValueError: two nodes are equal, or `nodes` is not one-dimensional.
@@ -52,8 +53,8 @@ def cauchy_kernel(nodes: Tensor) -> Tensor:
     return 1 / differences - diagonal
 
 
-def stein_kernel(n: int) -> Tensor:
-    """Complex128["n n"]: 1 / (1 - z[i] conj(w[j])) for interleaved n-th roots, n/2 times unitary.
+def stein_kernel(n: int) -> Complex128[Tensor, "n n"]:
+    """1 / (1 - z[i] conj(w[j])) for interleaved n-th roots, n/2 times unitary.
 
     Matrices built with it have a low rank of A - Z A W^H, with two different sets of nodes. Their
     products do not.
@@ -61,12 +62,12 @@ def stein_kernel(n: int) -> Tensor:
     return 1 / (1 - roots_of_unity(n)[:, None] * roots_of_unity(n, 0.5).conj())
 
 
-def unit_kernel(kernel: Tensor) -> Tensor:
+def unit_kernel(kernel: Inexact[Tensor, "n n"]) -> Inexact[Tensor, "n n"]:
     """The kernel divided by its spectral norm: |K * X| is at most the largest row norm of X."""
     return kernel / torch.linalg.matrix_norm(kernel, ord=2)
 
 
-def balanced_kernel(kernel: Tensor) -> Tensor:
+def balanced_kernel(kernel: Inexact[Tensor, "n n"]) -> Inexact[Tensor, "n n"]:
     """K[i, j] / sqrt(r[i] r[j]), r the largest entry of a row, divided by its spectral norm.
 
     This scales the kernel by a diagonal matrix on both sides, which keeps displacement ranks.
@@ -78,18 +79,24 @@ def balanced_kernel(kernel: Tensor) -> Tensor:
 # --- the displacement ----------------------------------------------------------------------------
 
 
-def displacement(A: Tensor, nodes: Tensor) -> Tensor:
+def displacement(
+    A: Inexact[Tensor, "... n n"], nodes: Inexact[Tensor, "n"]
+) -> Inexact[Tensor, "... n n"]:
     """S A - A S, entry by entry, for A ["... n n"] and nodes ["n"]."""
     return (nodes[:, None] - nodes) * A
 
 
-def displacement_rank(A: Tensor, nodes: Tensor, *, tolerance: float = 1e-9) -> Tensor:
-    """Int64["..."]: how many singular values of the displacement exceed `tolerance` * largest."""
+def displacement_rank(
+    A: Inexact[Tensor, "... n n"], nodes: Inexact[Tensor, "n"], *, tolerance: float = 1e-9
+) -> Int64[Tensor, "..."]:
+    """How many singular values of the displacement exceed `tolerance` * largest."""
     values = torch.linalg.svdvals(displacement(A, nodes))
     return (values > tolerance * values[..., :1]).sum(-1)
 
 
-def zero_diagonal(G: Tensor, H: Tensor) -> Tensor:
+def zero_diagonal(
+    G: Float[Tensor, "... n r"], H: Float[Tensor, "... n r"]
+) -> Float[Tensor, "... n r"]:
     """H ["... n r"] with every row made orthogonal to the same row of G, so diag(G H^T) is zero.
 
     This is necessary for G H^T to be a displacement, because the diagonal of S A - A S is zero for
@@ -119,10 +126,10 @@ class CauchyLike:
         ValueError: a shape is not as above.
     """
 
-    nodes: Tensor
-    diagonal: Tensor
-    G: Tensor
-    H: Tensor
+    nodes: Float[Tensor, "n"]
+    diagonal: Float[Tensor, "n"]
+    G: Float[Tensor, "n r"]
+    H: Float[Tensor, "n r"]
 
     def __post_init__(self) -> None:
         n = len(self.nodes)
@@ -131,7 +138,9 @@ class CauchyLike:
             raise ValueError(f"diagonal, G, H are {shapes}; {n} nodes ask for ({n},), 2 x ({n}, r)")
 
     @classmethod
-    def from_dense(cls, A: Tensor, nodes: Tensor, rank: int) -> "CauchyLike":
+    def from_dense(
+        cls, A: Float[Tensor, "n n"], nodes: Float[Tensor, "n"], rank: int
+    ) -> "CauchyLike":
         """A ["n n"] by generators of width `rank`; exact if its displacement has that rank."""
         U, values, V = torch.linalg.svd(displacement(A, nodes))
         root = values[:rank].sqrt()
@@ -142,11 +151,11 @@ class CauchyLike:
         """Number of columns of G; at least the displacement rank, if diag(G H^T) is zero."""
         return self.G.shape[-1]
 
-    def to_dense(self) -> Tensor:
-        """["n n"]: the definition."""
+    def to_dense(self) -> Float[Tensor, "n n"]:
+        """The definition."""
         return torch.diag(self.diagonal) + cauchy_kernel(self.nodes) * (self.G @ self.H.mT)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def __matmul__(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """The product with x ["n k"], by r products with the kernel and none with the matrix."""
         kernel = cauchy_kernel(self.nodes)
         terms = self.G[:, :, None] * (kernel @ (self.H[:, :, None] * x[:, None]).flatten(1)).view(
@@ -189,7 +198,9 @@ def truncate(A: CauchyLike, rank: int) -> CauchyLike:
     return CauchyLike(A.nodes, A.diagonal, G, zero_diagonal(G, H))
 
 
-def nearest(G: Tensor, H: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def nearest(
+    G: Float[Tensor, "n r"], H: Float[Tensor, "n r"], rank: int
+) -> tuple[Float[Tensor, "n s"], Float[Tensor, "n s"]]:
     """Generators ["n rank"] of the nearest matrix of that rank to G H^T, by singular values."""
     (Q_G, R_G), (Q_H, R_H) = torch.linalg.qr(G), torch.linalg.qr(H)
     U, values, V = torch.linalg.svd(R_G @ R_H.mT)
@@ -201,7 +212,7 @@ def nearest(G: Tensor, H: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 @widened
-def cauchy_product(v: Tensor) -> Tensor:
+def cauchy_product(v: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     """y[i] = sum over j != i of v[j] / (s[i] - s[j]) for Chebyshev nodes s: the definition.
 
     Args:
@@ -214,7 +225,7 @@ def cauchy_product(v: Tensor) -> Tensor:
 
 
 @widened
-def fast_cauchy_product(v: Tensor) -> Tensor:
+def fast_cauchy_product(v: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     """`cauchy_product` by two cosine transforms: O(n log n).
 
     f(x) = T_n(x) sum_j v[j] / (x - s[j]) is the polynomial of degree n - 1 with the values

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from lab.linalg.precision import uncast, wide, widened
@@ -22,9 +23,9 @@ class DPLR:
     Source: Gu et al. 2022, Efficiently Modeling Long Sequences with Structured State Spaces.
     """
 
-    diagonal: Tensor
-    P: Tensor
-    Q: Tensor
+    diagonal: Inexact[Tensor, "N"]
+    P: Inexact[Tensor, "N r"]
+    Q: Inexact[Tensor, "N r"]
 
     def __post_init__(self) -> None:
         for name in ("diagonal", "P", "Q"):
@@ -44,27 +45,29 @@ class DPLR:
         """The dtype of the whole matrix: complex if any of its parts is complex."""
         return reduce(torch.promote_types, (self.diagonal.dtype, self.P.dtype, self.Q.dtype))
 
-    def to_dense(self) -> Tensor:
-        """["N N"]: the definition, which every product and inverse here must agree with."""
+    def to_dense(self) -> Inexact[Tensor, "N N"]:
+        """The definition, which every product and inverse here must agree with."""
         with uncast(self.P):
             low_rank = self.P.to(self.dtype) @ self.Q.mT.to(self.dtype)
         return torch.diag_embed(self.diagonal) + low_rank
 
     @widened
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def __matmul__(self, x: Inexact[Tensor, "N k"]) -> Inexact[Tensor, "N k"]:
         """The product with x ["N k"], at a cost of N r k instead of N^2 k."""
         x = x.to(torch.promote_types(self.dtype, x.dtype))
         return self.diagonal[:, None] * x + self.P.to(x.dtype) @ (self.Q.mT.to(x.dtype) @ x)
 
     @widened
-    def resolvent(self, alpha: Tensor, beta: Tensor, x: Tensor) -> Tensor:
+    def resolvent(
+        self, alpha: Complex[Tensor, "L"], beta: Complex[Tensor, "L"], x: Inexact[Tensor, "N k"]
+    ) -> Complex[Tensor, "L N k"]:
         """(alpha I - beta A)^-1 x for many pairs (alpha, beta) at once, by Woodbury.
 
         (D - beta P Q^T)^-1 = D^-1 + beta D^-1 P (I - beta Q^T D^-1 P)^-1 Q^T D^-1 with the diagonal
         D = alpha I - beta diag(A): one r x r solve per pair instead of an N x N one.
 
         Args:
-            alpha, beta: Complex["L"], the pairs.
+            alpha, beta: the pairs.
             x: Float or Complex["N k"].
 
         Returns:
@@ -86,7 +89,13 @@ class DPLR:
         return solved + beta[:, None, None] * (solved_P @ correction)
 
     @widened
-    def transfer(self, left: Tensor, alpha: Tensor, beta: Tensor, right: Tensor) -> Tensor:
+    def transfer(
+        self,
+        left: Inexact[Tensor, "q N"],
+        alpha: Complex[Tensor, "L"],
+        beta: Complex[Tensor, "L"],
+        right: Inexact[Tensor, "N k"],
+    ) -> Complex[Tensor, "L q k"]:
         """left (alpha I - beta A)^-1 right for many pairs (alpha, beta), by Woodbury, in O(L N).
 
         All products with D^-1 in Woodbury's formula, [left; Q^T] D^-1 [right, P], are computed by
@@ -114,7 +123,9 @@ class DPLR:
         return direct + scale * (across @ torch.linalg.solve(core, products[:, q:, :-r]))
 
 
-def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
+def dissipative(
+    diagonal: Inexact[Tensor, "N"], P: Float[Tensor, "N r"], Q: Float[Tensor, "N r"]
+) -> DPLR:
     """The DPLR matrix A = diag(diagonal) - P P^T + (P Q^T - Q P^T), which never adds energy.
 
     Claim: if Re(diagonal) <= 0 then A + A* <= 0, every eigenvalue of A has real part <= 0, and the
@@ -130,8 +141,8 @@ def dissipative(diagonal: Tensor, P: Tensor, Q: Tensor) -> DPLR:
     2 r. The symmetric part of this term can only damp; its skew part can only rotate.
 
     Args:
-        diagonal: Complex["N"], in 1/s, real parts at most 0.
-        P, Q: Float["N r"], real, in the square root of 1/s.
+        diagonal: in 1/s, real parts at most 0.
+        P, Q: real, in the square root of 1/s.
 
     Raises:
         ValueError: P or Q is complex, for which the proof would need conjugate transposes.

@@ -13,6 +13,7 @@ Source: Guo et al. 2025, Log-linear attention, section 3; Fenwick 1994 for the t
 """
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -36,7 +37,9 @@ def level_count(T: int, *, inclusive: bool = False) -> int:
     return T.bit_length() if inclusive else (T - 1).bit_length() + 1
 
 
-def level_map(T: int, *, inclusive: bool = False, device: torch.device | None = None) -> Tensor:
+def level_map(
+    T: int, *, inclusive: bool = False, device: torch.device | None = None
+) -> Int64[Tensor, "T T"]:
     """Int64["T T"], axes (reading step, writing step): the level, -1 for later writes.
 
     If j is the highest binary digit in which two steps differ, they lie in different halves of an
@@ -77,8 +80,13 @@ def lowest_digit(n: int) -> int:
 
 @widened
 def fenwick_product_sequential(
-    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
-) -> Tensor:
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    weights: Float[Tensor, "... T L"],
+    *,
+    inclusive: bool = False,
+) -> Float[Tensor, "... T M"]:
     """The definition: o[t] = (sum over levels of weights[t, level] S[t, level])^T q[t].
 
     S[t, level] is the sum of k[s] v[s]^T over the steps of that level. Arguments and results as for
@@ -97,14 +105,19 @@ def fenwick_product_sequential(
 
 @widened
 def fenwick_product(
-    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, *, inclusive: bool = False
-) -> Tensor:
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    weights: Float[Tensor, "... T L"],
+    *,
+    inclusive: bool = False,
+) -> Float[Tensor, "... T M"]:
     """o[t] = sum over s <= t of weights[t, level(t, s)] (q[t] . k[s]) v[s], from all pairs.
 
     Args:
         q, k: Float["... T F"].
         v: Float["... T M"].
-        weights: Float["... T L"], weight of every level at every step; L at least `level_count(T)`.
+        weights: weight of every level at every step; L at least `level_count(T)`.
         inclusive: whether to use the other convention of levels.
 
     Returns:
@@ -121,14 +134,14 @@ def fenwick_product(
 
 @widened
 def fenwick_product_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    weights: Tensor,
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    weights: Float[Tensor, "... T L"],
     *,
     inclusive: bool = False,
     chunk: int = 32,
-) -> Tensor:
+) -> Float[Tensor, "... T M"]:
     """`fenwick_product` in O(T log T): pairs within chunks, and sums over whole earlier chunks.
 
     Every step in a chunk sees the same partition of earlier chunks, and a level of 2^j chunks is
@@ -167,16 +180,14 @@ def _pairs(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, levels: Tensor) -> 
 
 def _chunks_before(q: Tensor, sums: Tensor, weights: Tensor, chunk: int) -> Tensor:
     """["... C chunk M"]: the contribution of earlier chunks, whose sums are ["... C F M"]."""
-    C, o = q.shape[-3], torch.zeros_like(q[..., :1] * sums[..., :1, :])
-    level = chunk.bit_length()
+    C, level = q.shape[-3], chunk.bit_length()
+    o = torch.zeros_like(q[..., :1] * sums[..., :1, :])
     for j in range((C - 1).bit_length()):
-        # The intervals of 2^j chunks that are followed by a second half, and these second halves.
-        firsts = sums[..., 0::2, :, :]
-        number = torch.arange(C, device=q.device)
-        later = (number >> j) % 2 == 1
-        source = firsts.index_select(-3, (number >> (j + 1)).clamp_max(firsts.shape[-3] - 1))
-        read = weights[..., level + j, None] * (q @ source)
-        o = o + torch.where(later[:, None, None], read, 0)
+        # Chunks in the second half of an interval of 2^(j+1) chunks read the first half.
+        later = torch.tensor([n for n in range(C) if n >> j & 1], device=q.device)
+        source = sums.index_select(-3, later >> (j + 1) << 1)
+        weight = weights[..., level + j, None].index_select(-3, later)
+        o = o.index_add(-3, later, weight * (q.index_select(-3, later) @ source))
         if sums.shape[-3] % 2:
             sums = pad(sums, (0, 0, 0, 0, 0, 1))
         sums = sums[..., 0::2, :, :] + sums[..., 1::2, :, :]

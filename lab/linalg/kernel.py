@@ -4,6 +4,7 @@ import math
 from functools import reduce
 
 import torch
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from lab.linalg.discretisation import bilinear
@@ -12,17 +13,19 @@ from lab.linalg.precision import widened
 
 
 @widened
-def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
+def kernel_sequential(
+    A_d: Inexact[Tensor, "N N"], B_d: Inexact[Tensor, "N p"], C: Inexact[Tensor, "q N"], length: int
+) -> Float[Tensor, "length q p"]:
     """The definition, with successive powers of A_d, which every other form must equal.
 
     Args:
-        A_d: Float or Complex["N N"], the transition of one step.
-        B_d: Float or Complex["N p"], the change of the state by one unit of input.
-        C: Float or Complex["q N"], the readout.
+        A_d: the transition of one step.
+        B_d: the change of the state by one unit of input.
+        C: the readout.
         length: number of steps, at least 1.
 
     Returns:
-        Float["length q p"]: the response at every step, including k[0], to a unit input at step 0.
+        the response at every step, including k[0], to a unit input at step 0.
     """
     A_d, state, C = _of_one_dtype(A_d, B_d, C)
     responses = []
@@ -33,7 +36,9 @@ def kernel_sequential(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tenso
 
 
 @widened
-def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
+def kernel_doubling(
+    A_d: Inexact[Tensor, "N N"], B_d: Inexact[Tensor, "N p"], C: Inexact[Tensor, "q N"], length: int
+) -> Float[Tensor, "length q p"]:
     """`kernel_sequential` in log2(length) products: the rows C A_d^(0..m-1) times A_d^m are m more.
 
     It works for any transition, because it does not need eigenvectors.
@@ -48,7 +53,9 @@ def kernel_doubling(A_d: Tensor, B_d: Tensor, C: Tensor, length: int) -> Tensor:
 
 
 @widened
-def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> Tensor:
+def kernel_resolvent(
+    A: DPLR, B: Inexact[Tensor, "N p"], C: Inexact[Tensor, "q N"], dt: float, length: int
+) -> Float[Tensor, "length q p"]:
     """`kernel_sequential` of the bilinear discretisation, from its generating function.
 
     With z over the roots of unity of order L = length, K(z) = sum_t z^t C A_d^t B_d
@@ -59,7 +66,7 @@ def kernel_resolvent(A: DPLR, B: Tensor, C: Tensor, dt: float, length: int) -> T
 
     Args:
         A: N x N, in 1/s.
-        B: Float or Complex["N p"], in 1/s per unit of input.
+        B: in 1/s per unit of input.
         C, length: as for `kernel_sequential`.
         dt: seconds per step.
 

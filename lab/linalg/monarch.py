@@ -11,6 +11,7 @@ training.
 import math
 
 import torch
+from jaxtyping import Float, Inexact, Int64
 from torch import Tensor
 
 from lab.linalg.precision import widened
@@ -28,18 +29,20 @@ def grid_side(N: int) -> int:
     return b
 
 
-def stride_permutation(b: int) -> Tensor:
-    """Int64["b²"]: h[stride_permutation(b)] is the transposed grid. It is its own inverse."""
+def stride_permutation(b: int) -> Int64[Tensor, "N"]:
+    """h[stride_permutation(b)] is the transposed grid. It is its own inverse."""
     return torch.arange(b * b).view(b, b).mT.flatten()
 
 
 @widened
-def monarch_product(L: Tensor, R: Tensor, h: Tensor) -> Tensor:
+def monarch_product(
+    L: Inexact[Tensor, "... b b b"], R: Inexact[Tensor, "... b b b"], h: Inexact[Tensor, "... b*b"]
+) -> Inexact[Tensor, "... b*b"]:
     """P^T L P R h, computed with matrices of at most b columns.
 
     Args:
-        L: Float["... b b b"], block c acts on column c of the grid: [c, row out, row in].
-        R: Float["... b b b"], block r acts on row r of the grid: [r, column out, column in].
+        L: block c acts on column c of the grid: [c, row out, row in].
+        R: block r acts on row r of the grid: [r, column out, column in].
         h: Float["... b²"].
 
     Returns:
@@ -56,7 +59,9 @@ def monarch_product(L: Tensor, R: Tensor, h: Tensor) -> Tensor:
 
 
 @widened
-def monarch_dense(L: Tensor, R: Tensor) -> Tensor:
+def monarch_dense(
+    L: Inexact[Tensor, "... b b b"], R: Inexact[Tensor, "... b b b"]
+) -> Inexact[Tensor, "... b*b b*b"]:
     """The matrix ["... b² b²"] of `monarch_product`: [(r, c), (s, d)] = L[c, r, s] R[s, c, d].
 
     Raises:
@@ -82,21 +87,21 @@ def relabelled(L: Tensor, R: Tensor, rows: Tensor, columns: Tensor) -> tuple[Ten
 
 
 @widened
-def row_factor(R: Tensor) -> Tensor:
+def row_factor(R: Inexact[Tensor, "... K b b"]) -> Inexact[Tensor, "... K*b K*b"]:
     """The block-diagonal matrix ["... Kb Kb"] of blocks ["... K b b"]."""
     own = torch.eye(R.shape[-3], dtype=R.dtype, device=R.device)
     return torch.einsum("...rij,rs->...risj", R, own).flatten(-2).flatten(-3, -2)
 
 
 @widened
-def column_factor(L: Tensor) -> Tensor:
+def column_factor(L: Inexact[Tensor, "... b b b"]) -> Inexact[Tensor, "... b*b b*b"]:
     """P^T L P ["... b² b²"] of blocks ["... b b b"]."""
     own = torch.eye(L.shape[-3], dtype=L.dtype, device=L.device)
     return torch.einsum("...crs,cd->...rcsd", L, own).flatten(-2).flatten(-3, -2)
 
 
 @widened
-def skew(entries: Tensor, b: int) -> Tensor:
+def skew(entries: Float[Tensor, "... E"], b: int) -> Float[Tensor, "... b b"]:
     """Skew-symmetric matrices ["... b b"] from the entries ["... b(b-1)/2"] above their diagonals.
 
     Raises:
@@ -114,14 +119,14 @@ def skew(entries: Tensor, b: int) -> Tensor:
     return (entries @ basis.flatten(1)).unflatten(-1, (b, b))
 
 
-def skew_entries(A: Tensor) -> Tensor:
+def skew_entries(A: Float[Tensor, "... b b"]) -> Float[Tensor, "... b*(b-1)//2"]:
     """The entries above the diagonal of A ["... b b"]: the inverse of `skew`."""
     above = torch.triu_indices(A.shape[-2], A.shape[-1], 1, device=A.device)
     return A[..., above[0], above[1]]
 
 
 @widened
-def cayley(A: Tensor) -> Tensor:
+def cayley(A: Float[Tensor, "... b b"]) -> Float[Tensor, "... b b"]:
     """(I + A)^-1 (I - A) ["... b b"]: for skew A, a rotation that has no eigenvalue -1.
 
     An eigenvalue i a of A becomes exp(-2 i atan(a)); the map is its own inverse.
@@ -131,13 +136,15 @@ def cayley(A: Tensor) -> Tensor:
 
 
 @widened
-def expm(A: Tensor) -> Tensor:
+def expm(A: Float[Tensor, "... b b"]) -> Float[Tensor, "... b b"]:
     """exp(A) ["... b b"]: a rotation for skew A; every rotation can be obtained in this way."""
     return torch.linalg.matrix_exp(A)
 
 
 @widened
-def householder_blocks(v: Tensor, beta: Tensor) -> Tensor:
+def householder_blocks(
+    v: Float[Tensor, "... b"], beta: Float[Tensor, "..."]
+) -> Float[Tensor, "... b b"]:
     """I - beta v v^T / |v|² ["... b b"] for v ["... b"], beta ["..."]: a reflection if beta = 2."""
     unit = direction(v)
     identity = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
@@ -145,13 +152,15 @@ def householder_blocks(v: Tensor, beta: Tensor) -> Tensor:
 
 
 @widened
-def direction(v: Tensor) -> Tensor:
+def direction(v: Float[Tensor, "... b"]) -> Float[Tensor, "... b"]:
     """v / |v| ["... b"]; for v = 0 it is zero and has a finite gradient."""
     return v * (v.square().sum(-1, keepdim=True) + torch.finfo(v.dtype).tiny).rsqrt()
 
 
 @widened
-def sign_flip(first: Tensor, second: Tensor) -> Tensor:
+def sign_flip(
+    first: Float[Tensor, "... N N"], second: Float[Tensor, "... N N"]
+) -> Float[Tensor, "..."]:
     """How strongly two maps can send one vector in opposite directions.
 
     The result is the largest c such that some w with |w| = 1 has (first w) . (second w) = -c²; zero
@@ -168,7 +177,7 @@ def sign_flip(first: Tensor, second: Tensor) -> Tensor:
         first, second: Float["... N N"].
 
     Returns:
-        Float["..."]: c.
+        c.
     """
     product = first.mT @ second
     smallest = torch.linalg.eigvalsh((product + product.mT) / 2)[..., 0]

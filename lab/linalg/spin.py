@@ -8,6 +8,7 @@ and this coordinate. Its image in the spin group is a product of two gamma matri
 import math
 
 import torch
+from jaxtyping import Complex, Complex128, Float, Float64
 from torch import Tensor
 
 _X = torch.tensor([[0, 1], [1, 0]], dtype=torch.complex128)
@@ -15,7 +16,7 @@ _Y = torch.tensor([[0, -1j], [1j, 0]], dtype=torch.complex128)
 _Z = torch.tensor([[1, 0], [0, -1]], dtype=torch.complex128)
 
 
-def gamma_matrices(n: int) -> Tensor:
+def gamma_matrices(n: int) -> Complex128[Tensor, "n d d"]:
     """Complex128["n d d"], d = 2^(n/2): Hermitian matrices of square I; any two anticommute.
 
     Raises:
@@ -33,7 +34,7 @@ def gamma_matrices(n: int) -> Tensor:
     return torch.stack(found)
 
 
-def half_spin(i: int, j: int, m: int = 5) -> Tensor:
+def half_spin(i: int, j: int, m: int = 5) -> Complex128[Tensor, "d d"]:
     """The image of the transposition (i j) of m things in the half-spin group of m + 1 dimensions.
 
     Args:
@@ -51,13 +52,15 @@ def half_spin(i: int, j: int, m: int = 5) -> Tensor:
     return positive.mH @ along @ gamma[m] @ positive
 
 
-def real_form(U: Tensor) -> Tensor:
-    """Float["2d 2d"]: the complex matrix ["d d"], acting on real parts above imaginary parts."""
+def real_form(U: Complex[Tensor, "d d"]) -> Float[Tensor, "2*d 2*d"]:
+    """The complex matrix ["d d"], acting on real parts above imaginary parts."""
     top = torch.cat([U.real, -U.imag], dim=-1)
     return torch.cat([top, torch.cat([U.imag, U.real], dim=-1)], dim=-2)
 
 
-def swap_factors(i: int, j: int, m: int = 5) -> tuple[Tensor, Tensor]:
+def swap_factors(
+    i: int, j: int, m: int = 5
+) -> tuple[Float64[Tensor, "d d"], Float64[Tensor, "d d"]]:
     """Rotations L and R of side 2^((m + 1) / 2) such that H -> L H R^T represents (i j) exactly.
 
     The two signs of the spin group cancel. Neither L nor R has an eigenvalue near -1, so both are
@@ -70,7 +73,7 @@ def swap_factors(i: int, j: int, m: int = 5) -> tuple[Tensor, Tensor]:
     return real_form(U), real_form(U.conj())
 
 
-def swap_generator(i: int, j: int, m: int, b: int) -> Tensor:
+def swap_generator(i: int, j: int, m: int, b: int) -> Float64[Tensor, "b b"]:
     """The skew matrix Float64["b b"] whose exponential swaps coordinates i and j and negates m.
 
     Raises:

@@ -3,6 +3,7 @@
 from lab.memories.base import Memory
 from lab.memories.cosformer import CosFormer
 from lab.memories.delta_rule import DeltaRule
+from lab.memories.gated_delta_rule import GatedDeltaRule
 from lab.memories.gated_linear_attention import GatedLinearAttention
 from lab.memories.linear_attention import LinearAttention
 from lab.memories.log_linear import LogLinearAttention
@@ -15,6 +16,7 @@ from lab.memories.tropical import TropicalGated, TropicalSlots
 __all__ = [
     "CosFormer",
     "DeltaRule",
+    "GatedDeltaRule",
     "GatedLinearAttention",
     "LinearAttention",
     "LogEMA",

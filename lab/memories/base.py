@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from lab.arguments import whole
@@ -13,7 +14,9 @@ from lab.nn.guard import Guarded, Method, check_numbers
 EPSILON = 1e-10
 
 
-def normalised(sums: Tensor, weights: Tensor) -> Tensor:
+def normalised(
+    sums: Float[Tensor, "... M"], weights: Float[Tensor, "... 1"]
+) -> Float[Tensor, "... M"]:
     """Averages sums / weights, of sums of weighted values ["... M"] and of weights ["... 1"].
 
     The average is exact if the weights add up to at least `EPSILON`. If all weights are zero, which
@@ -107,28 +110,51 @@ class Memory(Guarded):
         self.d_key = whole(who, "d_key", d_key, least=1)
         self.d_value = self.d_key if d_value is None else whole(who, "d_value", d_value, least=1)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """The read-outs ["B H T M"], in parallel form.
 
         Args:
             q, k: ["B H T K"].
             v: ["B H T M"].
-            x: ["B T D"], the input of the layer.
+            x: the input of the layer.
         """
         raise NotImplementedError
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
-    ) -> tuple[Tensor, Any]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Any = None,
+    ) -> tuple[Float[Tensor, "B H M"], Any]:
         """`forward` as a recurrence: without the axis T, and with a state (None before step 0)."""
         raise NotImplementedError
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T ..."]: the state after every step, or the part of it that a figure can show."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T ..."]:
+        """The state after every step, or the part of it that a figure can show."""
         raise NotImplementedError
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T n"]: eigenvalues of the map that a step applies to the stored state.
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T n"]:
+        """Eigenvalues of the map that a step applies to the stored state.
 
         By default they are 1: what is stored is kept.
         """
@@ -136,6 +162,6 @@ class Memory(Guarded):
         return torch.ones(*x.shape[:2], self.heads, dtype=dtype, device=x.device)
 
 
-def causal(T: int, device: torch.device) -> Tensor:
+def causal(T: int, device: torch.device) -> Bool[Tensor, "T T"]:
     """Bool["T T"], axes (reading step, writing step): whether the write is not after the read."""
     return torch.ones(T, T, dtype=torch.bool, device=device).tril()

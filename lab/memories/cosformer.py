@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lab.memories.linear_attention import FEATURES, Feature, LinearMemory
@@ -48,25 +49,33 @@ class CosFormer(LinearMemory):
             raise ValueError(f"the horizon is {horizon}; it must be at least 1 step")
         self.horizon, self.feature, self.normalise = horizon, feature, normalise
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"]."""
         self._check(x.shape[1])
         return super().forward(q, k, v, x)
 
     def step(
         self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        x: Tensor,
-        state: tuple[int, Tensor] | None = None,
-    ) -> tuple[Tensor, tuple[int, Tensor]]:
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: tuple[int, Float[Tensor, "B H 2*K Z"]] | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], tuple[int, Float[Tensor, "B H 2*K Z"]]]:
         """As `LinearMemory.step`, with twice as many features."""
         self._check(1 if state is None else state[0] + 1)
         return super().step(q, k, v, x, state)
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
-        """["... 2K"]: f(x) times the cosine, then the sine, of the angle of the step."""
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... 2*K"]:
+        """f(x) times the cosine, then the sine, of the angle of the step."""
         # Steps are counted in double precision, for any dtype of the input.
         angle = (math.pi / 2 / self.horizon * t.double())[..., None]
         f = FEATURES[self.feature](x)

@@ -1,6 +1,7 @@
 """Gated linear attention: every entry of a key has its own input-dependent decay."""
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
@@ -45,11 +46,13 @@ class GatedLinearAttention(LinearMemory):
             down, linear(inner, heads * d_key, generator=generator, dtype=dtype)
         )
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... K"]:
         """x, with the scale split equally between queries and keys."""
         return x * self.d_key**-0.25
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H K"]:
         """["... H K"], below 0."""
         down, up = (each for each in self.decay if isinstance(each, nn.Linear))
         decay = logsigmoid(precise(up, precise(down, x))) / self.temper

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 from torch.nn.functional import elu, pad, softplus
 
 from lab.memories.base import Memory, normalised
-from lab.memories.decay import decayed_product
 from lab.nn.linear import linear, precise
 from lab.scan import linear_scan
+from lab.scan.key_value import key_value_scan
 
-State = tuple[int, Tensor]
+State = tuple[int, Float[Tensor, "B H F Z"]]
 Feature = Literal["elu", "relu", "none"]
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda x: elu(x) + 1,
@@ -35,27 +36,41 @@ class LinearMemory(Memory):
 
     normalise: bool = False
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... F"]:
         """["... F"] for queries or keys ["... K"] at steps t ["..."]; by default the identity."""
         return x
 
-    def log_decay(self, x: Tensor) -> Tensor | None:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H F"] | None:
         """log a for x ["... D"]: ["... H 1"] or ["... H F"]; None, the default, for a = 1."""
         return None
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"], in chunks if a head has a single decay, otherwise by a scan."""
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
+        """["B H T M"], in chunks."""
         t = torch.arange(x.shape[1], device=x.device)
-        q, k, decay = self.features(q, t), self.features(k, t), self.log_decay(x)
-        if decay is not None and decay.shape[-1] > 1:
-            S = self._scanned(k, self._values(v), decay.movedim(-2, 1))
-            return self._read(q, S)
-        a = None if decay is None else decay[..., 0].movedim(-1, 1)
-        return self._divided(decayed_product(q, k, self._values(v), a))
+        decay = self.log_decay(x)
+        parts = [self.features(q, t), self.features(k, t), self._values(v)]
+        if decay is not None:
+            parts.append(decay.movedim(-2, 1))
+        # Heads become part of the batch.
+        reads, _ = key_value_scan(*(part.flatten(0, 1) for part in parts))
+        return self._divided(reads.unflatten(0, (-1, self.heads)))
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
-    ) -> tuple[Tensor, State]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], State]:
         """["B H M"] and the state: a count of steps, and S ["B H F M"] or ["B H F M+1"]."""
         t, S = (0, None) if state is None else state
         now, decay = torch.tensor(t, device=x.device), self.log_decay(x)
@@ -64,7 +79,13 @@ class LinearMemory(Memory):
             S_t = S_t + (S if decay is None else decay.exp()[..., None] * S)
         return self._read(self.features(q, now), S_t), (t + 1, S_t)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H F Z"]:
         """["B T H F M"], or ["B T H F M+1"] with the sums of the weights last."""
         t = torch.arange(x.shape[1], device=x.device)
         decay = self.log_decay(x)
@@ -72,8 +93,14 @@ class LinearMemory(Memory):
         S = self._scanned(self.features(k, t), self._values(v), decay.movedim(-2, 1))
         return S.movedim(1, 2)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T n"]: a."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T n"]:
+        """a."""
         decay = self.log_decay(x)
         if decay is None:
             return super().eigenvalues(q, k, v, x)
@@ -139,11 +166,13 @@ class LinearAttention(LinearMemory):
             None if decay is None else scalar_decay(d_model, heads, decay, generator, dtype)
         )
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... K"]:
         """f(x), which does not depend on the step."""
         return FEATURES[self.feature](x)
 
-    def log_decay(self, x: Tensor) -> Tensor | None:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H 1"] | None:
         """["... H 1"], below 0; None without decay."""
         return None if self.decay is None else -softplus(precise(self.decay, x))[..., None]
 

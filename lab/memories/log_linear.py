@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, softmax
 from torch.nn.functional import pad
 
@@ -68,7 +69,13 @@ class LogLinearAttention(Memory):
             with torch.no_grad():
                 self.weigh.bias.view(self.heads, levels)[:, favoured] += start
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"], from pairs of steps within chunks and sums over earlier chunks."""
         self._check(x.shape[1])
         t = torch.arange(x.shape[1], device=x.device)
@@ -83,8 +90,13 @@ class LogLinearAttention(Memory):
         )
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: tuple[int, States] | None = None
-    ) -> tuple[Tensor, tuple[int, States]]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: tuple[int, States] | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], tuple[int, States]]:
         """["B H M"] and the state: a count of steps, and S ["B H F M+1"] per non-empty level."""
         t, states = (0, {}) if state is None else state
         self._check(t + 1)
@@ -94,11 +106,17 @@ class LogLinearAttention(Memory):
         f = self.inner.features(q, torch.tensor(t, device=x.device))
         return self._divided((f[..., None, :] @ S)[..., 0, :]), (t + 1, states)
 
-    def level_weights(self, x: Tensor) -> Tensor:
+    def level_weights(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H L"]:
         """lambda ["... H L"] for x ["... D"]."""
         return softmax(precise(self.weigh, x).unflatten(-1, (self.heads, self.levels)), dim=-1)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T L H F Z"]:
         """["B T L H F M"], or M+1 with the sums of weights last; zero for empty levels."""
         states: States = {}
         seen = []
@@ -109,8 +127,14 @@ class LogLinearAttention(Memory):
             seen.append(torch.stack([states.get(i, empty) for i in range(self.levels)], dim=1))
         return torch.stack(seen, dim=1)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T L"]: 1 for levels that a step leaves unchanged, 0 for those it merges.
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T L"]:
+        """1 for levels that a step leaves unchanged, 0 for those it merges.
 
         These are the eigenvalues of the matrix that maps the states of all levels to the next ones.
         """

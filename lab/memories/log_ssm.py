@@ -7,6 +7,7 @@ import math
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -16,7 +17,8 @@ from lab.memories.softmax_average import shares
 from lab.nn.linear import precise
 from lab.scan import softmax_scan
 
-State = tuple[Tensor, Tensor]
+State = tuple[Float[Tensor, "B N V"], Float[Tensor, "B N"]]
+States = tuple[Float[Tensor, "B T N V"], Float[Tensor, "B T N"]]  # after every step
 Logits = Literal["summed", "separate"]
 
 
@@ -61,44 +63,76 @@ class LogEMA(Memory):
         """Number of input-dependent decays, here H."""
         return self.heads
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"], by the scan."""
         averages, _ = self.scanned(q, k, v, x)
         return self._merged(averages).movedim(1, 2)
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
-    ) -> tuple[Tensor, State]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], State]:
         """["B H M"] and the state, averages ["B N V"] and log-normalisers ["B N"]."""
         q, k, v = (part[:, :, None] for part in (q, k, v))
         averages, log_norms = self.scanned(q, k, v, x[:, None], state)
         return self._merged(averages)[:, 0], (averages[:, 0], log_norms[:, 0])
 
     def scanned(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, initial: State | None = None
-    ) -> State:
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+        initial: State | None = None,
+    ) -> States:
         """Averages ["B T N V"] and log-normalisers ["B T N"] after every step."""
         return softmax_scan(self.log_decay(x), self.logits(q, k), self._values(v), initial)
 
-    def weights(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
+    def weights(
+        self, q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H T K"], x: Float[Tensor, "B T D"]
+    ) -> Float[Tensor, "B N T T"]:
         """["B N T T"], axes (reading step, writing step): p(j|t), as a softmax over all pairs."""
         return shares(self.log_decay(x).mT, self.logits(q, k).mT)
 
-    def logits(self, q: Tensor, k: Tensor) -> Tensor:
-        """["B T N"]: b."""
+    def logits(
+        self, q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H T K"]
+    ) -> Float[Tensor, "B T N"]:
+        """b."""
         return self._products(q, k).sum(-1)
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T N"]:
         """["B T N"], below 0: a."""
         return -softplus(precise(self.decay, x))
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T N V+1"]: the averages, with the log-normalisers last."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T N Z"]:
+        """The averages, with the log-normalisers last."""
         averages, log_norms = self.scanned(q, k, v, x)
         return torch.cat([averages, log_norms[..., None]], dim=-1)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T N"]: 1 - z."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T N"]:
+        """1 - z."""
         _, log_norms = self.scanned(q, k, v, x)
         keep = -torch.expm1(self.logits(q, k) - log_norms)
         return torch.complex(keep, torch.zeros_like(keep))
@@ -169,12 +203,14 @@ class LogSSM(LogEMA):
         """H K."""
         return self.heads * self.d_key
 
-    def logits(self, q: Tensor, k: Tensor) -> Tensor:
+    def logits(
+        self, q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H T K"]
+    ) -> Float[Tensor, "B T N"]:
         """["B T H"] or ["B T HK"]: b."""
         products = self._products(q, k)
         return products.sum(-1) if self.summed else products.flatten(2)
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T N"]:
         """["B T H"] or ["B T HK"], below 0: a."""
         decay = super().log_decay(x)
         return decay.unflatten(-1, (self.heads, -1)).sum(-1) if self.summed else decay

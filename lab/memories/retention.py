@@ -1,6 +1,7 @@
 """Retention: linear attention with a fixed decay per head, and positions as rotations."""
 
 import torch
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from lab.memories.linear_attention import LinearMemory
@@ -40,8 +41,10 @@ class Retention(LinearMemory):
             raise ValueError(f"d_key {d_key} must be even: entries of keys are turned in pairs")
         self.rotate = rotate
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
-        """["... K"]: x, with pairs (first half, second half) rotated by t times their angles."""
+    def features(
+        self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
+    ) -> Float[Tensor, "... K"]:
+        """x, with pairs (first half, second half) rotated by t times their angles."""
         x = x * self.d_key**-0.25
         if not self.rotate:
             return x
@@ -52,13 +55,13 @@ class Retention(LinearMemory):
         cos, sin = turn.cos().to(x), turn.sin().to(x)
         return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H 1"]:
         """["... H 1"], the same for every x."""
         powers = torch.arange(self.heads, dtype=torch.float64, device=x.device) + 5
         decay = torch.log1p(-(2.0**-powers)).to(x)[:, None]
         return decay.expand(*x.shape[:-1], *decay.shape)
 
-    def angles(self, device: torch.device) -> Tensor:
+    def angles(self, device: torch.device) -> Float64[Tensor, "n"]:
         """Float64["K/2"], in rad per step; not a buffer, which would be rounded with the layer."""
         falling = torch.linspace(0, 1, self.d_key // 2, dtype=torch.float64, device=device)
         return 10_000.0**-falling

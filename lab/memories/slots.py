@@ -1,16 +1,17 @@
 """Slots: several softmax averages over the past, and a query that chooses among them."""
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lab.linalg.chunks import segment_sums
 from lab.memories.base import Memory, causal
-from lab.memories.decay import segment_sums
 from lab.memories.linear_attention import scalar_decay
 from lab.nn.linear import precise
 from lab.scan import softmax_scan
 
-State = tuple[Tensor, Tensor]
+State = tuple[Float[Tensor, "B H m M"], Float[Tensor, "B H m"]]
 
 
 class SoftSlots(Memory):
@@ -68,14 +69,22 @@ class SoftSlots(Memory):
             None if decay is None else scalar_decay(d_model, heads, decay, generator, dtype)
         )
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"], from all pairs of steps; `scanned` if mu times logits spans more than 60.
 
         Weights below 1e-28 of the largest possible weight are replaced by this bound.
         """
         return self.weights(q, k, x) @ v
 
-    def weights(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
+    def weights(
+        self, q: Float[Tensor, "B H T m"], k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+    ) -> Float[Tensor, "B H T T"]:
         """["B H T T"], axes (reading step, writing step): the weights of all values in o.
 
         The sum over slots is a matrix product, so no array of T x T x m is allocated.
@@ -90,17 +99,27 @@ class SoftSlots(Memory):
             return (logits + segment_sums(self.log_decay(x))).softmax(-1)
         return logits.masked_fill(~causal(q.shape[2], q.device), -torch.inf).softmax(-1)
 
-    def scanned(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def scanned(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """`forward` by the scan over time, for logits of any size."""
         return self.read(q, *self.slots(k, v, x))
 
     def slots(
-        self, k: Tensor, v: Tensor, x: Tensor, initial: State | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+        initial: State | None = None,
+    ) -> tuple[Float[Tensor, "B H T m M"], Float[Tensor, "B H T m"]]:
         """Averages ["B H T m M"] and mu times the log-normalisers ["B H T m"], after every step.
 
         Args:
-            k: ["B H T m"], write logits.
+            k: write logits.
             v: ["B H T M"].
             x: ["B T D"].
             initial: both before step 0, ["B H m M"] and ["B H m"]; empty slots if None.
@@ -113,35 +132,59 @@ class SoftSlots(Memory):
         shape = (-1, self.heads)
         return average.unflatten(0, shape), log_norm.unflatten(0, shape)
 
-    def read(self, q: Tensor, average: Tensor, log_norm: Tensor) -> Tensor:
-        """["... M"]: read-outs for queries q ["... m"], from averages and log-normalisers."""
+    def read(
+        self,
+        q: Float[Tensor, "... m"],
+        average: Float[Tensor, "... m M"],
+        log_norm: Float[Tensor, "... m"],
+    ) -> Float[Tensor, "... M"]:
+        """Read-outs for queries q ["... m"], from averages and log-normalisers."""
         return (self.choice(q, log_norm)[..., None] * average).sum(-2)
 
-    def choice(self, q: Tensor, log_norm: Tensor) -> Tensor:
-        """["... m"]: the weight of every slot in the read-out."""
+    def choice(
+        self, q: Float[Tensor, "... m"], log_norm: Float[Tensor, "... m"]
+    ) -> Float[Tensor, "... m"]:
+        """The weight of every slot in the read-out."""
         return (self.mu * q + log_norm).softmax(-1)
 
-    def log_decay(self, x: Tensor) -> Tensor:
+    def log_decay(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T"]:
         """["B H T"], at most 0: mu a."""
         if self.decay is None:
             return x.new_zeros(x.shape[0], self.heads, x.shape[1])
         return -self.mu * softplus(precise(self.decay, x)).mT
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: State | None = None
-    ) -> tuple[Tensor, State]:
+        self,
+        q: Float[Tensor, "B H m"],
+        k: Float[Tensor, "B H m"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], State]:
         """["B H M"] and the state: averages ["B H m M"], mu times log-normalisers ["B H m"]."""
         average, log_norm = self.slots(k[:, :, None], v[:, :, None], x[:, None], state)
         after = average[:, :, 0], log_norm[:, :, 0]
         return self.read(q, *after), after
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T H m M+1"]: the averages, with mu times the log-normalisers last."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H m M+1"]:
+        """The averages, with mu times the log-normalisers last."""
         average, log_norm = self.slots(k, v, x)
         return torch.cat([average, log_norm[..., None]], dim=-1).movedim(1, 2)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T Hm"]: 1 - z, the share of the past that remains in every slot."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T H*m"]:
+        """1 - z, the share of the past that remains in every slot."""
         _, log_norm = self.slots(k, v, x)
         share = -torch.expm1(self.mu * k - log_norm).movedim(1, 2).flatten(-2)
         return torch.complex(share, torch.zeros_like(share))

@@ -3,12 +3,13 @@
 import warnings
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from lab.memories.base import Memory
 
-Cache = tuple[Tensor, Tensor]
+Cache = tuple[Float[Tensor, "B H _ K"], Float[Tensor, "B H _ M"]]
 
 
 class SoftmaxAttention(Memory):
@@ -27,7 +28,13 @@ class SoftmaxAttention(Memory):
 
     any_precision = True
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"]."""
         with warnings.catch_warnings():
             # Models that train side by side call torch's kernel one after another. This is faster
@@ -36,14 +43,25 @@ class SoftmaxAttention(Memory):
             return scaled_dot_product_attention(q, k, v, is_causal=True)
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Cache | None = None
-    ) -> tuple[Tensor, Cache]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Cache | None = None,
+    ) -> tuple[Float[Tensor, "B H M"], Cache]:
         """["B H M"] and the cache: keys ["B H T K"] and values ["B H T M"]."""
         k, v = k[:, :, None], v[:, :, None]
         if state is not None:
             k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
         return scaled_dot_product_attention(q[:, :, None], k, v)[:, :, 0], (k, v)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T H K+M"]: the key and value that every step adds to the cache."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H K+M"]:
+        """The key and value that every step adds to the cache."""
         return torch.cat([k, v], dim=-1).movedim(1, 2)

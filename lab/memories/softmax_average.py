@@ -6,15 +6,18 @@
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from lab.linalg.chunks import segment_sums
 from lab.linalg.precision import widened
-from lab.memories.decay import segment_sums
 from lab.scan import log_scan, softmax_scan
 
 
 @widened
-def shares(decay: Tensor, score: Tensor) -> Tensor:
+def shares(
+    decay: Float[Tensor, "... T"], score: Float[Tensor, "... T"]
+) -> Float[Tensor, "... T T"]:
     """p(j|t), the weight of step j in the average at step t.
 
     Args:
@@ -27,12 +30,14 @@ def shares(decay: Tensor, score: Tensor) -> Tensor:
 
 
 @widened
-def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def attention(
+    decay: Float[Tensor, "B T N"], score: Float[Tensor, "B T N"], value: Float[Tensor, "B T #N V"]
+) -> tuple[Float[Tensor, "B T N V"], Float[Tensor, "B T N"]]:
     """The result of `softmax_scan`, computed by a masked softmax over all pairs of steps.
 
     Args:
         decay, score: ["B T N"].
-        value: ["B T N V"], or ["B T 1 V"].
+        value: with an N of 1 where all N share it.
 
     Returns:
         average ["B T N V"] and log_norm ["B T N"].
@@ -43,7 +48,9 @@ def attention(decay: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tens
 
 
 @widened
-def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
+def signs_apart(
+    decay: Float[Tensor, "B T N"], score: Float[Tensor, "B T N"], value: Float[Tensor, "B T #N V"]
+) -> Float[Tensor, "B T N V"]:
     """The same averages in logarithms, with positive and negative parts summed separately.
 
     n+ and n- are the log-semiring recurrences with score + log of the positive and of the negative
@@ -68,7 +75,9 @@ def signs_apart(decay: Tensor, score: Tensor, value: Tensor) -> Tensor:
 
 
 @widened
-def shares_by_autograd(decay: Tensor, score: Tensor) -> Tensor:
+def shares_by_autograd(
+    decay: Float[Tensor, "B T N"], score: Float[Tensor, "B T N"]
+) -> Float[Tensor, "B N T T"]:
     """p(j|t) of the scan, computed as the derivative of log_norm[t] by score[j].
 
     Args:
@@ -88,11 +97,11 @@ def shares_by_autograd(decay: Tensor, score: Tensor) -> Tensor:
     return torch.stack(rows, dim=1).movedim(-1, 1)
 
 
-def odds_spread(p: Tensor) -> float:
+def odds_spread(p: Float[Tensor, "... T T"]) -> float:
     """Largest range over t of log p(j|t) - log p(j'|t), the log-odds of two steps.
 
     Args:
-        p: ["... T T"], axes (t, j), above zero for j <= t. All pairs of steps up to t are used.
+        p: axes (t, j), above zero for j <= t. All pairs of steps up to t are used.
     """
     logs, T = p.log(), p.shape[-1]
     odds = logs[..., :, None] - logs[..., None, :]  # axes (t, j, j')
@@ -106,13 +115,15 @@ def odds_spread(p: Tensor) -> float:
 class Jacobians(NamedTuple):
     """Derivatives of log_norm[t] ["T"] and average[t] ["T V"] by decay[s] and score[j]."""
 
-    norm_by_score: Tensor  # ["T T"], axes (t, j)
-    norm_by_decay: Tensor  # ["T T"], axes (t, s)
-    average_by_score: Tensor  # ["T V T"], axes (t, v, j)
-    average_by_decay: Tensor  # ["T V T"], axes (t, v, s)
+    norm_by_score: Float[Tensor, "T T"]  # axes (t, j)
+    norm_by_decay: Float[Tensor, "T T"]  # axes (t, s)
+    average_by_score: Float[Tensor, "T V T"]  # axes (t, v, j)
+    average_by_decay: Float[Tensor, "T V T"]  # axes (t, v, s)
 
 
-def jacobians(decay: Tensor, score: Tensor, value: Tensor) -> Jacobians:
+def jacobians(
+    decay: Float[Tensor, "T"], score: Float[Tensor, "T"], value: Float[Tensor, "T V"]
+) -> Jacobians:
     """Derivatives computed by hand, for one sequence: decay and score ["T"], value ["T V"].
 
     d log_norm[t] / d score[j] = p(j|t), d average[t] / d score[j] = p(j|t) (value[j] - average[t]);

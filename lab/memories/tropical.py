@@ -4,6 +4,7 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
 from lab.memories.slots import SoftSlots, State
@@ -74,36 +75,57 @@ class TropicalSlots(SoftSlots):
         """The form for the current mode (training or evaluation)."""
         return self.training_form if self.training else "hard"
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"]."""
         if self.form == "hard":
             return self.hard(q, k, v, x)
         soft = (super().forward if self.mu <= SHARP else self.scanned)(q, k, v, x)
         return soft if self.form == "soft" else _through(soft, self.hard(q, k, v, x))
 
-    def hard(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B H T M"]: the value of the winner at every step."""
+    def hard(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
+        """The value of the winner at every step."""
         return _taken(v, self.winners(q, k, x))
 
-    def winners(self, q: Tensor, k: Tensor, x: Tensor) -> Tensor:
-        """Int64["B H T"]: the step whose value is read, for logits q and k ["B H T m"]."""
+    def winners(
+        self, q: Float[Tensor, "B H T m"], k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+    ) -> Int64[Tensor, "B H T"]:
+        """The step whose value is read, for logits q and k ["B H T m"]."""
         level, holder = self.holders(k, x)
         slot = (q + level).argmax(-1, keepdim=True)
         return holder.gather(-1, slot)[..., 0]
 
-    def holders(self, k: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def holders(
+        self, k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+    ) -> tuple[Float[Tensor, "B H T m"], Int64[Tensor, "B H T m"]]:
         """["B H T m"] each: l of every slot, and as Int64 the step whose value it holds."""
         decay = self.decay_per_step(x)[..., None].expand_as(k)
         level, holder = tropical_scan(decay.flatten(0, 1), k.flatten(0, 1))
         return level.unflatten(0, k.shape[:2]), holder.unflatten(0, k.shape[:2])
 
-    def decay_per_step(self, x: Tensor) -> Tensor:
+    def decay_per_step(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T"]:
         """["B H T"], at most 0: a."""
         return self.log_decay(x) / self.mu
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
-    ) -> tuple[Tensor, Any]:
+        self,
+        q: Float[Tensor, "B H m"],
+        k: Float[Tensor, "B H m"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Any = None,
+    ) -> tuple[Float[Tensor, "B H M"], Any]:
         """["B H M"] and the state: values ["B H m M"] and levels ["B H m"], soft or hard.
 
         The straight-through form has both.
@@ -129,16 +151,28 @@ class TropicalSlots(SoftSlots):
         slot = (q + level).argmax(-1)[..., None, None].expand(*q.shape[:-1], 1, v.shape[-1])
         return kept.gather(-2, slot)[..., 0, :], (kept, level)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """["B T H m M+1"]: contents of the slots, with levels last (in soft form mu times them)."""
+    def states(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H m M+1"]:
+        """Contents of the slots, with levels last (in soft form mu times them)."""
         if self.form == "soft":
             return super().states(q, k, v, x)
         level, holder = self.holders(k, x)
         kept = _taken(v, holder.flatten(2)).unflatten(2, holder.shape[2:])
         return torch.cat([kept, level[..., None]], dim=-1).movedim(1, 2)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
-        """Complex["B T Hm"]: the remaining share of a slot's value; in hard form 1 or 0."""
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T H*m"]:
+        """The remaining share of a slot's value; in hard form 1 or 0."""
         if self.form == "soft":
             return super().eigenvalues(q, k, v, x)
         _, holder = self.holders(k, x)
@@ -155,26 +189,51 @@ class TropicalGated(TropicalSlots):
     errors are those of `TropicalSlots`; the state has M + 1 numbers per head.
     """
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B H T M"]:
         """["B H T M"]."""
         return super().forward(*self.logits(q, k), v, x)
 
-    def logits(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    def logits(
+        self, q: Float[Tensor, "... K"], k: Float[Tensor, "... K"]
+    ) -> tuple[Float[Tensor, "... 1"], Float[Tensor, "... 1"]]:
         """Read and write logits ["... 1"] for q and k ["... K"]; the read logit has no effect."""
         logit = (q * k).sum(-1, keepdim=True) / math.sqrt(self.d_key)
         return torch.zeros_like(logit), logit
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, state: Any = None
-    ) -> tuple[Tensor, Any]:
+        self,
+        q: Float[Tensor, "B H K"],
+        k: Float[Tensor, "B H K"],
+        v: Float[Tensor, "B H M"],
+        x: Float[Tensor, "B D"],
+        state: Any = None,
+    ) -> tuple[Float[Tensor, "B H M"], Any]:
         """["B H M"] and the state: the value ["B H 1 M"] and the level ["B H 1"]."""
         return super().step(*self.logits(q, k), v, x, state)
 
-    def states(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def states(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Float[Tensor, "B T H 1 M+1"]:
         """["B T H 1 M+1"]."""
         return super().states(*self.logits(q, k), v, x)
 
-    def eigenvalues(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    def eigenvalues(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T M"],
+        x: Float[Tensor, "B T D"],
+    ) -> Complex[Tensor, "B T H"]:
         """Complex["B T H"]."""
         return super().eigenvalues(*self.logits(q, k), v, x)
 

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Protocol
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Num
 from torch import Tensor
 
 from lab.nn.guard import Guarded, Method, check_numbers, check_tokens
@@ -14,17 +15,19 @@ class Mixer(Protocol):
     If a layer is used as a whole model, its output may have another width than its input.
     """
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T E"]:
         """["B T D"] to ["B T D"], the parallel form used in training."""
 
-    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Any = None
+    ) -> tuple[Float[Tensor, "B E"], Any]:
         """["B D"] and a state (None before the first step) to ["B D"] and the next state."""
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T ..."]: the state after every step."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Inexact[Tensor, "B T ..."]:
+        """The state after every step."""
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: eigenvalues of the transition at every step."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of the transition at every step."""
 
 
 class Continuing(Mixer, Protocol):
@@ -33,7 +36,9 @@ class Continuing(Mixer, Protocol):
     It is used to learn oscillations: the input is an impulse, and the target the whole response.
     """
 
-    def __call__(self, x: Tensor, length: int | None = None) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "B S D"], length: int | None = None
+    ) -> Float[Tensor, "B T E"]:
         """["B S D"] to ["B T D"], with zeros after x; T is `length`, at least S, or S if None."""
 
 
@@ -75,7 +80,7 @@ class Layer(Guarded):
         return None
 
 
-def unroll(mixer: Mixer, x: Tensor) -> Tensor:
+def unroll(mixer: Mixer, x: Num[Tensor, "B T ..."]) -> Float[Tensor, "B T E"]:
     """Apply the step form to a sequence ["B T D"]; the parallel form must give the same result."""
     state, outputs = None, []
     for x_t in x.unbind(dim=1):

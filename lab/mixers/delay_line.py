@@ -1,6 +1,7 @@
 """A delay line: a time-invariant linear layer, which therefore cannot select by content."""
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -47,23 +48,25 @@ class DelayLine(Layer):
         """D."""
         return self.B.in_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]."""
         y: Tensor = self.C(self.states(x))
         return y
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Float[Tensor, "B r Z"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B r Z"]]:
         """`forward` as a recurrence: ["B D"] and earlier steps ["B r taps-1"], newest last."""
         u = self.B(x_t)[..., None]
         state = u.new_zeros(*u.shape[:2], self.taps - 1) if state is None else state
         window = torch.cat([state, u], dim=-1)
         return self.C(window.flatten(1)), window[..., 1:]
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T r*taps"]: the contents of the line, per channel from the oldest to the newest."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T N"]:
+        """The contents of the line, per channel from the oldest to the newest."""
         return pad(self.B(x), (0, 0, self.taps - 1, 0)).unfold(1, self.taps, 1).flatten(2)
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T r*taps"]: zeros, because everything is forgotten after `taps` steps."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T N"]:
+        """Zeros, because everything is forgotten after `taps` steps."""
         shape = *x.shape[:2], self.C.in_features
         return torch.zeros(shape, dtype=wide(x).dtype.to_complex(), device=x.device)

@@ -5,17 +5,18 @@ from itertools import permutations
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import linear as linear_map
 from torch.nn.functional import normalize
 
-from lab.linalg.delta_rule import delta_rule
 from lab.linalg.precision import wide, widened
 from lab.mixers.base import Layer
 from lab.mixers.state_space import look_up
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 from lab.scan import block_scan
+from lab.scan.key_value import key_value_scan
 
 Routing = Literal["none", "columns", "permutations"]
 MOST_ROWS = 5  # the most rows of a head routed by permutations, of which every step scores 120
@@ -104,7 +105,7 @@ class DeltaNet(Layer):
         """D."""
         return self.q.in_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]: in chunks if `runs_in_chunks`, otherwise by a matrix scan."""
         return self._in_chunks(x) if self.runs_in_chunks else self._along(*self._spread(x))
 
@@ -113,7 +114,9 @@ class DeltaNet(Layer):
         """Whether there are many rows, and each step is a single correction without routing."""
         return self.d_key > NARROW and self.route is None and self.factors == 1
 
-    def of_tokens(self, table: Tensor, tokens: Tensor) -> Tensor:
+    def of_tokens(
+        self, table: Float[Tensor, "V D"], tokens: Int64[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
         """`forward` of x[t] = table[tokens[t]]; dense transitions are computed once per token.
 
         Args:
@@ -124,7 +127,9 @@ class DeltaNet(Layer):
             return self._in_chunks(look_up(table, tokens))
         return self._along(*(look_up(each, tokens) for each in self._spread(table)))
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Float[Tensor, "B H N M"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B H N M"]]:
         """`forward` as a recurrence: ["B D"] and ["B H N M"] to ["B D"] and the next state."""
         if state is None:
             state = self._initial(x_t.shape[0])
@@ -151,22 +156,24 @@ class DeltaNet(Layer):
         """["B H N M"]: the state before step 0."""
         return wide(self.initial).expand(batch, -1, -1, -1)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T H N M"]: the state of every head after every step."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T H N M"]:
+        """The state of every head after every step."""
         blocks, b, _ = self._spread(x)
         return self._scan(blocks, b).mT
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T HN"]: eigenvalues of the transitions of all heads."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T HN"]:
+        """Eigenvalues of the transitions of all heads."""
         return torch.linalg.eigvals(self.maps(x)[0]).flatten(-2)
 
     # --- functions of the input ------------------------------------------------------------------
 
-    def queries(self, x: Tensor) -> Tensor:
+    def queries(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H N"]:
         """Queries ["... H N"] of norm 1."""
         return normalize(precise(self.q, x).unflatten(-1, (self.heads, self.d_key)), dim=-1)
 
-    def corrections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def corrections(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... H n N"], Float[Tensor, "... H n M"], Float[Tensor, "... H n 1"]]:
         """Keys ["... H n N"] of norm 1, values ["... H n M"] and gates ["... H n 1"]."""
 
         def split(part: Tensor) -> Tensor:
@@ -179,7 +186,7 @@ class DeltaNet(Layer):
         return normalize(k, dim=-1), v, split(gate)
 
     @widened
-    def routes(self, x: Tensor) -> Tensor:
+    def routes(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... H N N"]:
         """P ["... H N N"], axes (to, from): a single 1 in every column; I if there is no routing.
 
         The value is exactly that of the hard choice; the gradient is that of the softmax.
@@ -196,7 +203,9 @@ class DeltaNet(Layer):
         return torch.einsum("...p,pij->...ij", weights, every)
 
     @widened
-    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def maps(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... H N N"], Float[Tensor, "... H N M"]]:
         """The step as a map S -> A S + b: A ["... H N N"] and b ["... H N M"]."""
         A = self.routes(x)
         # The same corrections apply to both, so they are corrected side by side.
@@ -238,7 +247,8 @@ class DeltaNet(Layer):
         parts = [self.queries(x), k[..., 0, :], v[..., 0, :], beta[..., 0, :]]
         # Heads become part of the batch.
         q, k, v, beta = (part.movedim(2, 1).flatten(0, 1) for part in parts)
-        reads, _ = delta_rule(q, k, v, beta[..., 0], self._initial(x.shape[0]).flatten(0, 1))
+        initial = self._initial(x.shape[0]).flatten(0, 1)
+        reads, _ = key_value_scan(q, k, v, None, beta[..., 0], initial)
         return self._written(reads.unflatten(0, (x.shape[0], self.heads)).movedim(1, 2))
 
 
@@ -259,16 +269,21 @@ def _permutations(N: int, dtype: torch.dtype) -> Tensor:
 
 @torch.no_grad()
 def prescribe(
-    mixer: DeltaNet, *, q: Tensor, k: Tensor, beta: Tensor, routing: Tensor | None = None
+    mixer: DeltaNet,
+    *,
+    q: Float[Tensor, "H N"],
+    k: Float[Tensor, "V H N"],
+    beta: Float[Tensor, "V H"],
+    routing: Float[Tensor, "V H N N"] | None = None,
 ) -> None:
     """Set the weights so that one-hot inputs give these values, and nothing is written (v = 0).
 
     Args:
         mixer: changed in place. Inputs e_0 to e_(V-1) may be multiplied by 1 to 100.
-        q: ["H N"], the query of all inputs.
-        k: ["V H N"], the non-zero keys of the only factor.
-        beta: Float["V H"], the gates: 0, or the largest possible value.
-        routing: ["V H N N"], axes (to, from), with a single 1 in every column.
+        q: the query of all inputs.
+        k: the non-zero keys of the only factor.
+        beta: the gates: 0, or the largest possible value.
+        routing: axes (to, from), with a single 1 in every column.
 
     Raises:
         ValueError: a routing is given for a mixer without routing, or missing for one with it.

@@ -4,6 +4,7 @@ import math
 from functools import partial
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -14,9 +15,9 @@ from lab.mixers.output_gate import Kind, OutputGate
 from lab.mixers.short_convolution import ShortConvolution
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
-from lab.scan import linear_scan
+from lab.scan import linear_scan, selective_scan
 
-State = tuple[Tensor | None, Tensor]
+State = tuple[Float[Tensor, "B Z E"] | None, Float[Tensor, "B E N"]]
 
 
 class Mamba(Layer):
@@ -86,12 +87,17 @@ class Mamba(Layer):
         """D."""
         return self.u.in_features
 
-    def forward(self, x: Tensor) -> Tensor:
-        """["B T D"] to ["B T D"], as a scan."""
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """["B T D"] to ["B T D"], as a scan whose states are never all in memory."""
         u = self._convolved(self.u(x))
-        return self._read(self._states(u), u, x)
+        delta, A = precise(self.dt, u), -wide(self.log_A).exp()
+        u, B, C, skip = (wide(each) for each in (u, self.B(u), self.C(u), self.D))
+        y: Tensor = selective_scan(u, delta, A, B, C, skip, delta_softplus=True, time_first=True)
+        return self._out(y, x)
 
-    def step(self, x_t: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: State | None = None
+    ) -> tuple[Float[Tensor, "B D"], State]:
         """`forward` as a recurrence; the state is that of the convolution, and h ["B E N"]."""
         window, h = (None, None) if state is None else state
         u = self.u(x_t)
@@ -100,14 +106,16 @@ class Mamba(Layer):
         u = nn.functional.silu(u)
         a, b = self._maps(u)
         h = b if h is None else a * h + b
-        return self._read(h, u, x_t), (window, h)
+        y = (h * self.C(u)[..., None, :]).sum(-1) + self.D * u
+        return self._out(y, x_t), (window, h)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T E N"]: h."""
-        return self._states(self._convolved(self.u(x)))
+    def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T E N"]:
+        """h."""
+        a, b = self._maps(self._convolved(self.u(x)))
+        return linear_scan(a.flatten(2), b.flatten(2)).unflatten(-1, a.shape[2:])
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T EN"]: exp(dt A)."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T EN"]:
+        """exp(dt A)."""
         a, _ = self._maps(self._convolved(self.u(x)))
         return torch.complex(a, torch.zeros_like(a)).flatten(-2)
 
@@ -120,12 +128,8 @@ class Mamba(Layer):
         a = torch.exp(-dt[..., None] * wide(self.log_A).exp())
         return a, (dt * u)[..., None] * self.B(u)[..., None, :]
 
-    def _states(self, u: Tensor) -> Tensor:
-        a, b = self._maps(u)
-        return linear_scan(a.flatten(2), b.flatten(2)).unflatten(-1, a.shape[2:])
-
-    def _read(self, h: Tensor, u: Tensor, x: Tensor) -> Tensor:
-        y = (h * self.C(u)[..., None, :]).sum(-1) + self.D * u
+    def _out(self, y: Tensor, x: Tensor) -> Tensor:
+        """What has been read ["... E"], gated, as output ["... D"]."""
         if self.gate is not None:
             y = self.gate(y[..., None], x)[..., 0]
         out: Tensor = self.out(y.to(self.out.weight.dtype))

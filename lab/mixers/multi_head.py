@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from lab.memories.base import Memory
@@ -14,7 +15,7 @@ from lab.nn.guard import check_kind, check_width
 from lab.nn.linear import linear
 from lab.nn.weight_decay import without_decay
 
-Heads = tuple[Tensor, Tensor, Tensor]
+Heads = tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"], Float[Tensor, "B H T M"]]
 
 
 class MultiHead(Layer):
@@ -76,11 +77,13 @@ class MultiHead(Layer):
         """D."""
         return self.q.in_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]."""
         return self._written(self.memory(*self.heads(x), x).movedim(1, 2), x)
 
-    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Any = None
+    ) -> tuple[Float[Tensor, "B D"], Any]:
         """`forward` as a recurrence: ["B D"] and a state to ["B D"] and the next state."""
         shifted, window, memory = (None, None, None) if state is None else state
         seen = x_t
@@ -92,15 +95,15 @@ class MultiHead(Layer):
         o, memory = self.memory.step(*self._split(joined), x_t, memory)
         return self._written(o, x_t), (shifted, window, memory)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T ..."]: the state of the memory after every step."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T ..."]:
+        """The state of the memory after every step."""
         return self.memory.states(*self.heads(x), x)
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T n"]: eigenvalues of the map that a step applies to the stored state."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T n"]:
+        """Eigenvalues of the map that a step applies to the stored state."""
         return self.memory.eigenvalues(*self.heads(x), x)
 
-    def heads(self, x: Tensor) -> Heads:
+    def heads(self, x: Float[Tensor, "B T D"]) -> Heads:
         """q and k ["B H T K"] and v ["B H T M"] of x ["B T D"]."""
         joined = self._projected(x, x if self.shift is None else self.shift(x))
         if self.convolution is not None:
@@ -112,7 +115,7 @@ class MultiHead(Layer):
         """["... H(2K + M)"]: q, k and v side by side; q and v from x, k from the shifted input."""
         return torch.cat([self.q(x), self.k(seen), self.v(x)], dim=-1)
 
-    def _split(self, joined: Tensor) -> Heads:
+    def _split(self, joined: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         H, K, M = self.memory.heads, self.memory.d_key, self.memory.d_value
         q, k, v = joined.split([H * K, H * K, H * M], dim=-1)
         return q.unflatten(-1, (H, K)), k.unflatten(-1, (H, K)), v.unflatten(-1, (H, M))

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor, nn
 
 from lab.linalg import (
@@ -18,7 +20,7 @@ from lab.linalg import (
     zero_order_hold,
 )
 from lab.linalg.precision import wide, widened
-from lab.mixers.base import Layer
+from lab.mixers.base import Layer, unroll
 from lab.nn.guard import Method, check_shape
 from lab.nn.weight_decay import without_decay
 from lab.scan import matrix_scan
@@ -128,22 +130,22 @@ class OscDPLR(Layer):
             return dissipative(diagonal, P, Q)
         return DPLR(diagonal.real if self.form == "real" else diagonal, P, Q)
 
-    def input_matrix(self) -> Tensor:
+    def input_matrix(self) -> Inexact[Tensor, "N p"]:
         """B ["N p"] with zeros between different heads, divided by sqrt(dt): see the class."""
         B = _maybe_complex(self.B, self.P.ndim)
         return (B[:, :, None] * self.own_head).flatten(1) / math.sqrt(self.dt)
 
-    def readout(self) -> Tensor:
+    def readout(self) -> Inexact[Tensor, "q N"]:
         """C ["q N"]."""
         return _maybe_complex(self.C, self.P.ndim)
 
-    def discretised(self) -> tuple[Tensor, Tensor]:
+    def discretised(self) -> tuple[Inexact[Tensor, "N N"], Inexact[Tensor, "N p"]]:
         """A_d ["N N"] and B_d ["N p"] of one step."""
         rule = bilinear if self.discretisation == "bilinear" else zero_order_hold
         return rule(self.state_matrix(), self.input_matrix(), self.dt)
 
-    def kernel(self, length: int) -> Tensor:
-        """Float["length q p"]: the response to a unit input at step 0, including feed-through D.
+    def kernel(self, length: int) -> Float[Tensor, "length q p"]:
+        """The response to a unit input at step 0, including feed-through D.
 
         It is computed by Woodbury's formula if that is cheaper (see `resolvent_pays`), otherwise by
         doubling.
@@ -156,7 +158,9 @@ class OscDPLR(Layer):
         return response + nn.functional.pad(wide(self.D)[None], (0, 0, 0, 0, 0, length - 1))
 
     @widened
-    def forward(self, x: Tensor, length: int | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "B S p"], length: int | None = None
+    ) -> Float[Tensor, "B T q"]:
         """Float["B S p"] to Float["B length q"], as a convolution.
 
         `length` (S if None) may exceed S. The input is zero after its end, and the output is then
@@ -165,13 +169,32 @@ class OscDPLR(Layer):
         return causal_convolution(x, self.kernel(length or x.shape[1]))
 
     @widened
-    def forward_scan(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
+    def forward_scan(
+        self, x: Float[Tensor, "B T p"], scan: Callable[..., Tensor] = matrix_scan
+    ) -> Float[Tensor, "B T q"]:
         """`forward` computed by a parallel scan over the states, with the same result."""
         states = self.states(x, scan)
         return (states @ self.readout().to(states.dtype).mT).real + x @ wide(self.D).mT
 
+    def forms(self) -> list[Callable[..., Tensor]]:
+        """All ways to compute the layer, each a function of Float["B T p"] to Float["B T q"].
+
+        The recurrence is the first; then the parallel scan, the convolution, and with the bilinear
+        rule the convolution whose kernel comes from its generating function.
+        """
+
+        def through_resolvent(x: Tensor) -> Tensor:
+            A, B, C = self.state_matrix(), self.input_matrix(), self.readout()
+            kernel = kernel_resolvent(A, B, C, self.dt, x.shape[1])
+            return causal_convolution(x, kernel) + x @ wide(self.D).mT
+
+        found: list[Callable[..., Tensor]] = [partial(unroll, self), self.forward_scan, self]
+        return [*found, through_resolvent] if self.discretisation == "bilinear" else found
+
     @widened
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B p"], state: Inexact[Tensor, "B N"] | None = None
+    ) -> tuple[Float[Tensor, "B q"], Inexact[Tensor, "B N"]]:
         """`forward` as a recurrence: Float["B p"], Complex["B N"] to Float["B q"] and the next."""
         A_d, B_d = self.discretised()
         drive = x_t.to(B_d.dtype) @ B_d.mT
@@ -179,14 +202,16 @@ class OscDPLR(Layer):
         return (state @ self.readout().to(state.dtype).mT).real + x_t @ wide(self.D).mT, state
 
     @widened
-    def states(self, x: Tensor, scan: Callable[..., Tensor] = matrix_scan) -> Tensor:
-        """Complex["B T N"]: h[0] to h[T-1] for x ["B T p"]; `scan` is a form of `matrix_scan`."""
+    def states(
+        self, x: Float[Tensor, "B T p"], scan: Callable[..., Tensor] = matrix_scan
+    ) -> Inexact[Tensor, "B T N"]:
+        """h[0] to h[T-1] for x ["B T p"]; `scan` is a form of `matrix_scan`."""
         A_d, B_d = self.discretised()
         return scan(A_d[None, None], x.to(B_d.dtype) @ B_d.mT)
 
     @widened
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: eigenvalues of A_d, equal at all steps and for all inputs."""
+    def eigenvalues(self, x: Float[Tensor, "B T p"]) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of A_d, equal at all steps and for all inputs."""
         return torch.linalg.eigvals(self.discretised()[0]).expand(*x.shape[:2], -1)
 
 

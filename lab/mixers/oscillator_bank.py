@@ -1,6 +1,7 @@
 """A state-space layer in which the input is a force on oscillators."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lab.mixers.state_space import StateSpace
@@ -43,7 +44,9 @@ class OscillatorBank(StateSpace):
         )  # fmt: skip
         self.B = linear(d_model, transition.d_state // 2, generator=generator, dtype=dtype)
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Float[Tensor, "B N"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B N"]]:
         """`forward` as a recurrence: ["B D"] and ["B N"] to ["B D"] and the next state."""
         state = self._initial(x_t) if state is None else state
         parameters = self.transition(x_t)

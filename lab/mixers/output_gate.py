@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.nn.weight_decay import without_decay
@@ -61,11 +62,15 @@ class OutputGate(nn.Module):
         self.bias = None if first is None else nn.Parameter(first)
         without_decay(self, "bias")
 
-    def forward(self, o: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        self, o: Float[Tensor, "... H M"], x: Float[Tensor, "... D"]
+    ) -> Float[Tensor, "... H M"]:
         """o ["... H M"] and x ["... D"] to ["... H M"]."""
         return o * self.gates(o, x)
 
-    def gates(self, o: Tensor, x: Tensor) -> Tensor:
+    def gates(
+        self, o: Float[Tensor, "... H M"], x: Float[Tensor, "... D"]
+    ) -> Float[Tensor, "... H _"]:
         """g ["... H M"], or ["... H 1"] for one number per head."""
         if self.weight is None:
             z: Tensor = self.bias  # type: ignore[assignment]  # a constant gate has a bias

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -57,11 +58,13 @@ class ShortConvolution(Layer):
         """D."""
         return self.kernel.shape[1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]."""
         return self._weighed([pad(x, (0, 0, i, 0))[:, : x.shape[1]] for i in range(self.width)])
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Float[Tensor, "B Z D"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B Z D"]]:
         """`forward` as a recurrence: ["B D"] and earlier steps ["B width-1 D"], newest first."""
         if state is None:
             state = x_t.new_zeros(x_t.shape[0], self.width - 1, x_t.shape[1])
@@ -112,25 +115,27 @@ class Convolved(Layer):
         """D."""
         return self.convolution.d_model
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"]."""
         y: Tensor = self.mixer(self._convolved(x))
         return y
 
-    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Any = None
+    ) -> tuple[Float[Tensor, "B D"], Any]:
         """`forward` as a recurrence; the state is that of the convolution and of the mixer."""
         window, inner = (None, None) if state is None else state
         seen, window = self.convolution.step(x_t, window)
         y_t, inner = self.mixer.step(nn.functional.silu(seen), inner)
         return y_t, (window, inner)
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T ..."]: the states of the mixer."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Inexact[Tensor, "B T ..."]:
+        """The states of the mixer."""
         found: Tensor = self.mixer.states(self._convolved(x))
         return found
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: the eigenvalues of the mixer."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T N"]:
+        """The eigenvalues of the mixer."""
         found: Tensor = self.mixer.eigenvalues(self._convolved(x))
         return found
 

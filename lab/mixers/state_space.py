@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from jaxtyping import Complex, Float, Inexact, Int64
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -73,11 +74,13 @@ class StateSpace(Layer):
         """D."""
         return self.C.out_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """["B T D"] to ["B T D"], as a scan."""
         return self._read(self.states(x), x)
 
-    def of_tokens(self, table: Tensor, tokens: Tensor) -> Tensor:
+    def of_tokens(
+        self, table: Float[Tensor, "V D"], tokens: Int64[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
         """`forward` of x[t] = table[tokens[t]]; transitions are computed once per token.
 
         Args:
@@ -88,18 +91,20 @@ class StateSpace(Layer):
         parameters = tree_map(lambda each: look_up(each, tokens), self.transition(table))
         return self._read(self._scan(parameters, x), x)
 
-    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Inexact[Tensor, "B N"] | None = None
+    ) -> tuple[Float[Tensor, "B D"], Inexact[Tensor, "B N"]]:
         """`forward` as a recurrence: ["B D"] and ["B N"] to ["B D"] and the next state."""
         state = self._initial(x_t) if state is None else state
         state = self.transition.product(self.transition(x_t), state) + self._drive(x_t)
         return self._read(state, x_t), state
 
-    def states(self, x: Tensor) -> Tensor:
-        """["B T N"]: h[0] to h[T-1]."""
+    def states(self, x: Float[Tensor, "B T D"]) -> Inexact[Tensor, "B T N"]:
+        """h[0] to h[T-1]."""
         return self._scan(self.transition(x), x)
 
-    def eigenvalues(self, x: Tensor) -> Tensor:
-        """Complex["B T N"]: eigenvalues of A(x[t])."""
+    def eigenvalues(self, x: Float[Tensor, "B T D"]) -> Complex[Tensor, "B T N"]:
+        """Eigenvalues of A(x[t])."""
         return self.transition.eigenvalues(self.transition(x))
 
     def _scan(self, parameters: Parameters, x: Tensor) -> Tensor:
@@ -131,8 +136,10 @@ class StateSpace(Layer):
         return y if self.D is None else y + self.D * x
 
 
-def look_up(table: Tensor, tokens: Tensor) -> Tensor:
-    """["B T ..."]: the rows of `table` ["V ..."] at Int64["B T"], unchanged by torch.autocast.
+def look_up(
+    table: Inexact[Tensor, "V ..."], tokens: Int64[Tensor, "..."]
+) -> Inexact[Tensor, "..."]:
+    """The rows of `table` at tokens, whose axes come first, unchanged by torch.autocast.
 
     This is a product with one-hot vectors, whose gradient is a product as well. For the few tokens
     of a word problem, it is faster than gathering rows and scattering their gradients.

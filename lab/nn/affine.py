@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.nn.linear import precise_product
@@ -24,7 +25,7 @@ class Affine(nn.Module):
     def __init__(
         self,
         d_input: int,
-        start: Tensor,
+        start: Float[Tensor, "d_output"],
         *,
         spread: float,
         generator: torch.Generator | None,
@@ -38,12 +39,14 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(start.clone())
         without_decay(self, "bias")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... d_input"]) -> Float[Tensor, "... d_output"]:
         """["... d_input"] to ["... d_output"]."""
         return precise_product(x, self.weight, self.bias)
 
 
-def affine(maps: Sequence[Affine], x: Tensor) -> tuple[Tensor, ...]:
+def affine(
+    maps: Sequence[Affine], x: Float[Tensor, "... d_input"]
+) -> tuple[Float[Tensor, "... _"], ...]:
     """The output of each map for x ["... d_input"], by one matrix product for all maps."""
     weight = torch.cat([each.weight for each in maps])
     bias = torch.cat([each.bias for each in maps])

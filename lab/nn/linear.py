@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.linalg.precision import widened
@@ -30,7 +31,7 @@ def linear(
     return layer
 
 
-def precise(layer: nn.Linear, x: Tensor) -> Tensor:
+def precise(layer: nn.Linear, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
     """layer(x), in float32 at least, even under torch.autocast or with half-precision weights.
 
     This is for numbers that act on a state at every step (decays, phases, entries of a transition),
@@ -40,7 +41,11 @@ def precise(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 @widened
-def precise_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def precise_product(
+    x: Float[Tensor, "... d_in"],
+    weight: Float[Tensor, "d_out d_in"],
+    bias: Float[Tensor, "d_out"] | None,
+) -> Float[Tensor, "... d_out"]:
     """`precise` for given x ["... d_in"], weight ["d_out d_in"] and bias ["d_out"]."""
     return nn.functional.linear(x, weight, bias)
 

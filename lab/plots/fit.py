@@ -175,6 +175,8 @@ def _bottom(layout: Mapping[str, Any]) -> float:
     words = [str(text) for key, axis in layout.items() if key.startswith("xaxis")
              for text in axis.get("ticktext") or ()]  # fmt: skip
     lines = max((lines_in(word) for word in words), default=1)
+    names = [_axis_title(axis) for key, axis in layout.items() if key.startswith("xaxis")]
+    lines += max(map(lines_in, names), default=1) - 1
     return round(57 + FONT_SIZE * _LINE * (lines - 1))
 
 

@@ -24,7 +24,7 @@ from papermill.translators import PythonTranslator, papermill_translators
 
 from lab.arguments import shorten
 from lab.files import write_bytes, write_text
-from lab.records import papermill_checks
+from lab.records import made_of, papermill_checks
 from lab.records.executed import TEMPLATE, TEMPLATE_TITLE, is_finished, previous
 from lab.records.papermill_checks import NotebookError
 from lab.records.parameters import ParameterError, declarations, is_declaration
@@ -62,7 +62,10 @@ class PercentHandler(LocalHandler):
             raise NotebookError(f"{path} is not UTF-8: save it as UTF-8") from None
         except OSError as error:
             raise NotebookError(f"{path} cannot be read: {error.strerror or error}") from None
-        return notebook_json(source, path)
+        notebook = json.loads(notebook_json(source, path))
+        # Read before anything runs: what changes while it does is not what it was made of.
+        notebook["metadata"][made_of.KEY] = made_of.made_of(Path(self._cwd or ".", path).resolve())
+        return json.dumps(notebook)
 
     def write(self, buf: str, path: str) -> None:
         """Write a result: atomically if it comes from a .py file, otherwise as papermill does.

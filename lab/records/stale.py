@@ -67,11 +67,16 @@ def results(folder: str | os.PathLike[str], root: Path = PROJECT) -> list[Result
     """
     if git.output(root, "rev-parse", "HEAD") is None:
         raise StaleError(f"{root} is no git checkout with a commit: there is nothing to compare")
-    for kept in (_hashes_at, _imported, _exports, _tree):
-        kept.cache_clear()  # files may have changed since the last call
+    forget()
     kind = _kind(Path(folder), root)
     entries = [entry for entry in executed.read(folder) if entry.record is not None]
-    return [_result(entry, kind, root) for entry in entries]
+    return [result(entry, root / "params" / kind, root) for entry in entries]
+
+
+def forget() -> None:
+    """Look at all files again: they may have changed since they were read."""
+    for kept in (_hashes_at, imported, _exports, _tree):
+        kept.cache_clear()
 
 
 def summary(found: Iterable[Result]) -> str:
@@ -94,7 +99,7 @@ def dependencies(path: Path, root: Path = PROJECT) -> set[Path]:
     while waiting:
         current = waiting.pop()
         found.add(current)
-        waiting |= _imported(current, root) - found
+        waiting |= imported(current, root) - found
     return found
 
 
@@ -105,8 +110,15 @@ def _kind(folder: Path, root: Path) -> Path:
     return resolved.relative_to(inside) if resolved.is_relative_to(inside) else Path()
 
 
-def _result(entry: executed.Entry, kind: Path, root: Path) -> Result:
-    assert entry.record is not None  # `results` passes only complete entries
+def result(entry: executed.Entry, parameters: Path, root: Path = PROJECT) -> Result:
+    """Compare a complete result with the current code.
+
+    Args:
+        entry: a result with a record.
+        parameters: the folder with the parameters file.
+        root: the top folder of the checkout that contains its code.
+    """
+    assert entry.record is not None
     number, commit = entry.record["experiment"], entry.record["environment"].get("commit")
     notebooks = [path for path in (root / "notebooks").glob("*.py") if _has(path, number)]
     if not commit:
@@ -116,8 +128,8 @@ def _result(entry: executed.Entry, kind: Path, root: Path) -> Result:
     then = _hashes_at(root, str(commit).removesuffix("+changes"))
     if then is None:
         return Result(entry.path, commit, unknown="its commit is not in this repository")
-    parameters = root / "params" / kind / f"{number}.yaml"
-    paths = dependencies(notebooks[0], root) | ({parameters} if parameters.is_file() else set())
+    given = parameters / f"{number}.yaml"
+    paths = dependencies(notebooks[0], root) | ({given} if given.is_file() else set())
     now = _hashes_now(root, sorted(path.relative_to(root).as_posix() for path in paths))
     changed = tuple(name for name, blob in now.items() if then.get(name) != blob)
     return Result(entry.path, commit, len(now), changed)
@@ -131,7 +143,8 @@ def _has(path: Path, number: str) -> bool:
 
 
 @cache
-def _imported(path: Path, root: Path) -> set[Path]:
+def imported(path: Path, root: Path = PROJECT) -> set[Path]:
+    """The modules of `lab` that a Python file itself takes something from."""
     names = {name for node in ast.walk(_tree(path)) for name in _names(node, path, root)}
     return {file for name in names for file in _files(name, root)}
 
@@ -146,7 +159,7 @@ def _names(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield from [node.value] if MODULE.fullmatch(node.value) else []
     elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-        here = path.parent.relative_to(root)
+        here = path.parent.relative_to(root) if path.is_relative_to(root) else Path()
         yield from (".".join((here / each.stem).parts) for each in path.parent.glob("*.py"))
 
 

@@ -18,6 +18,11 @@ from lab.scan.permutation import (
     permutation_scan_associative,
     permutation_scan_sequential,
 )
+from lab.scan.selective import (
+    selective_scan,
+    selective_scan_associative,
+    selective_scan_sequential,
+)
 from lab.scan.softmax import softmax_scan, softmax_scan_associative, softmax_scan_sequential
 from lab.scan.tropical import tropical_scan, tropical_scan_associative, tropical_scan_sequential
 
@@ -49,6 +54,9 @@ __all__ = [
     "permutation_scan",
     "permutation_scan_associative",
     "permutation_scan_sequential",
+    "selective_scan",
+    "selective_scan_associative",
+    "selective_scan_sequential",
     "softmax_scan",
     "softmax_scan_associative",
     "softmax_scan_sequential",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.linalg.precision import autocasts
@@ -22,8 +23,12 @@ COMPUTED = {
 
 
 def checked(
-    a: Tensor, b: Tensor, initial: Tensor | None, *, empty: float = 0.0
-) -> tuple[Tensor, Tensor, Tensor]:
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None,
+    *,
+    empty: float = 0.0,
+) -> tuple[Inexact[Tensor, "B T N"], Inexact[Tensor, "B T N"], Inexact[Tensor, "B N"]]:
     """a, b ["B T N"] and initial ["B N"], which is `empty` everywhere if it was None.
 
     Raises:
@@ -106,8 +111,10 @@ def full_precision(tensor: Tensor) -> torch.amp.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def initial_state(b: Tensor, initial: Tensor | None, *, empty: float = 0.0) -> Tensor:
-    """["B ..."]: the state before step 0 of a scan over b ["B T ..."], `empty` if it was None.
+def initial_state(
+    b: Inexact[Tensor, "B T ..."], initial: Inexact[Tensor, "B ..."] | None, *, empty: float = 0.0
+) -> Inexact[Tensor, "B ..."]:
+    """The state before step 0 of a scan over b ["B T ..."], `empty` if it was None.
 
     Raises:
         ValueError: the shape of `initial` is not that of one step of b.

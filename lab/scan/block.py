@@ -1,6 +1,7 @@
 """The scan with a block-diagonal matrix per step: h[t] = diag(A[t, 0], ...) h[t-1] + b[t]."""
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.scan import gpu
@@ -12,18 +13,22 @@ from lab.scan.linear import before
 from lab.scan.operators import Scan
 
 
-def block_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def block_scan(
+    A: Inexact[Tensor, "#B #T K M M"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = A[t] @ h[t-1] + b[t] for block-diagonal A[t], such as Monarch factors.
 
     Args:
         A: Float or Complex["B T K out in"] with out = in = N / K, dimensionless: block k acts on
             states k N/K to (k+1) N/K - 1. B and T may be 1: the same blocks for the whole batch,
             the same for all steps.
-        b: Float or Complex["B T N"], input per step, in units of the state.
-        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
 
     Returns:
-        ["B T N"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -42,7 +47,11 @@ def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     return _fused(*inputs) if _fused.runs_on(*inputs) else associative(*inputs)
 
 
-def block_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def block_scan_sequential(
+    A: Inexact[Tensor, "#B #T K M M"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """The definition of `block_scan`, one step after another: what every other form must equal."""
     A, b, h = _checked(A, b, initial)
     steps = A.expand(-1, b.shape[1], -1, -1, -1)
@@ -53,7 +62,11 @@ def block_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) -
     return torch.stack(states, dim=1)
 
 
-def block_scan_associative(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def block_scan_associative(
+    A: Inexact[Tensor, "#B #T K M M"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """`block_scan` in torch operations, by the monoid of affine maps: for any device.
 
     Cost: (N/K)^3 K per step, and the products of matrices in memory; with one matrix for all steps
@@ -63,7 +76,9 @@ def block_scan_associative(A: Tensor, b: Tensor, initial: Tensor | None = None) 
     return rounded_once(associative, *_checked(A, b, initial))
 
 
-def associative(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+def associative(
+    A: Inexact[Tensor, "#B #T K M M"], b: Inexact[Tensor, "B T N"], initial: Inexact[Tensor, "B N"]
+) -> Inexact[Tensor, "B T N"]:
     """`block_scan_associative` of arguments that have been checked."""
     growth = Growth()
     parts, start = _split(b, A), _split(initial, A)

@@ -1,6 +1,7 @@
 """The scan with R reflections per step: h[t] = P[t, R-1] ... P[t, 0] h[t-1] + b[t]."""
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
@@ -10,18 +11,23 @@ from lab.scan.matrix import matrix_scan_associative
 from lab.scan.operators import Scan
 
 
-def householder_scan(beta: Tensor, k: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def householder_scan(
+    beta: Inexact[Tensor, "B T R"],
+    k: Inexact[Tensor, "B T R N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = P[t, R-1] ... P[t, 0] h[t-1] + b[t], with P[t, r] = I - beta k k^H.
 
     Args:
-        beta: Float or Complex["B T R"], dimensionless. With |k| = 1, the gain along k is 1 - beta:
+        beta: dimensionless. With |k| = 1, the gain along k is 1 - beta:
             0 leaves the state, 1 projects, 2 reflects. Reflection 0 comes first; R may be 0.
-        k: Float or Complex["B T R N"], dimensionless, of any length: nothing is normalised.
-        b: Float or Complex["B T N"], input per step, in units of the state.
-        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+        k: dimensionless, of any length: nothing is normalised.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
 
     Returns:
-        ["B T N"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -42,8 +48,11 @@ def _compute(*inputs: Tensor) -> Tensor:
 
 
 def householder_scan_sequential(
-    beta: Tensor, k: Tensor, b: Tensor, initial: Tensor | None = None
-) -> Tensor:
+    beta: Inexact[Tensor, "B T R"],
+    k: Inexact[Tensor, "B T R N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """The definition of `householder_scan`, one step after another, with dense matrices."""
     beta, k, b, h = _checked(beta, k, b, initial)
     A = householder_matrices(beta, k)
@@ -55,8 +64,11 @@ def householder_scan_sequential(
 
 
 def householder_scan_associative(
-    beta: Tensor, k: Tensor, b: Tensor, initial: Tensor | None = None
-) -> Tensor:
+    beta: Inexact[Tensor, "B T R"],
+    k: Inexact[Tensor, "B T R N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """`householder_scan` in torch operations, as a scan of dense matrices: for any device.
 
     Cost: N^2 (N + R) per step, and the matrices in memory. Where these grow when they are
@@ -70,8 +82,10 @@ def _associative(beta: Tensor, k: Tensor, b: Tensor, initial: Tensor) -> Tensor:
         return matrix_scan_associative(householder_matrices(beta, k), b, initial)
 
 
-def householder_matrices(beta: Tensor, k: Tensor) -> Tensor:
-    """["B T N N"]: P[R-1] ... P[0] with P = I - beta k k^H, for beta ["B T R"], k ["B T R N"]."""
+def householder_matrices(
+    beta: Inexact[Tensor, "B T R"], k: Inexact[Tensor, "B T R N"]
+) -> Inexact[Tensor, "B T N N"]:
+    """P[R-1] ... P[0] with P = I - beta k k^H, for beta ["B T R"], k ["B T R N"]."""
     N = k.shape[-1]
     A = torch.eye(N, dtype=k.dtype, device=k.device).expand(*k.shape[:2], N, N)
     for gain, direction in zip(beta.unbind(2), k.unbind(2), strict=True):

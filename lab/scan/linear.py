@@ -1,6 +1,7 @@
 """The scan with one gain per state: h[t] = a[t] * h[t-1] + b[t]."""
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.scan import gpu
@@ -11,16 +12,20 @@ from lab.scan.growth import Growth
 from lab.scan.operators import Scan
 
 
-def linear_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def linear_scan(
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = a[t] * h[t-1] + b[t].
 
     Args:
-        a: Float or Complex["B T N"], gain per step, dimensionless; any size, zero allowed.
-        b: Float or Complex["B T N"], input per step, in units of the state.
-        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+        a: gain per step, dimensionless; any size, zero allowed.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
 
     Returns:
-        ["B T N"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -43,7 +48,11 @@ def _compute(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
-def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def linear_scan_sequential(
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """The definition of `linear_scan`, one step after another: what every other form must equal."""
     a, b, h = checked(a, b, initial)
     states = []
@@ -53,7 +62,11 @@ def linear_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) 
     return torch.stack(states, dim=1)
 
 
-def linear_scan_associative(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def linear_scan_associative(
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """`linear_scan` in torch operations, by the monoid of affine maps: for any device.
 
     Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
@@ -74,14 +87,18 @@ def _compose(earlier: Elements, later: Elements) -> Elements:
     return later[0] * earlier[0], later[0] * earlier[1] + later[1]
 
 
-def reversed_scan(a: Tensor, b: Tensor) -> Tensor:
+def reversed_scan(
+    a: Inexact[Tensor, "B T N"], b: Inexact[Tensor, "B T N"]
+) -> Inexact[Tensor, "B T N"]:
     """g[t] = b[t] + a[t+1] * g[t+1], from g[T-1] = b[T-1] down: how gradients flow back in time."""
     after = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], dim=1)
     return linear_scan(after.flip(1), b.flip(1)).flip(1)
 
 
-def before(h: Tensor, initial: Tensor) -> Tensor:
-    """["B T N"]: h[t-1] at step t, and `initial` ["B N"] at step 0."""
+def before(
+    h: Inexact[Tensor, "B T ..."], initial: Inexact[Tensor, "B ..."]
+) -> Inexact[Tensor, "B T ..."]:
+    """h[t-1] at step t, and `initial` ["B N"] at step 0."""
     return torch.cat([initial[:, None], h[:, :-1]], dim=1)
 
 

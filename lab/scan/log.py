@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from lab.scan import gpu
@@ -14,19 +15,23 @@ from lab.scan.linear import before, reversed_scan
 from lab.scan.operators import Scan
 
 
-def log_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def log_scan(
+    a: Float[Tensor, "B T N"],
+    b: Float[Tensor, "B T N"],
+    initial: Float[Tensor, "B N"] | None = None,
+) -> Float[Tensor, "B T N"]:
     """States of h[t] = log(exp(a[t] + h[t-1]) + exp(b[t])).
 
     It is `linear_scan` of exp(a) and exp(b) in the log domain, where no state overflows. Unrolled,
     h[t] = logsumexp over j <= t of (b[j] + a[j+1] + ... + a[t]).
 
     Args:
-        a: Float["B T N"], logarithm of the gain per step, dimensionless; -inf forgets all before.
-        b: Float["B T N"], logarithm of the input per step, dimensionless; -inf is no input.
-        initial: ["B N"], the state before step 0, a logarithm too; -inf, no state, if None.
+        a: logarithm of the gain per step, dimensionless; -inf forgets all before.
+        b: logarithm of the input per step, dimensionless; -inf is no input.
+        initial: the state before step 0, a logarithm too; -inf, no state, if None.
 
     Returns:
-        ["B T N"]: h[0] to h[T-1], dimensionless; -inf as long as nothing has come in.
+        h[0] to h[T-1], dimensionless; -inf as long as nothing has come in.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -54,7 +59,11 @@ def _compute(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
-def log_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def log_scan_sequential(
+    a: Float[Tensor, "B T N"],
+    b: Float[Tensor, "B T N"],
+    initial: Float[Tensor, "B N"] | None = None,
+) -> Float[Tensor, "B T N"]:
     """The definition of `log_scan`, one step after another: what every other form must equal."""
     a, b, h = _checked(a, b, initial)
     states = []
@@ -64,7 +73,11 @@ def log_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> 
     return torch.stack(states, dim=1)
 
 
-def log_scan_associative(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def log_scan_associative(
+    a: Float[Tensor, "B T N"],
+    b: Float[Tensor, "B T N"],
+    initial: Float[Tensor, "B N"] | None = None,
+) -> Float[Tensor, "B T N"]:
     """`log_scan` in torch operations, by the monoid of shifts and sums: for any device."""
     return rounded_once(_associative, *_checked(a, b, initial))
 
@@ -93,7 +106,7 @@ def real(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} must be real, got {tensor.dtype}")
 
 
-def log_add(x: Tensor, y: Tensor) -> Tensor:
+def log_add(x: Float[Tensor, "*S"], y: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """torch.logaddexp, whose first and second derivatives are finite also where it is -inf."""
     twice = _same_infinity(x, y)
     top, low = torch.where(x > y, x, y), torch.where(x > y, y, x)
@@ -102,7 +115,9 @@ def log_add(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(twice, top.detach(), top - F.logsigmoid(gap))
 
 
-def shares(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def shares(
+    x: Float[Tensor, "*S"], y: Float[Tensor, "*S"]
+) -> tuple[Float[Tensor, "*S"], Float[Tensor, "*S"]]:
     """exp(x) and exp(y), each divided by their sum; zero where both are the same infinity."""
     twice = _same_infinity(x, y)
     gap = torch.where(twice, 0, x) - torch.where(twice, 0, y)

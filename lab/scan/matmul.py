@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
@@ -10,7 +11,13 @@ from lab.scan.growth import Growth
 from lab.scan.linear import linear_scan, linear_scan_sequential
 
 
-def matmul_scan(a: Tensor, b: Tensor, initial: Tensor | None = None, *, block: int = 32) -> Tensor:
+def matmul_scan(
+    a: Inexact[Tensor, "B T"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    block: int = 32,
+) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = a[t] * h[t-1] + b[t] with one gain a[t] for the whole state.
 
     Within a block of steps h = L b with the lower triangular L[i, j] = a[j+1] ... a[i]: one matrix
@@ -19,13 +26,13 @@ def matmul_scan(a: Tensor, b: Tensor, initial: Tensor | None = None, *, block: i
     units are far ahead of their memory, and for wide states: a is never repeated N times.
 
     Args:
-        a: Float or Complex["B T"], gain per step, dimensionless; any size, zero allowed.
-        b: Float or Complex["B T N"], input per step, in units of the state.
-        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+        a: gain per step, dimensionless; any size, zero allowed.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
         block: steps per triangular block, at least 2.
 
     Returns:
-        ["B T N"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -88,7 +95,11 @@ def _triangular(gains: Tensor) -> Tensor:
     return linear_scan(gains[..., None].expand(-1, -1, size), units.expand(len(gains), -1, -1))
 
 
-def matmul_scan_sequential(a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def matmul_scan_sequential(
+    a: Inexact[Tensor, "B T"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """The definition of `matmul_scan`: the loop of `linear_scan`, with a for every column."""
     a, b, initial = _checked(a, b, initial)
     return linear_scan_sequential(a[..., None].expand_as(b), b, initial)

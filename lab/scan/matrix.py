@@ -1,6 +1,7 @@
 """The scan with a full matrix per step: h[t] = A[t] @ h[t-1] + b[t]."""
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.scan import block, gpu
@@ -9,17 +10,21 @@ from lab.scan.cpu import matrix as cpu
 from lab.scan.operators import Scan
 
 
-def matrix_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def matrix_scan(
+    A: Inexact[Tensor, "#B #T N N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = A[t] @ h[t-1] + b[t].
 
     Args:
         A: Float or Complex["B T out in"] with out = in = N, dimensionless. B and T may be 1: one
             matrix for the whole batch, one for all steps, and neither is repeated in memory.
-        b: Float or Complex["B T N"], input per step, in units of the state.
-        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
 
     Returns:
-        ["B T N"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -41,7 +46,11 @@ def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     return _fused(*inputs) if _fused.runs_on(*inputs) else associative(*inputs)
 
 
-def matrix_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def matrix_scan_sequential(
+    A: Inexact[Tensor, "#B #T N N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """The definition of `matrix_scan`, one step after another: what every other form must equal."""
     A, b, h = _checked(A, b, initial)
     steps = A.expand(-1, b.shape[1], -1, -1)
@@ -52,7 +61,11 @@ def matrix_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) 
     return torch.stack(states, dim=1)
 
 
-def matrix_scan_associative(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def matrix_scan_associative(
+    A: Inexact[Tensor, "#B #T N N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """`matrix_scan` in torch operations, by the monoid of affine maps: for any device.
 
     Cost: N^3 per step, and the products of matrices in memory. A matrix that is constant in time
@@ -62,7 +75,9 @@ def matrix_scan_associative(A: Tensor, b: Tensor, initial: Tensor | None = None)
     return rounded_once(associative, *_checked(A, b, initial))
 
 
-def associative(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+def associative(
+    A: Inexact[Tensor, "#B #T N N"], b: Inexact[Tensor, "B T N"], initial: Inexact[Tensor, "B N"]
+) -> Inexact[Tensor, "B T N"]:
     """`matrix_scan_associative` of arguments that have been checked: a matrix is one block."""
     return block.associative(A[:, :, None], b, initial)
 

@@ -4,6 +4,7 @@ The state is a grid of n by n numbers. R[t, r] mixes row r of it, then L[t, c] c
 """
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
@@ -12,18 +13,23 @@ from lab.scan.linear import before
 from lab.scan.operators import Scan
 
 
-def monarch_scan(L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def monarch_scan(
+    L: Inexact[Tensor, "B T n n n"],
+    R: Inexact[Tensor, "B T n n n"],
+    b: Inexact[Tensor, "B T n*n"],
+    initial: Inexact[Tensor, "B n*n"] | None = None,
+) -> Inexact[Tensor, "B T n*n"]:
     """States of h[t] = P^T L[t] P R[t] h[t-1] + b[t], P the transpose of the grid.
 
     Args:
-        L: Float or Complex["B T n n n"], dimensionless. [c, row out, row in] acts on column c.
-        R: Float or Complex["B T n n n"], dimensionless. [r, column out, column in] acts on row r.
-        b: Float or Complex["B T n²"], input per step, in units of the state; entry n r + c of it is
+        L: dimensionless. [c, row out, row in] acts on column c.
+        R: dimensionless. [r, column out, column in] acts on row r.
+        b: input per step, in units of the state; entry n r + c of it is
             (r, c) of the grid.
-        initial: ["B n²"], the state before step 0, in units of the state; zero if None.
+        initial: the state before step 0, in units of the state; zero if None.
 
     Returns:
-        ["B T n²"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -44,8 +50,11 @@ def _compute(*inputs: Tensor) -> Tensor:
 
 
 def monarch_scan_sequential(
-    L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None = None
-) -> Tensor:
+    L: Inexact[Tensor, "B T n n n"],
+    R: Inexact[Tensor, "B T n n n"],
+    b: Inexact[Tensor, "B T n*n"],
+    initial: Inexact[Tensor, "B n*n"] | None = None,
+) -> Inexact[Tensor, "B T n*n"]:
     """The definition of `monarch_scan`, one step after another: what all other forms must equal."""
     L, R, b, h = _checked(L, R, b, initial)
     states = []

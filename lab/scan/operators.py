@@ -39,6 +39,8 @@ class Scan:
             `backward(*grads, *saved, *gradients)`, which read contiguous tensors and fill their
             last arguments.
         formula: `backward` as a differentiable function (*grads, *saved) -> gradients.
+        kept: names of outputs that are there for the gradients alone, and have none; they come
+            after those that have.
     """
 
     def __init__(
@@ -51,9 +53,14 @@ class Scan:
         gradients: Mapping[str, Like],
         kernels: dict[str, ModuleType],
         formula: Callable[..., tuple[Tensor, ...]],
+        kept: Sequence[str] = (),
     ) -> None:
         self.devices = set(kernels)
-        grads = [f"grad_{output}" for output, like in outputs.items() if not _type(like)]
+        grads = [
+            f"grad_{output}"
+            for output, like in outputs.items()
+            if not _type(like) and output not in kept
+        ]
         forward = {device: module.forward for device, module in kernels.items()}
         backward = {device: module.backward for device, module in kernels.items()}
         self.states = Operator(name, inputs, outputs, forward)

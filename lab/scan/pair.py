@@ -1,6 +1,7 @@
 """The scan with a 2 x 2 matrix per step for every pair of states, such as position and velocity."""
 
 import torch
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.scan import gpu
@@ -12,18 +13,22 @@ from lab.scan.linear import before
 from lab.scan.operators import Scan
 
 
-def pair_scan(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def pair_scan(
+    A: Inexact[Tensor, "#B #T 2 2 N"],
+    b: Inexact[Tensor, "B T 2 N"],
+    initial: Inexact[Tensor, "B 2 N"] | None = None,
+) -> Inexact[Tensor, "B T 2 N"]:
     """States of h[t, i, n] = sum over j of A[t, i, j, n] h[t-1, j, n] + b[t, i, n].
 
     Args:
         A: Float or Complex["B T out in N"] with out = in = 2, in units of state i per unit of
             state j: N matrices of 2 x 2, entry by entry. B and T may be 1: the same matrices for
             the whole batch, the same for all steps; neither is repeated in memory.
-        b: Float or Complex["B T 2 N"], input per step, in units of the state.
-        initial: ["B 2 N"], the state before step 0, in units of the state; zero if None.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
 
     Returns:
-        ["B T 2 N"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -43,7 +48,11 @@ def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
-def pair_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def pair_scan_sequential(
+    A: Inexact[Tensor, "#B #T 2 2 N"],
+    b: Inexact[Tensor, "B T 2 N"],
+    initial: Inexact[Tensor, "B 2 N"] | None = None,
+) -> Inexact[Tensor, "B T 2 N"]:
     """The definition of `pair_scan`, one step after another: what every other form must equal."""
     A, b, h = _checked(A, b, initial)
     steps = A.expand(-1, b.shape[1], -1, -1, -1)
@@ -54,7 +63,11 @@ def pair_scan_sequential(A: Tensor, b: Tensor, initial: Tensor | None = None) ->
     return torch.stack(states, dim=1)
 
 
-def pair_scan_associative(A: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def pair_scan_associative(
+    A: Inexact[Tensor, "#B #T 2 2 N"],
+    b: Inexact[Tensor, "B T 2 N"],
+    initial: Inexact[Tensor, "B 2 N"] | None = None,
+) -> Inexact[Tensor, "B T 2 N"]:
     """`pair_scan` in torch operations, by the monoid of affine maps: for any device.
 
     A matrix of all steps is repeated in memory, since its powers differ. Where matrices grow when

@@ -1,6 +1,7 @@
 """The scan with a permutation and gains per step: h[t, n] = a[t, n] * h[t-1, source[t, n]] + ..."""
 
 import torch
+from jaxtyping import Inexact, Int64
 from torch import Tensor
 
 from lab.scan.arguments import alike, are_numbers, are_tensors, initial_state, rounded_once, within
@@ -11,18 +12,23 @@ from lab.scan.linear import before
 from lab.scan.operators import Scan
 
 
-def permutation_scan(source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None = None) -> Tensor:
+def permutation_scan(
+    source: Int64[Tensor, "B T N"],
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """States of h[t, n] = a[t, n] * h[t-1, source[t, n]] + b[t, n].
 
     Args:
-        source: Long["B T N"], in [0, N): the state that state n takes its value from. It need not
+        source: in [0, N): the state that state n takes its value from. It need not
             be a permutation: a state may go to several places, or be forgotten.
-        a: Float or Complex["B T N"], gain per step, dimensionless; any size, zero allowed.
-        b: Float or Complex["B T N"], input per step, in units of the state.
-        initial: ["B N"], the state before step 0, in units of the state; zero if None.
+        a: gain per step, dimensionless; any size, zero allowed.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
 
     Returns:
-        ["B T N"]: h[0] to h[T-1], in units of the state.
+        h[0] to h[T-1], in units of the state.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -46,8 +52,11 @@ def _compute(a: Tensor, b: Tensor, initial: Tensor, source: Tensor) -> Tensor:
 
 
 def permutation_scan_sequential(
-    source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None = None
-) -> Tensor:
+    source: Int64[Tensor, "B T N"],
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """The definition of `permutation_scan`, one step after another, as every form must equal."""
     a, b, h, source = _checked(source, a, b, initial)
     within(source, b.shape[-1])
@@ -59,8 +68,11 @@ def permutation_scan_sequential(
 
 
 def permutation_scan_associative(
-    source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None = None
-) -> Tensor:
+    source: Int64[Tensor, "B T N"],
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
     """`permutation_scan` in torch operations, by the monoid of such maps: for any device.
 
     Composed maps are again a source, a gain and an input per state, so that no matrix is needed.

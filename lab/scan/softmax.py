@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lab.scan import gpu
@@ -13,12 +14,16 @@ from lab.scan.linear import before, reversed_scan
 from lab.scan.log import log_add, real, shares
 from lab.scan.operators import Scan
 
-State = tuple[Tensor, Tensor]
+State = tuple[Float[Tensor, "B N V"], Float[Tensor, "B N"]]
+States = tuple[Float[Tensor, "B T N V"], Float[Tensor, "B T N"]]  # after every step
 
 
 def softmax_scan(
-    decay: Tensor, score: Tensor, value: Tensor, initial: State | None = None
-) -> State:
+    decay: Float[Tensor, "B T N"],
+    score: Float[Tensor, "B T N"],
+    value: Float[Tensor, "B T #N V"],
+    initial: State | None = None,
+) -> States:
     """Averages of all values so far, with the weights of a softmax, and its log-normaliser.
 
     log_norm[t] = log(exp(decay[t] + log_norm[t-1]) + exp(score[t])) and
@@ -30,9 +35,9 @@ def softmax_scan(
     value and log_norm = logsumexp(logits). So it is attention whose query is the same at all steps.
 
     Args:
-        decay: Float["B T N"], added to all logits of earlier steps, dimensionless; -inf forgets.
-        score: Float["B T N"], logit of the step, dimensionless; -inf leaves the step out.
-        value: Float["B T N V"], in any unit, or ["B T 1 V"]: values that all N share, whose
+        decay: added to all logits of earlier steps, dimensionless; -inf forgets.
+        score: logit of the step, dimensionless; -inf leaves the step out.
+        value: in any unit, or ["B T 1 V"]: values that all N share, whose
             gradient is the sum over N. They must be finite, as in attention: 0 times infinity is
             NaN.
         initial: the state before step 0, average ["B N V"] and log_norm ["B N"], as another scan
@@ -63,13 +68,16 @@ def softmax_scan(
     return rounded_once(_compute, *_checked(decay, score, value, initial))
 
 
-def _compute(*inputs: Tensor) -> State:
+def _compute(*inputs: Tensor) -> tuple[Tensor, Tensor]:
     return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
 
 
 def softmax_scan_sequential(
-    decay: Tensor, score: Tensor, value: Tensor, initial: State | None = None
-) -> State:
+    decay: Float[Tensor, "B T N"],
+    score: Float[Tensor, "B T N"],
+    value: Float[Tensor, "B T #N V"],
+    initial: State | None = None,
+) -> States:
     """The definition of `softmax_scan`, step by step: what every other form must equal."""
     decay, score, value, average, log_norm = _checked(decay, score, value, initial)
     averages, log_norms = [], []
@@ -82,15 +90,18 @@ def softmax_scan_sequential(
 
 
 def softmax_scan_associative(
-    decay: Tensor, score: Tensor, value: Tensor, initial: State | None = None
-) -> State:
+    decay: Float[Tensor, "B T N"],
+    score: Float[Tensor, "B T N"],
+    value: Float[Tensor, "B T #N V"],
+    initial: State | None = None,
+) -> States:
     """`softmax_scan` in torch operations, by the monoid that merges averages: for any device."""
     return rounded_once(_associative, *_checked(decay, score, value, initial))
 
 
 def _associative(
     decay: Tensor, score: Tensor, value: Tensor, average: Tensor, log_norm: Tensor
-) -> State:
+) -> tuple[Tensor, Tensor]:
     value, initial = value.expand(*decay.shape, -1), average[:, None]
     # Fold the initial state into step 0, so that no monoid has to know of it.
     past = decay[:, :1] + log_norm[:, None]
@@ -112,13 +123,13 @@ def _compose(earlier: Elements, later: Elements) -> Elements:
     return decay + earlier[0], *merged
 
 
-def _merge(past: Tensor, average: Tensor, score: Tensor, value: Tensor) -> State:
+def _merge(past: Tensor, average: Tensor, score: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """log_norm and average of two parts, each with its log_norm and average."""
     keep, share = _keep(*shares(past, score))
     return log_add(past, score), keep[..., None] * average + share[..., None] * value
 
 
-def _keep(of_past: Tensor, of_step: Tensor) -> State:
+def _keep(of_past: Tensor, of_step: Tensor) -> tuple[Tensor, Tensor]:
     """The shares of the past average and of the value: all and nothing where both are zero."""
     return torch.where(of_past + of_step == 0, 1, of_past), of_step
 

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lab.scan import gpu
@@ -14,16 +15,20 @@ from lab.scan.log import real
 from lab.scan.operators import Scan
 
 
-def tropical_scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def tropical_scan(
+    a: Float[Tensor, "B T N"],
+    b: Float[Tensor, "B T N"],
+    initial: Float[Tensor, "B N"] | None = None,
+) -> tuple[Float[Tensor, "B T N"], Int64[Tensor, "B T N"]]:
     """States of h[t] = max(a[t] + h[t-1], b[t]), and the step each comes from.
 
     It is the limit of `log_scan` for large logarithms. Unrolled, h[t] is the maximum over j <= t
     of b[j] + a[j+1] + ... + a[t], and winner[t] is the j that attains it.
 
     Args:
-        a: Float["B T N"], what is added to the state per step, in units of the state.
-        b: Float["B T N"], input per step, in units of the state; -inf is no input.
-        initial: ["B N"], the state before step 0, in units of the state; -inf, no state, if None.
+        a: what is added to the state per step, in units of the state.
+        b: input per step, in units of the state; -inf is no input.
+        initial: the state before step 0, in units of the state; -inf, no state, if None.
 
     Returns:
         h: ["B T N"], h[0] to h[T-1], in units of the state; -inf as long as nothing has come in.
@@ -52,8 +57,10 @@ def _compute(a: Tensor, b: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tropical_scan_sequential(
-    a: Tensor, b: Tensor, initial: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    a: Float[Tensor, "B T N"],
+    b: Float[Tensor, "B T N"],
+    initial: Float[Tensor, "B N"] | None = None,
+) -> tuple[Float[Tensor, "B T N"], Int64[Tensor, "B T N"]]:
     """The definition of `tropical_scan`, step by step: what every other form must equal."""
     a, b, h = _checked(a, b, initial)
     winner = torch.full_like(h, -1, dtype=torch.int64)
@@ -66,8 +73,10 @@ def tropical_scan_sequential(
 
 
 def tropical_scan_associative(
-    a: Tensor, b: Tensor, initial: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    a: Float[Tensor, "B T N"],
+    b: Float[Tensor, "B T N"],
+    initial: Float[Tensor, "B N"] | None = None,
+) -> tuple[Float[Tensor, "B T N"], Int64[Tensor, "B T N"]]:
     """`tropical_scan` in torch operations, by the monoid of shifts and maxima: for any device."""
     return rounded_once(_associative, *_checked(a, b, initial))
 

@@ -1,7 +1,7 @@
 """Tasks: data generators that know their chance level and Bayes floor."""
 
 from lab.tasks import groups
-from lab.tasks.base import Batch, Stored, Task, masked_cross_entropy
+from lab.tasks.base import Batch, Stored, Task, TokenTask, masked_cross_entropy, of_tokens
 from lab.tasks.copying import IndexedCopying, SelectiveCopying
 from lab.tasks.groups import Group
 from lab.tasks.oscillation import AnonymousOscillations, KnownOscillators, oscillation
@@ -19,11 +19,13 @@ __all__ = [
     "SelectiveCopying",
     "Stored",
     "Task",
+    "TokenTask",
     "WordProblem",
     "ZoologyRecall",
     "groups",
     "in_training",
     "masked_cross_entropy",
+    "of_tokens",
     "oscillation",
     "overlap",
 ]

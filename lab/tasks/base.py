@@ -1,9 +1,10 @@
 """The interface of all tasks, and a fixed data set drawn from a task."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float, Float64, Num
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,14 +14,14 @@ from lab.arguments import refuse, whole
 class Batch(NamedTuple):
     """Examples of one length.
 
-    inputs: ["B S ..."]; if S is below the length T of the targets, the input is zero afterwards.
-    targets: ["B T ..."].
-    mask: Bool["B T"], the steps that are scored.
+    inputs: if S is below the length T of the targets, the input is zero afterwards.
+    targets: what a model should output.
+    mask: the steps that are scored.
     """
 
-    inputs: Tensor
-    targets: Tensor
-    mask: Tensor
+    inputs: Num[Tensor, "B S ..."]
+    targets: Num[Tensor, "B T ..."]
+    mask: Bool[Tensor, "B T"]
 
 
 class Task(Protocol):
@@ -29,8 +30,8 @@ class Task(Protocol):
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """`batch` examples of `length` steps."""
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: the mean loss of `model` over the scored steps of `batch`, differentiable."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """The mean loss of `model` over the scored steps of `batch`, differentiable."""
 
     def chance(self, length: int) -> float:
         """The loss of predicting zero at every step, or of guessing if zero is no valid answer."""
@@ -40,6 +41,29 @@ class Task(Protocol):
 
     def distinct_inputs(self, length: int) -> float:
         """Number of different inputs, possibly inf."""
+
+
+@runtime_checkable
+class TokenTask(Task, Protocol):
+    """A task whose inputs are tokens ["B T"], and whose targets are classes ["B T"]."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+
+    @property
+    def ceilings(self) -> Mapping[str, float]:
+        """Best accuracies, at any length, of models that know only a part of the input, by name."""
+
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """How often the best guess that knows the step and no token is right."""
+
+    def bits(self, length: int) -> float:
+        """What the state of a model that is always right must hold at some step, in bits."""
 
 
 def check_request(task: object, batch: int, length: int, generator: torch.Generator) -> None:
@@ -65,13 +89,19 @@ def check_length(task: object, length: int) -> None:
     whole(type(task).__name__, "length", length, least=1)
 
 
-def masked_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """[]: mean cross-entropy over the scored steps, of logits ["B T classes"]."""
+def masked_cross_entropy(logits: Float[Tensor, "B T classes"], batch: Batch) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the scored steps, of logits ["B T classes"]."""
     losses = functional.cross_entropy(
         logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
     )
     # A product instead of an index, because torch.vmap does not support data-dependent shapes.
     return (losses * batch.mask.flatten()).sum() / batch.mask.sum()
+
+
+def of_tokens(task: Task) -> TokenTask | None:
+    """The task of tokens that this is, or is a fixed set of; None if there is none."""
+    source = task.task if isinstance(task, Stored) else task
+    return source if isinstance(source, TokenTask) else None
 
 
 class Stored:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,9 +30,14 @@ Kind = Literal["damped", "undamped", "decay"]
 
 
 def oscillation(
-    omega: Tensor, zeta: Tensor, amplitude: Tensor, phase: Tensor, dt: float, length: int
-) -> Tensor:
-    """Float["B length"]: y at t = 0, dt, ...; arguments Float["B"] in rad/s, 1, unit of y, rad."""
+    omega: Float[Tensor, "B"],
+    zeta: Float[Tensor, "B"],
+    amplitude: Float[Tensor, "B"],
+    phase: Float[Tensor, "B"],
+    dt: float,
+    length: int,
+) -> Float[Tensor, "B length"]:
+    """y at t = 0, dt, ...; arguments Float["B"] in rad/s, 1, unit of y, rad."""
     time = dt * torch.arange(length, dtype=omega.dtype, device=omega.device)
     pole = oscillator_eigenvalues(omega, zeta)[:, None]
     turns = pole.imag * time + phase[:, None]
@@ -40,7 +46,7 @@ def oscillation(
 
 def uniform(
     bounds: tuple[float, float], size: int, generator: torch.Generator, dtype: torch.dtype
-) -> Tensor:
+) -> Float[Tensor, "size"]:
     """Float["size"], drawn uniformly between the bounds."""
     draw = torch.rand(size, generator=generator, dtype=dtype)
     return bounds[0] + (bounds[1] - bounds[0]) * draw
@@ -49,8 +55,8 @@ def uniform(
 class _MeanSquare:
     """The loss of both tasks: mean squared error over the scored steps."""
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean squared error.
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean squared error.
 
         Args:
             model: called with the inputs and the number T of target steps. It continues with zero
@@ -106,8 +112,8 @@ class AnonymousOscillations(_MeanSquare):
         mask = torch.ones(batch, length, dtype=torch.bool)
         return Batch(torch.ones(batch, 1, 1, dtype=self.dtype), targets[..., None], mask)
 
-    def mean_square(self, length: int) -> Tensor:
-        """Float64["length"]: E[y_t^2], which is the variance wherever the mean over phases is 0.
+    def mean_square(self, length: int) -> Float64[Tensor, "length"]:
+        """E[y_t^2], which is the variance wherever the mean over phases is 0.
 
         E[sin^2(. + phi)] = 1/2 for a uniform phase, so E[y_t^2] = E[A^2] / 2 * E[exp(-2 zeta omega
         t)]. The kind "decay" has no phase, and so no factor of 1/2.
@@ -118,8 +124,8 @@ class AnonymousOscillations(_MeanSquare):
             decay = mean_decay(2 * self.dt * torch.arange(length, dtype=torch.float64))
         return MEAN_SQUARE_AMPLITUDE * decay * (1.0 if self.kind == "decay" else 0.5)
 
-    def best_prediction(self, length: int) -> Tensor:
-        """Float64["length"]: E[y_t], the best prediction from the input."""
+    def best_prediction(self, length: int) -> Float64[Tensor, "length"]:
+        """E[y_t], the best prediction from the input."""
         check_length(self, length)
         if self.kind != "decay":
             return torch.zeros(length, dtype=torch.float64)
@@ -201,8 +207,8 @@ class KnownOscillators(_MeanSquare):
         mask = torch.ones(batch, length, dtype=torch.bool)
         return Batch(impulse[:, None], targets[..., None], mask)
 
-    def response(self, length: int) -> Tensor:
-        """Float["length 1 2K"]: the kernel that solves the task, a sine and a cosine per system."""
+    def response(self, length: int) -> Float[Tensor, "length 1 K2"]:
+        """The kernel that solves the task, a sine and a cosine per system."""
         check_length(self, length)
         ones, zeros = torch.ones_like(self.omega), torch.zeros_like(self.omega)
         sines = oscillation(self.omega, self.zeta, ones, zeros, self.dt, length)
@@ -225,7 +231,7 @@ class KnownOscillators(_MeanSquare):
         return math.inf
 
 
-def mean_decay(time: Tensor) -> Tensor:
+def mean_decay(time: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
     """E[exp(-zeta omega t)] over the uniform omega and zeta of the task, in closed form.
 
     Integrating over omega and then zeta,
@@ -234,7 +240,7 @@ def mean_decay(time: Tensor) -> Tensor:
     Accuracy: about 1e-13 / t absolute, from the cancellation of the logarithms in E1.
 
     Args:
-        time: Float64["..."], seconds, at least 0.
+        time: seconds, at least 0.
 
     Returns:
         Float64["..."].

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from lab.tasks.base import Batch
@@ -213,8 +214,8 @@ class Recall(Retrieval):
         moved = (starts - torch.arange(self.queries)).repeat_interleave(self._width, dim=1)
         return torch.cat([steps[:, :before], steps[:, before:] + moved], dim=1)
 
-    def rewritten_steps(self, batch: Batch) -> Tensor:
-        """Bool["B T"]: the scored steps that query a rewritten key, determined from the inputs.
+    def rewritten_steps(self, batch: Batch) -> Bool[Tensor, "B T"]:
+        """The scored steps that query a rewritten key, determined from the inputs.
 
         The other scored steps query keys that were not rewritten.
         """
@@ -340,8 +341,8 @@ class ZoologyRecall(Retrieval):
         mask = torch.zeros_like(inputs, dtype=torch.bool).scatter_(1, asked, True)
         return Batch(inputs, targets, mask)
 
-    def gap_weights(self, length: int) -> Tensor:
-        """Float64["S"]: probabilities of the gaps 0 to S - 1, for the key that is drawn first."""
+    def gap_weights(self, length: int) -> Float64[Tensor, "S"]:
+        """Probabilities of the gaps 0 to S - 1, for the key that is drawn first."""
         self._check_length(length)
         spaces = length // 2 - self.pairs
         weights = torch.arange(1, spaces + 1, dtype=torch.float64) ** (self.power - 1)

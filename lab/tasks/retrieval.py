@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from lab.arguments import whole
@@ -37,8 +38,8 @@ class Retrieval(ABC):
     def length(self) -> int:
         """The smallest number of steps, without filler."""
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
         return masked_cross_entropy(model(batch.inputs), batch)
 
     def chance(self, length: int) -> float:
@@ -49,10 +50,10 @@ class Retrieval(ABC):
         """Zero: the input determines the target."""
         return 0.0
 
-    @property
-    def chance_accuracy(self) -> float:
-        """1/V, the accuracy of guessing a value."""
-        return 1 / self.answers
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """1/V at every step, the accuracy of guessing a value."""
+        self._check_length(length)
+        return torch.full((length,), 1 / self.answers, dtype=torch.float64)
 
     @property
     def ceilings(self) -> dict[str, float]:
@@ -146,8 +147,10 @@ def _poisson(count: Any, mean: float) -> Any:
 # --- draws ---------------------------------------------------------------------------------------
 
 
-def distinct(batch: int, choices: int, count: int, generator: torch.Generator) -> Tensor:
-    """Int64["B count"]: distinct numbers below `choices`, uniform, in random order."""
+def distinct(
+    batch: int, choices: int, count: int, generator: torch.Generator
+) -> Int64[Tensor, "B count"]:
+    """Distinct numbers below `choices`, uniform, in random order."""
     if count * (count - 1) <= choices:
         return _distinct_by_rejection(batch, choices, count, generator)
     return torch.rand(batch, choices, generator=generator).topk(count).indices
@@ -170,13 +173,15 @@ def _distinct_by_rejection(
         drawn[repeats] = torch.randint(choices, (again, count), generator=generator)
 
 
-def places(batch: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
-    """Int64["B count"]: distinct steps below `steps`, uniform, ascending."""
+def places(
+    batch: int, steps: int, count: int, generator: torch.Generator
+) -> Int64[Tensor, "B count"]:
+    """Distinct steps below `steps`, uniform, ascending."""
     return distinct(batch, steps, count, generator).sort().values
 
 
-def interleave(first: Tensor, second: Tensor) -> Tensor:
-    """["B 2P"]: a1 b1 a2 b2 ... from a and b ["B P"]."""
+def interleave(first: Int64[Tensor, "B P"], second: Int64[Tensor, "B P"]) -> Int64[Tensor, "B 2*P"]:
+    """a1 b1 a2 b2 ... from a and b ["B P"]."""
     return torch.stack([first, second], dim=-1).flatten(1)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from lab.arguments import whole
@@ -80,8 +81,8 @@ class WordProblem:
         return self.group.order
 
     @property
-    def transitions(self) -> Tensor:
-        """Int64["n vocabulary"]: for each element and token, the element that follows."""
+    def transitions(self) -> Int64[Tensor, "n vocabulary"]:
+        """For each element and token, the element that follows."""
         tokens = list(self.alphabet)
         table = self.group.table
         steps = table[:, tokens] if self.side == "right" else table[tokens].mT
@@ -96,19 +97,21 @@ class WordProblem:
         words = self.words(batch, length, generator)
         return self.examples(words, torch.full((batch,), length))
 
-    def words(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
-        """Int64["B length"]: uniform tokens other than the start token."""
+    def words(
+        self, batch: int, length: int, generator: torch.Generator
+    ) -> Int64[Tensor, "B length"]:
+        """Uniform tokens other than the start token."""
         if whole("WordProblem", "length", length) < 1:
             raise ValueError(f"a word needs at least one token, got a length of {length}")
         check_request(self, batch, length, generator)
         return torch.randint(self.size, (batch, length), generator=generator)
 
-    def examples(self, words: Tensor, lengths: Tensor) -> Batch:
+    def examples(self, words: Int64[Tensor, "B length"], lengths: Int64[Tensor, "B"]) -> Batch:
         """Inputs, targets and mask for given words.
 
         Args:
-            words: Int64["B length"], without start token.
-            lengths: Int64["B"], number of tokens of each word; no later step is scored.
+            words: without start token.
+            lengths: number of tokens of each word; no later step is scored.
         """
         inputs = words
         if self.start_token:
@@ -122,8 +125,8 @@ class WordProblem:
             mask = (word_step >= 0) & (word_step <= last)
         return Batch(inputs, self.labels(inputs), mask)
 
-    def labels(self, inputs: Tensor) -> Tensor:
-        """Int64["B T"]: the element after every step, for inputs Int64["B T"]."""
+    def labels(self, inputs: Int64[Tensor, "B T"]) -> Int64[Tensor, "B T"]:
+        """The element after every step, for inputs Int64["B T"]."""
         steps = self.transitions
         element = torch.zeros_like(inputs[:, 0])
         labels = torch.empty_like(inputs)
@@ -131,14 +134,14 @@ class WordProblem:
             element = labels[:, t] = steps[element, tokens]
         return labels
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the scored steps; `model` gives logits ["B T classes"]."""
         return masked_cross_entropy(model(batch.inputs), batch)
 
     # --- what can be scored ----------------------------------------------------------------------
 
-    def distribution(self, length: int) -> Tensor:
-        """Float64["T n"]: the probability of every element after every step, exact to rounding."""
+    def distribution(self, length: int) -> Float64[Tensor, "T n"]:
+        """The probability of every element after every step, exact to rounding."""
         check_length(self, length)
         steps = self.transitions[:, : self.size].flatten()
         now = torch.zeros(self.classes, dtype=torch.float64)
@@ -150,8 +153,8 @@ class WordProblem:
             rows.append(now)
         return torch.stack(rows)
 
-    def entropy(self, length: int) -> Tensor:
-        """Float64["T"]: entropy of the element after every step, in nats."""
+    def entropy(self, length: int) -> Float64[Tensor, "T"]:
+        """Entropy of the element after every step, in nats."""
         return torch.special.entr(self.distribution(length)).sum(1)
 
     def chance(self, length: int) -> float:
@@ -167,12 +170,25 @@ class WordProblem:
         """Zero: the input determines the target."""
         return 0.0
 
-    def chance_accuracy(self, length: int) -> Tensor:
-        """Float64["T"]: accuracy of guessing the most frequent element at each step."""
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """Accuracy of guessing the most frequent element at each step."""
         return self.distribution(length).amax(1)
 
-    def abelian_ceiling(self, length: int) -> Tensor:
-        """Float64["T"]: best accuracy of a model that knows the step and g_t modulo [G, G].
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """None that hold at every length: see `abelian_ceiling` and `commuting_ceiling`."""
+        return {}
+
+    def bits(self, length: int) -> float:
+        """Entropy of the element before the last token, which a state must hold to be right.
+
+        It is at no earlier step larger: a further factor of its own never lowers the entropy.
+        """
+        check_length(self, length)
+        return self.entropy(length - 1)[-1].item() / math.log(2) if length > 1 else 0.0
+
+    def abelian_ceiling(self, length: int) -> Float64[Tensor, "T"]:
+        """Best accuracy of a model that knows the step and g_t modulo [G, G].
 
         Its best guess is the most frequent element of each coset.
         """
@@ -282,8 +298,8 @@ class MixedLengths:
         ended = torch.arange(length) >= lengths[:, None]
         return self.task.examples(words.masked_fill(ended, 0), lengths)
 
-    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """[]: mean cross-entropy over the scored steps."""
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the scored steps."""
         return self.task.loss(model, batch)
 
     def chance(self, length: int) -> float:
@@ -298,6 +314,21 @@ class MixedLengths:
         """Zero: the input determines the target."""
         return 0.0
 
+    def chance_accuracy(self, length: int) -> Float64[Tensor, "T"]:
+        """That of the task, as the element at a step knows nothing of the end."""
+        self._check(length)
+        return self.task.chance_accuracy(length)
+
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """Those of the task."""
+        return self.task.ceilings
+
+    def bits(self, length: int) -> float:
+        """Those of the longest words."""
+        self._check(length)
+        return self.task.bits(length)
+
     def distinct_inputs(self, length: int) -> float:
         """The number of longest words, because shorter words are padded with token 0."""
         self._check(length)
@@ -308,8 +339,8 @@ class MixedLengths:
             raise ValueError(f"lengths from {self.shortest} to {length}: 1 <= shortest <= longest")
 
 
-def in_training(train: Batch, test: Batch) -> Tensor:
-    """Bool["B"]: which words of the test set also occur in the training set.
+def in_training(train: Batch, test: Batch) -> Bool[Tensor, "B"]:
+    """Which words of the test set also occur in the training set.
 
     Two words are the same if their tokens and their scored steps are equal.
     """

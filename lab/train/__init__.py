@@ -2,15 +2,15 @@
 
 from lab.train.interrupt import Interrupted
 from lab.train.loop import History, fit, fit_together
-from lab.train.scoring import accuracy, evaluate, mean_loss, scored_accuracy
+from lab.train.scoring import Score, score
+from lab.train.settings import Settings
 
 __all__ = [
     "History",
     "Interrupted",
-    "accuracy",
-    "evaluate",
+    "Score",
+    "Settings",
     "fit",
     "fit_together",
-    "mean_loss",
-    "scored_accuracy",
+    "score",
 ]

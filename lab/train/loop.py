@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -39,23 +39,8 @@ from lab.train.resuming import (
     leave,
     origin,
 )
+from lab.train.settings import Decay, Length, Watcher
 from lab.train.side_by_side import Named, SideBySide, pick_device
-
-__all__ = [
-    "Decay",
-    "History",
-    "Interrupted",
-    "Length",
-    "Rates",
-    "Schedule",
-    "Watcher",
-    "fit",
-    "fit_together",
-]
-
-Length = int | Sequence[int] | Callable[[int], int]
-Watcher = Callable[[nn.Module], Tensor]
-Decay = Literal["unmarked", "all"]
 
 
 @dataclass
@@ -77,9 +62,36 @@ class History:
     skipped: int = 0
 
 
-def fit(model: nn.Module, task: Task, *, seed: int, **settings: Any) -> History:
-    """Train one model; `fit_together` has the settings."""
-    return fit_together([model], [task], seeds=[seed], **settings)[0]
+def fit(
+    model: nn.Module,
+    task: Task,
+    *,
+    seed: int,
+    steps: int,
+    batch: int,
+    length: Length,
+    lr: Rates,
+    schedule: Schedule = "constant",
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    clip: float | None = None,
+    skip_nonfinite: bool = False,
+    device: str = "auto",
+    watch: Mapping[str, Watcher] | None = None,
+    watch_every: int = 0,
+    before_update: Callable[[int], None] | None = None,
+    decay: Decay = "unmarked",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
+    label: str = "training",
+) -> History:
+    """Train one model; `fit_together` says what the settings mean, and what stops it."""
+    (history,) = fit_together(
+        [model], [task], seeds=[seed], steps=steps, batch=batch, length=length, lr=lr,
+        schedule=schedule, optimizer=optimizer, clip=clip, skip_nonfinite=skip_nonfinite,
+        device=device, watch=watch, watch_every=watch_every, before_update=before_update,
+        decay=decay, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, label=label,
+    )  # fmt: skip
+    return history
 
 
 def fit_together(

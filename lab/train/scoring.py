@@ -1,6 +1,9 @@
 """Scores of a trained model on fresh examples, the same for the same seed."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,93 +13,81 @@ from lab.seeding import stream
 from lab.tasks import Task
 from lab.train.side_by_side import device_of, to_device
 
-_CHUNK = 1000  # examples drawn at once for a score; another number would draw others
 
+@dataclass(frozen=True)
+class Score:
+    """What a model made of fresh examples.
 
-@torch.no_grad()
-def accuracy(
-    model: Callable[[Tensor], Tensor],
-    task: Task,
-    *,
-    length: int,
-    samples: int,
-    seed: int,
-    chunk: int = _CHUNK,
-) -> Tensor:
-    """Float["T"]: the share of right answers of a classifier at every step, NaN where none counts.
-
-    The examples are those of `evaluate`, drawn and shown in chunks that fit into memory, on the
-    device of the model if it is a module. Other chunks draw other examples.
-
-    Raises:
-        ValueError: length, samples or chunk is no whole number of at least 1, or the seed is none.
+    Attributes:
+        loss: the mean over all scored steps; `task.floor` and `task.chance` are what to hold it
+            against.
+        by_step: Float["T"], the share of right answers at every step, NaN where none counts. NaN
+            throughout where targets are numbers, and not classes.
+        accuracy: the share of right answers over all scored steps, wherever they are; NaN likewise.
     """
-    right, scored = _counts(model, task, length, samples, seed, chunk)
-    return right / scored
+
+    loss: float
+    by_step: Tensor
+    accuracy: float
 
 
 @torch.no_grad()
-def scored_accuracy(
-    model: Callable[[Tensor], Tensor],
+def score(
+    model: Callable[..., Tensor],
     task: Task,
     *,
     length: int,
     samples: int,
     seed: int,
-    chunk: int = _CHUNK,
-) -> float:
-    """The share of right answers over all scored steps, wherever they are; else as `accuracy`."""
-    right, scored = _counts(model, task, length, samples, seed, chunk)
-    return (right.sum() / scored.sum()).item()
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, task: Task, *, length: int, samples: int, seed: int
-) -> dict[str, float]:
+    chunk: int = 1000,
+) -> Score:
     """Score a model on fresh examples, drawn and shown in chunks that fit into memory.
 
-    Returns:
-        loss: the mean over `samples` examples of `length` steps; floor and chance: the task's own.
+    Args:
+        model: shown the examples on its own device if it is a module, which stays in the mode it
+            is in, training or evaluation.
+        task: where the examples and the loss come from; its loss calls the model once.
+        length: time steps of an example.
+        samples: how many examples.
+        seed: of the examples, whose stream is not that of training.
+        chunk: examples drawn at once. Other chunks draw other examples.
 
     Raises:
-        ValueError: length or samples is no whole number of at least 1, the seed is none, or the
-            model has no parameters.
+        ValueError: length, samples or chunk is no whole number of at least 1, the seed is none, or
+            the model is a module without parameters.
     """
-    _check_scoring("evaluate", length, samples)
-    device = device_of(model, "evaluate")
-    generator, scored, total = stream(seed, "scoring"), 0, 0.0
-    for begin in range(0, samples, _CHUNK):
-        size = min(_CHUNK, samples - begin)
-        examples = to_device(task.sample(size, length, generator), device)
-        steps = int(examples.mask.sum())
-        scored, total = scored + steps, total + task.loss(model, examples).item() * steps
-    return {"loss": total / scored, "floor": task.floor(length), "chance": task.chance(length)}
-
-
-def mean_loss(model: nn.Module, task: Task, *, length: int, samples: int, seed: int) -> float:
-    """The loss of `evaluate` alone, as arms of an experiment are scored by it."""
-    return evaluate(model, task, length=length, samples=samples, seed=seed)["loss"]
-
-
-def _counts(
-    model: Callable[[Tensor], Tensor], task: Task, length: int, samples: int, seed: int, chunk: int
-) -> tuple[Tensor, Tensor]:
-    """["T"] each: right answers of a classifier, and how many counted."""
-    _check_scoring("accuracy", length, samples)
-    whole("accuracy", "chunk", chunk, least=1)
+    whole("score", "length", length, least=1)
+    whole("score", "samples", samples, least=1)
+    whole("score", "chunk", chunk, least=1)
     device = torch.device("cpu")
     if isinstance(model, nn.Module):
-        device = device_of(model, "accuracy")
-    generator, right, scored = stream(seed, "scoring"), torch.zeros(()), torch.zeros(())
+        device = device_of(model, "score")
+    generator, steps, loss = stream(seed, "scoring"), 0, 0.0
+    right, counted = torch.zeros(()), torch.zeros(())
     for begin in range(0, samples, chunk):
-        examples = task.sample(min(chunk, samples - begin), length, generator)
-        inputs, targets, mask = to_device(examples, device)
-        found = model(inputs).argmax(-1) == targets
-        right, scored = right + (found & mask).sum(0).cpu(), scored + mask.sum(0).cpu()
-    return right, scored
+        drawn = task.sample(min(chunk, samples - begin), length, generator)
+        examples, shown = to_device(drawn, device), _Shown(model)
+        scored = int(examples.mask.sum())
+        steps, loss = steps + scored, loss + task.loss(shown, examples).item() * scored
+        right = right + (shown.right(examples.targets) * examples.mask).sum(0).cpu()
+        counted = counted + examples.mask.sum(0).cpu()
+    return Score(loss / steps, right / counted, (right.sum() / counted.sum()).item())
 
 
-def _check_scoring(where: str, length: int, samples: int) -> None:
-    whole(where, "length", length, least=1)
-    whole(where, "samples", samples, least=1)
+class _Shown:
+    """A model that is asked once, and keeps what it said."""
+
+    def __init__(self, model: Callable[..., Tensor]) -> None:
+        self.model = model
+        self.said: list[Tensor] = []
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        self.said.append(self.model(*inputs))
+        return self.said[-1]
+
+    def right(self, targets: Tensor) -> Tensor:
+        """Float["B T"]: which of the answers are right; NaN where targets are no classes."""
+        if targets.is_floating_point():
+            return torch.full(targets.shape[:2], math.nan, device=targets.device)
+        (logits,) = self.said
+        return (logits.argmax(-1) == targets).float()

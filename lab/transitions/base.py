@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from lab.arguments import whole
@@ -66,22 +67,24 @@ class Transition(Guarded):
         self.d_model = whole(who, "d_model", d_model, least=1)
         self.d_state = whole(who, "d_state", d_state, least=1)
 
-    def forward(self, x: Tensor) -> Parameters:
+    def forward(self, x: Float[Tensor, "... D"]) -> Parameters:
         """The parameters of A for every x ["... D"]."""
         raise NotImplementedError
 
-    def dense(self, parameters: Parameters) -> Tensor:
+    def dense(self, parameters: Parameters) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         raise NotImplementedError
 
-    def product(self, parameters: Parameters, h: Tensor) -> Tensor:
+    def product(self, parameters: Parameters, h: Float[Tensor, "... N"]) -> Float[Tensor, "... N"]:
         """A h ["... N"] for h ["... N"]."""
         return (self.dense(parameters) @ h[..., None])[..., 0]
 
-    def scan(self, parameters: Parameters, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self, parameters: Parameters, b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
         """States ["B T N"] of h[t] = A[t] h[t-1] + b[t], for b ["B T N"] and initial ["B N"]."""
         return matrix_scan(self.dense(parameters), b, initial)
 
-    def eigenvalues(self, parameters: Parameters) -> Tensor:
-        """Complex["... N"]: eigenvalues of A."""
+    def eigenvalues(self, parameters: Parameters) -> Complex[Tensor, "... N"]:
+        """Eigenvalues of A."""
         return torch.linalg.eigvals(self.dense(parameters))

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from lab.linalg.circulant import (
@@ -52,15 +53,15 @@ class Circulant(PolarDiagonal):
             generator=generator, dtype=dtype,
         )  # fmt: skip
 
-    def to_complex(self, h: Tensor) -> Tensor:
-        """Complex["... N//2+1"]: the spectrum of the state Float["... N"]."""
+    def to_complex(self, h: Float[Tensor, "... N"]) -> Complex[Tensor, "... N//2+1"]:
+        """The spectrum of the state Float["... N"]."""
         return fourier(h)
 
-    def to_real(self, modes: Tensor) -> Tensor:
-        """Float["... N"]: the state as a real signal."""
+    def to_real(self, modes: Complex[Tensor, "... f"]) -> Float[Tensor, "... N"]:
+        """The state as a real signal."""
         return space(modes, self.d_state)
 
-    def dense(self, gain: Tensor) -> Tensor:
+    def dense(self, gain: Complex[Tensor, "... f"]) -> Float[Tensor, "... N N"]:
         """Float["... N N"], the definition: the circulant matrix with these eigenvalues."""
         return circulant(from_frequencies(gain, self.d_state))
 
@@ -119,7 +120,9 @@ class BlockCirculant(Transition):
         normal = torch.randn(factors * d_state, generator=generator, dtype=dtype)
         self.direction = Affine(d_model, normal, spread=1.0, generator=generator)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Complex[Tensor, "... m f"], Complex[Tensor, "... m f p"]]:
         """Complex["... m f"], the gains, and Complex["... m f p"], the unit directions."""
         f = (self.factors, len(self.turns))
         z, theta, numbers = affine([self.decay, self.phase, self.direction], x)
@@ -131,8 +134,10 @@ class BlockCirculant(Transition):
         size = torch.view_as_real(v).square().sum((-2, -1), keepdim=True)[..., 0]
         return gain, v * size.clamp_min(1e-24).rsqrt()
 
-    def matrices(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
-        """Complex["... f p p"]: the matrix at each frequency; the first factor is applied first."""
+    def matrices(
+        self, parameters: tuple[Complex[Tensor, "... m f"], Complex[Tensor, "... m f p"]]
+    ) -> Complex[Tensor, "... f p p"]:
+        """The matrix at each frequency; the first factor is applied first."""
         gain, v = parameters
         A = torch.eye(self.block, dtype=v.dtype, device=v.device)
         for i in range(self.factors):
@@ -141,22 +146,35 @@ class BlockCirculant(Transition):
             A = A - (lost[..., None] * u)[..., None] * seen[..., None, :]
         return A
 
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def dense(
+        self, parameters: tuple[Complex[Tensor, "... m f"], Complex[Tensor, "... m f p"]]
+    ) -> Float[Tensor, "... N N"]:
         """Float["... N N"], the definition: the block-circulant matrix with these frequencies."""
         return block_circulant(from_block_frequencies(self.matrices(parameters), self.count))
 
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    def product(
+        self,
+        parameters: tuple[Complex[Tensor, "... m f"], Complex[Tensor, "... m f p"]],
+        h: Float[Tensor, "... N"],
+    ) -> Float[Tensor, "... N"]:
         """A h for h Float["... N"]."""
         moved = (self.matrices(parameters) @ block_fourier(h, self.block)[..., None])[..., 0]
         return block_space(moved, self.count)
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
-        """Float["B T N"]: the states of h[t] = A[t] h[t-1] + b[t], computed per frequency."""
+    def scan(
+        self,
+        parameters: tuple[Complex[Tensor, "... m f"], Complex[Tensor, "... m f p"]],
+        b: Float[Tensor, "B T N"],
+        initial: Float[Tensor, "B N"],
+    ) -> Float[Tensor, "B T N"]:
+        """The states of h[t] = A[t] h[t-1] + b[t], computed per frequency."""
         drive, first = (block_fourier(h, self.block) for h in (b, initial))
         modes = block_scan(self.matrices(parameters), drive.flatten(-2), first.flatten(-2))
         return block_space(modes.unflatten(-1, (-1, self.block)), self.count)
 
-    def eigenvalues(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
-        """Complex["... N"]: eigenvalues of the matrices at all frequencies, conjugates last."""
+    def eigenvalues(
+        self, parameters: tuple[Complex[Tensor, "... m f"], Complex[Tensor, "... m f p"]]
+    ) -> Complex[Tensor, "... N"]:
+        """Eigenvalues of the matrices at all frequencies, conjugates last."""
         found = torch.linalg.eigvals(self.matrices(parameters))
         return torch.cat([found, found[..., self.turns, :].flip(-2).conj()], dim=-2).flatten(-2)

@@ -4,6 +4,7 @@ import math
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from lab.arguments import one_of, real
@@ -77,24 +78,28 @@ class RealDiagonal(Transition):
             return start.sigmoid().atanh() * (1 - 2 * (torch.arange(self.d_state) % 2))
         return start
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N"]:
         """Float["... N"], the gains for x ["... D"]."""
         return GATES[self.gate](self.gain(x))
 
-    def dense(self, gain: Tensor) -> Tensor:
+    def dense(self, gain: Float[Tensor, "... N"]) -> Float[Tensor, "... N N"]:
         """Float["... N N"]."""
         return torch.diag_embed(gain)
 
-    def product(self, gain: Tensor, h: Tensor) -> Tensor:
+    def product(
+        self, gain: Float[Tensor, "... N"], h: Float[Tensor, "... N"]
+    ) -> Float[Tensor, "... N"]:
         """A h, computed elementwise."""
         return gain * h
 
-    def scan(self, gain: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self, gain: Float[Tensor, "B T N"], b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
         """`linear_scan`."""
         return linear_scan(gain, b, initial)
 
-    def eigenvalues(self, gain: Tensor) -> Tensor:
-        """Complex["... N"]: the gains."""
+    def eigenvalues(self, gain: Float[Tensor, "... N"]) -> Complex[Tensor, "... N"]:
+        """The gains."""
         return torch.complex(gain, torch.zeros_like(gain))
 
 
@@ -147,40 +152,47 @@ class PolarDiagonal(Transition):
             d_model, torch.zeros(len(turns), dtype=dtype), spread=turn, generator=generator
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Complex[Tensor, "... modes"]:
         """Complex["... modes"], the gains for x ["... D"]."""
         z, theta = affine([self.decay, self.phase], x)
         r = torch.exp(-z.square())
         return torch.complex(r * theta.cos(), r * theta.sin() * self.turns)
 
-    def to_complex(self, h: Tensor) -> Tensor:
+    def to_complex(self, h: Float[Tensor, "... N"]) -> Complex[Tensor, "... modes"]:
         """Complex["... modes"], from the stored state Float["... N"]."""
         if self.real_ends:
             return from_modes(h)
         return torch.view_as_complex(h.unflatten(-1, (-1, 2)))
 
-    def to_real(self, modes: Tensor) -> Tensor:
+    def to_real(self, modes: Complex[Tensor, "... modes"]) -> Float[Tensor, "... N"]:
         """Float["... N"], the stored state, from Complex["... modes"]."""
         if self.real_ends:
             return to_modes(modes, self.d_state)
         return torch.view_as_real(modes).flatten(-2)
 
-    def dense(self, gain: Tensor) -> Tensor:
+    def dense(self, gain: Complex[Tensor, "... modes"]) -> Float[Tensor, "... N N"]:
         """Float["... N N"], the definition: 2 x 2 blocks r [[cos, -sin], [sin, cos]]."""
         unit = torch.eye(self.d_state, dtype=gain.real.dtype, device=gain.device)
         return self.product(gain[..., None, :], unit).mT
 
-    def product(self, gain: Tensor, h: Tensor) -> Tensor:
+    def product(
+        self, gain: Complex[Tensor, "... modes"], h: Float[Tensor, "... N"]
+    ) -> Float[Tensor, "... N"]:
         """A h for h Float["... N"]."""
         return self.to_real(gain * self.to_complex(h))
 
-    def scan(self, gain: Tensor, b: Tensor, initial: Tensor) -> Tensor:
-        """Float["B T N"]: the states of h[t] = A[t] h[t-1] + b[t]."""
+    def scan(
+        self,
+        gain: Complex[Tensor, "B T modes"],
+        b: Float[Tensor, "B T N"],
+        initial: Float[Tensor, "B N"],
+    ) -> Float[Tensor, "B T N"]:
+        """The states of h[t] = A[t] h[t-1] + b[t]."""
         modes = linear_scan(gain, self.to_complex(b), self.to_complex(initial))
         return self.to_real(modes)
 
-    def eigenvalues(self, gain: Tensor) -> Tensor:
-        """Complex["... N"]: the gains, then the conjugates of complex gains in reverse order."""
+    def eigenvalues(self, gain: Complex[Tensor, "... modes"]) -> Complex[Tensor, "... N"]:
+        """The gains, then the conjugates of complex gains in reverse order."""
         return torch.cat([gain, gain[..., self.turns].flip(-1).conj()], dim=-1)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.linalg.displacement import balanced_kernel, cauchy_kernel, chebyshev_nodes, unit_kernel
@@ -33,7 +34,7 @@ _KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
 class Whole(Transition):
     """A transition whose parameters are the matrix itself, ["... N N"]."""
 
-    def dense(self, parameters: Tensor) -> Tensor:
+    def dense(self, parameters: Float[Tensor, "... N N"]) -> Float[Tensor, "... N N"]:
         """The parameters, unchanged."""
         return parameters
 
@@ -84,7 +85,9 @@ class DisplacementRank(Whole):
         made = _KERNELS[kernel](cauchy_kernel(chebyshev_nodes(d_state)))
         self.register_buffer("kernel", made.to(dtype), persistent=False)
 
-    def generators_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def generators_of(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... N rank"], Float[Tensor, "... N rank"]]:
         """G and H ["... N rank"], as they are used in the matrix."""
         G, H = precise(self.generators, x).unflatten(-1, (2, self.d_state, self.rank)).unbind(-3)
         if self.bound == "frobenius":
@@ -94,7 +97,7 @@ class DisplacementRank(Whole):
             H = H - share * G
         return G, H
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         G, H = self.generators_of(x)
         off = wide(self.kernel) * (G @ H.mT)
@@ -130,7 +133,7 @@ class Dense(Whole):
         off = 1 - torch.eye(d_state, dtype=dtype)
         self.register_buffer("off_diagonal", off, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         M = precise(self.entries, x).unflatten(-1, (self.d_state, self.d_state))
         return BOUNDS[self.bound](self.gate(x), wide(self.off_diagonal) * M)
@@ -194,7 +197,7 @@ class CayleyCauchy(Whole):
         self.register_buffer("kernel", kernel.to(dtype), persistent=False)
         self.register_buffer("identity", torch.eye(d_state, dtype=dtype), persistent=False)
 
-    def symmetric(self, x: Tensor) -> Tensor:
+    def symmetric(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """rho rho^T * (U U^T - V V^T) ["... N N"]: the displacement of Z, up to c / |K|."""
         rho = precise(self.rho, x)
         if self.rows is None:
@@ -208,12 +211,12 @@ class CayleyCauchy(Whole):
             inner = U @ U.mT - V @ V.mT
         return rho[..., :, None] * rho[..., None, :] * inner
 
-    def orthogonal(self, x: Tensor) -> Tensor:
+    def orthogonal(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """Q ["... N N"]."""
         Z, identity = wide(self.kernel) * self.symmetric(x), wide(self.identity)
         return 2 * torch.linalg.inv(identity + Z) - identity
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
         """A ["... N N"]."""
         A: Tensor = self.gate(x)[..., None] * self.orthogonal(x)
         return A if self.right is None else A * self.right(x)[..., None, :]
@@ -234,7 +237,7 @@ class Gates(nn.Module):
         self.bias = nn.Parameter(torch.full((d_state,), 2.2, dtype=dtype))
         without_decay(self, "bias")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N"]:
         """["... N"]."""
         return GATES[self.kind](precise_product(x, self.weight, self.bias))
 
@@ -251,7 +254,7 @@ def small(
     return layer
 
 
-def newton_schulz(A: Tensor, steps: int = 8) -> Tensor:
+def newton_schulz(A: Float[Tensor, "... N N"], steps: int = 8) -> Float[Tensor, "... N N"]:
     """Approximate orthogonal polar factor of A ["... N N"], by A <- 1.5 A - 0.5 A A^T A.
 
     The iteration converges for singular values below sqrt(3); each step multiplies small ones by
@@ -263,7 +266,7 @@ def newton_schulz(A: Tensor, steps: int = 8) -> Tensor:
     return A
 
 
-def clip_columns(A: Tensor) -> Tensor:
+def clip_columns(A: Float[Tensor, "... N N"]) -> Float[Tensor, "... N N"]:
     """A ["... N N"] with every column longer than 1 scaled to length 1."""
     return A / A.square().sum(-2, keepdim=True).clamp_min(1).sqrt()
 

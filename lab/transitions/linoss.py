@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -12,7 +13,7 @@ from lab.scan import linear_scan, pair_scan
 from lab.transitions.base import Transition
 
 # For every oscillator: frequency omega in rad per unit of time, and the factor `keep` of damping.
-Oscillation = tuple[Tensor, Tensor]
+Oscillation = tuple[Float[Tensor, "... m"], Float[Tensor, "... m"]]
 
 
 class Oscillators(Transition):
@@ -69,17 +70,19 @@ class Oscillators(Transition):
         """An upper bound on the spectral norm of every step, derived in the class docstring."""
         return 1.0 if self.polar else implicit_norm_bound(self.dt)
 
-    def dense(self, parameters: Oscillation) -> Tensor:
+    def dense(self, parameters: Oscillation) -> Float[Tensor, "... N N"]:
         """["... N N"], a 2 x 2 matrix of diagonal blocks."""
         rows = torch.diag_embed(self._blocks(parameters)).unbind(-4)
         return torch.cat([torch.cat(row.unbind(-3), dim=-1) for row in rows], dim=-2)
 
-    def product(self, parameters: Oscillation, h: Tensor) -> Tensor:
+    def product(self, parameters: Oscillation, h: Float[Tensor, "... N"]) -> Float[Tensor, "... N"]:
         """A h ["... N"], by the blocks."""
         pairs = h.unflatten(-1, (2, -1))
         return (self._blocks(parameters) * pairs[..., None, :, :]).sum(-2).flatten(-2)
 
-    def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self, parameters: Oscillation, b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
         """`pair_scan`; for the polar form `linear_scan`, with a complex number per oscillator."""
         if not self.polar:
             pairs = b.unflatten(-1, (2, -1)), initial.unflatten(-1, (2, -1))
@@ -89,15 +92,15 @@ class Oscillators(Transition):
         h = linear_scan(torch.complex(keep_cos, keep_sin), *numbers)
         return torch.cat([h.real, h.imag], dim=-1)
 
-    def eigenvalues(self, parameters: Oscillation) -> Tensor:
-        """Complex["... N"]: a conjugate pair per oscillator."""
+    def eigenvalues(self, parameters: Oscillation) -> Complex[Tensor, "... N"]:
+        """A conjugate pair per oscillator."""
         omega, keep = parameters
         size = keep * _cosine(omega, self.dt) ** (1 if self.polar else 2)
         one = torch.complex(size, size * self.dt * omega)
         return torch.cat([one, one.conj()], dim=-1)
 
-    def force(self, parameters: Oscillation, u: Tensor) -> Tensor:
-        """["... N"]: the change of the state by a force u ["... m"] in a step, (dt s, dt^2 s) u."""
+    def force(self, parameters: Oscillation, u: Float[Tensor, "... m"]) -> Float[Tensor, "... 2*m"]:
+        """The change of the state by a force u ["... m"] in a step, (dt s, dt^2 s) u."""
         to_speed = self.dt * _cosine(parameters[0], self.dt).square() * u
         return torch.cat([to_speed, self.dt * to_speed], dim=-1)
 
@@ -148,11 +151,13 @@ class LinOSS(Oscillators):
         self.frequency = nn.Parameter(inverse_softplus(omega))
         without_decay(self, "frequency")
 
-    def forward(self, x: Tensor) -> Oscillation:
+    def forward(self, x: Float[Tensor, "... D"]) -> Oscillation:
         """The same for every x ["... D"]."""
         return self._oscillation(*x.shape[:-1])
 
-    def scan(self, parameters: Oscillation, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self, parameters: Oscillation, b: Float[Tensor, "B T N"], initial: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B T N"]:
         """`pair_scan` with one matrix for all steps, which does not use `parameters`."""
         return super().scan(self._oscillation(1, 1), b, initial)
 
@@ -161,8 +166,8 @@ class LinOSS(Oscillators):
         return omega, torch.ones_like(omega)
 
 
-def implicit_norm(omega: Tensor, dt: float = 1.0) -> Tensor:
-    """["..."]: Euclidean norm of an undamped implicit step, as derived in `Oscillators`."""
+def implicit_norm(omega: Float[Tensor, "..."], dt: float = 1.0) -> Float[Tensor, "..."]:
+    """Euclidean norm of an undamped implicit step, as derived in `Oscillators`."""
     a = omega.square()
     difference, total = dt * (1 - a).abs(), (4 + (dt * (1 + a)).square()).sqrt()
     return (difference + total) / (2 * (1 + dt**2 * a))
@@ -173,7 +178,7 @@ def implicit_norm_bound(dt: float = 1.0) -> float:
     return max((dt + math.sqrt(4 + dt**2)) / 2, 1 / dt)
 
 
-def inverse_softplus(y: Tensor) -> Tensor:
+def inverse_softplus(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The x for which softplus(x) = y, for y above 0."""
     return y + torch.log(-torch.expm1(-y))
 

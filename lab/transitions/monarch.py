@@ -5,6 +5,7 @@ scales coordinates between fixed rotations; in the others it rotates blocks of t
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.linalg.monarch import (
@@ -73,27 +74,40 @@ class GatedMonarch(Transition):
         with torch.no_grad():
             self.gates.bias.add_(opening)
 
-    def blocks(self) -> tuple[Tensor, Tensor]:
+    def blocks(self) -> tuple[Float[Tensor, "b b b"], Float[Tensor, "b b b"]]:
         """The fixed rotations L and R, ["b b b"] each."""
         left, right = wide(self.left), wide(self.right)
         return cayley(left - left.mT), cayley(right - right.mT)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b"], Float[Tensor, "... b"]]:
         """Gains alpha of columns and beta of rows, ["... b"] each."""
         alpha, beta = GATES[self.gate](precise(self.gates, x)).chunk(2, dim=-1)
         return alpha, beta
 
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def dense(
+        self, parameters: tuple[Float[Tensor, "... b"], Float[Tensor, "... b"]]
+    ) -> Float[Tensor, "... b*b b*b"]:
         """["... N N"]."""
         (L, R), (alpha, beta) = self.blocks(), parameters
         return monarch_dense(alpha[..., None, None] * L, beta[..., None, None] * R)
 
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    def product(
+        self,
+        parameters: tuple[Float[Tensor, "... b"], Float[Tensor, "... b"]],
+        h: Float[Tensor, "... b*b"],
+    ) -> Float[Tensor, "... b*b"]:
         """`monarch_product`."""
         (L, R), (alpha, beta) = self.blocks(), parameters
         return monarch_product(alpha[..., None, None] * L, beta[..., None, None] * R, h)
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self,
+        parameters: tuple[Float[Tensor, "B T b"], Float[Tensor, "B T b"]],
+        b: Float[Tensor, "B T b*b"],
+        initial: Float[Tensor, "B b*b"],
+    ) -> Float[Tensor, "B T b*b"]:
         """Step by step, with a single dense product per step.
 
         Gains commute with the rotations of their own blocks, so A = U D V with a diagonal D. For
@@ -131,25 +145,38 @@ class MonarchID(Transition):
         self.side = grid_side(d_state)
         self.entries = linear(d_model, d_state * (self.side - 1), generator=generator)
 
-    def generators(self, x: Tensor) -> Tensor:
+    def generators(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... n b b"]:
         """Skew matrices ["... 2b b b"], those of L first."""
         b = self.side
         return skew(precise(self.entries, x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]:
         """L and R, ["... b b b"] each."""
         L, R = cayley(self.generators(x)).chunk(2, dim=-3)
         return L, R
 
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def dense(
+        self, parameters: tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]
+    ) -> Float[Tensor, "... b*b b*b"]:
         """["... N N"]."""
         return monarch_dense(*parameters)
 
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    def product(
+        self,
+        parameters: tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]],
+        h: Float[Tensor, "... b*b"],
+    ) -> Float[Tensor, "... b*b"]:
         """`monarch_product`."""
         return monarch_product(*parameters, h)
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self,
+        parameters: tuple[Float[Tensor, "B T b b b"], Float[Tensor, "B T b b b"]],
+        b: Float[Tensor, "B T b*b"],
+        initial: Float[Tensor, "B b*b"],
+    ) -> Float[Tensor, "B T b*b"]:
         """`monarch_scan`."""
         return monarch_scan(*parameters, b, initial)
 
@@ -161,16 +188,23 @@ class Blocks(Transition):
         super().__init__(d_model, d_state=d_state)
         self.side = grid_side(d_state)
 
-    def dense(self, parameters: Tensor) -> Tensor:
+    def dense(self, parameters: Float[Tensor, "... K b b"]) -> Float[Tensor, "... K*b K*b"]:
         """["... N N"] of blocks ["... b b b"]."""
         return row_factor(parameters)
 
-    def product(self, parameters: Tensor, h: Tensor) -> Tensor:
+    def product(
+        self, parameters: Float[Tensor, "... K b b"], h: Float[Tensor, "... K*b"]
+    ) -> Float[Tensor, "... K*b"]:
         """A h, computed block by block."""
         parts = h.unflatten(-1, (self.side, self.side))
         return (parameters @ parts[..., None]).flatten(-3)
 
-    def scan(self, parameters: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self,
+        parameters: Float[Tensor, "B T K b b"],
+        b: Float[Tensor, "B T K*b"],
+        initial: Float[Tensor, "B K*b"],
+    ) -> Float[Tensor, "B T K*b"]:
         """`block_scan`."""
         return block_scan(parameters, b, initial)
 
@@ -190,7 +224,7 @@ class _SkewBlocks(Blocks):
         super().__init__(d_model, d_state=d_state)
         self.entries = linear(d_model, d_state * (self.side - 1) // 2, generator=generator)
 
-    def generators(self, x: Tensor) -> Tensor:
+    def generators(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """Skew matrices ["... b b b"]."""
         b = self.side
         return skew(precise(self.entries, x).unflatten(-1, (b, b * (b - 1) // 2)), b)
@@ -199,7 +233,7 @@ class _SkewBlocks(Blocks):
 class BlockCay(_SkewBlocks):
     """Cayley transforms: every rotation without angle pi, which would need infinite entries."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """["... b b b"]."""
         return cayley(self.generators(x))
 
@@ -207,7 +241,7 @@ class BlockCay(_SkewBlocks):
 class BlockExp(_SkewBlocks):
     """Exponentials: every rotation."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """["... b b b"]."""
         return expm(self.generators(x))
 
@@ -229,7 +263,7 @@ class BlockDense(Blocks):
         super().__init__(d_model, d_state=d_state)
         self.entries = linear(d_model, d_state * self.side, generator=generator)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... K b b"]:
         """["... b b b"]."""
         b = self.side
         free = precise(self.entries, x).unflatten(-1, (b, b, b))
@@ -266,23 +300,36 @@ class BlockHH(Transition):
         width = self.distinct * (self.side + 1)
         self.entries = linear(d_model, width, generator=generator)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b"], Float[Tensor, "... b b"]]:
         """beta ["... b"] and unit vectors v ["... b b"]."""
         each = precise(self.entries, x).unflatten(-1, (self.distinct, self.side + 1))
         beta, v = 2 * each[..., 0].sigmoid(), direction(each[..., 1:])
         return beta.expand(*beta.shape[:-1], self.side), v.expand(*v.shape[:-2], self.side, -1)
 
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
+    def dense(
+        self, parameters: tuple[Float[Tensor, "... K"], Float[Tensor, "... K b"]]
+    ) -> Float[Tensor, "... K*b K*b"]:
         """["... N N"]."""
         beta, v = parameters
         return row_factor(householder_blocks(v, beta))
 
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    def product(
+        self,
+        parameters: tuple[Float[Tensor, "... K"], Float[Tensor, "... K b"]],
+        h: Float[Tensor, "... K*b"],
+    ) -> Float[Tensor, "... K*b"]:
         """h - beta (v . h) v, block by block."""
         (beta, v), parts = parameters, h.unflatten(-1, (self.side, self.side))
         return (parts - (beta * (v * parts).sum(-1))[..., None] * v).flatten(-2)
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self,
+        parameters: tuple[Float[Tensor, "B T K"], Float[Tensor, "B T K b"]],
+        b: Float[Tensor, "B T K*b"],
+        initial: Float[Tensor, "B K*b"],
+    ) -> Float[Tensor, "B T K*b"]:
         """`householder_scan` with every block as a separate sequence."""
         beta, v = parameters
         side = self.side

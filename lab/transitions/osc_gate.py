@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -62,7 +63,7 @@ class OscGate(Oscillators):
 
         self.frequency, self.damping = gate(frequency, frequency_gate), gate(loss, damping_gate)
 
-    def forward(self, x: Tensor) -> Oscillation:
+    def forward(self, x: Float[Tensor, "... D"]) -> Oscillation:
         """omega and keep, ["... m"] each, for x ["... D"]."""
         both = [self.frequency, self.damping]
         if all(isinstance(each, Affine) for each in both):
@@ -75,11 +76,11 @@ class OscGate(Oscillators):
 class Constant(nn.Module):
     """x -> bias for every x: an `Affine` without its weight."""
 
-    def __init__(self, start: Tensor) -> None:
+    def __init__(self, start: Float[Tensor, "d_output"]) -> None:
         super().__init__()
         self.bias = nn.Parameter(start.clone())
         without_decay(self, "bias")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "... d_input"]) -> Float[Tensor, "... d_output"]:
         """["... d_input"] to ["... d_output"]."""
         return wide(self.bias).expand(*x.shape[:-1], -1)

@@ -192,6 +192,29 @@ def test_a_word_problem_is_audited_like_any_task():
     assert "the input determines the target" in str(report)
 
 
+@pytest.mark.parametrize(
+    ("task", "guess"),
+    [
+        # Of 2, 4, 8 and 16 words, 1, 2, 3 and 6 end at the commonest element.
+        (words(), (1 / 2 + 1 / 2 + 3 / 8 + 3 / 8) / 4),
+        (words(start_token=True), (1 / 2 + 1 / 2 + 3 / 8 + 3 / 8) / 4),
+        (words(scored="last"), 3 / 8),
+    ],
+)
+def test_the_accuracy_of_a_guess_is_that_at_the_scored_steps(task, guess):
+    report = audit.task(task, length=4, drawn=50)
+    assert report["accuracy of a guess"] == f"{guess:.1%}"
+    assert float(report["bits that a state must hold"]) == pytest.approx(task.bits(4), rel=1e-3)
+
+
+def test_whole_numbers_are_no_tokens_unless_the_task_says_so():
+    class Counts:
+        sample, loss = staticmethod(words().sample), staticmethod(words().loss)
+
+    with pytest.raises(ValueError, match=r"the task is 'Counts'; it must be a lab.tasks.TokenTask"):
+        audit.model(tracker(words()), Counts(), length=9)
+
+
 def test_the_state_is_set_against_the_bits_that_it_must_hold():
     task = Recall(pairs=4, queries=2, symbols=16)
     mixer = MultiHead(8, LinearAttention(8, heads=2, d_key=4), generator=stream(0, "init"))

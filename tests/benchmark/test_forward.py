@@ -1,9 +1,9 @@
-"""Forward passes side by side: all of them run, without gradients, and the slow one is slower."""
+"""Forward passes and steps of training side by side: all run, and the slow one is slower."""
 
 import torch
 from torch import nn
 
-from lab.benchmark.forward import forward_milliseconds
+from lab.benchmark.forward import forward_milliseconds, training_milliseconds
 
 
 class Repeats(nn.Module):
@@ -27,3 +27,23 @@ def test_each_module_has_its_milliseconds_and_no_gradients():
     assert list(found) == ["once", "often"]
     assert 0 < found["once"] < found["often"] < 1000
     assert not any(module.saw_gradients for module in modules.values())
+
+
+def test_each_way_to_train_a_module_has_its_milliseconds_and_a_copy_of_it():
+    module, seen = Repeats(60), {}
+
+    def often(own, x):
+        seen["often"] = own
+        return own(x)
+
+    def once(own, x):
+        seen["once"] = own
+        return x @ own.weight
+
+    before, x = module.weight.clone(), torch.ones(64, 64)
+    forms = {"once": once, "often": often}
+    found = training_milliseconds(forms, module, x, x, rounds=3, budget=0.5)
+    assert list(found) == ["once", "often"]
+    assert 0 < found["once"] < found["often"] < 1000
+    assert torch.equal(module.weight, before)
+    assert not any(torch.equal(own.weight, before) for own in seen.values())  # they were trained

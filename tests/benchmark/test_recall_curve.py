@@ -90,3 +90,46 @@ def test_rows_come_back_from_the_records_that_have_some(rows):
     curves = by_state(read)
     assert list(curves) == ["linear", "softmax"]
     assert curves["linear"][rows[0]["state_bytes"]] == [row["accuracy"] for row in rows[:2]]
+
+
+def row(mixer, seed, **changes):
+    told = {"mixer": mixer, "seed": seed, "steps": 600, "d_model": 32, "layers": 2, "samples": 500}
+    return {**told, "state_bytes": 64, "accuracy": seed / 10, **changes}
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ([row("a", 0), row("a", 1), row("b", 0), row("b", 1)], ["a", "b"]),
+        (
+            [row("a", 0), row("b", 0, steps=450), row("a", 0, steps=300)],
+            ["a, 600 updates", "b, 450 updates", "a, 300 updates"],
+        ),
+        ([row("a", 0), row("b", 0, d_model=64)], ["a, width 32", "b, width 64"]),
+        (
+            [row("a", 0, steps=1, samples=5), row("b", 0)],
+            ["a, 1 updates, 5 samples", "b, 600 updates, 500 samples"],
+        ),
+        (
+            [row("a", 0), row("a", 1), row("b", 0), row("c", 0), row("c", 5)],
+            ["a, seeds 0 to 1", "b, seed 0", "c, seeds 0, 5"],
+        ),
+    ],
+)
+def test_a_figure_that_mixes_budgets_or_seeds_says_so_in_every_name(rows, names):
+    found = by_state(rows)
+    assert list(found) == names
+    assert sum(len(each[64]) for each in found.values()) == len(rows)
+
+
+def test_rows_of_before_budgets_were_told_are_not_called_another_one():
+    old = {name: value for name, value in row("b", 0).items() if name != "d_model"}
+    assert list(by_state([row("a", 0), old])) == ["a", "b"]
+    assert list(by_state([row("a", 0), {**old, "steps": 450}])) == [
+        "a, 600 updates",
+        "b, 450 updates",
+    ]
+
+
+def test_a_row_says_its_budget(rows):
+    assert {(r["steps"], r["d_model"], r["layers"], r["samples"]) for r in rows} == {(2, 32, 2, 20)}

@@ -23,6 +23,7 @@ def row(reading=None, *, op=">", threshold=0.5, **changes) -> Judged:
 
 MET, MISSED = Reading(1.0), Reading(0.0)
 OPEN = Reading(0.6, 0.4, 0.8, needed=12)
+FAR = Reading(0.5, 0.4, 0.6)
 
 
 @given(numbers, numbers, numbers, st.sampled_from([">", ">=", "<", "<="]), numbers)
@@ -68,6 +69,7 @@ def test_the_other_statuses(reading, changes, status):
         ([row(MET)], Ruling.PROCEED, "every success criterion is met (C1)"),
         ([row(MISSED)], Ruling.REFUTED, "success criterion C1 (corrected, accuracy) is missed"),
         ([row(OPEN)], Ruling.UNDECIDED, "about 12 seeds would decide it"),
+        ([row(FAR)], Ruling.UNDECIDED, "no number of seeds within reach would decide it"),
         ([row(MET), row(OPEN, kind="kill")], Ruling.UNDECIDED, "kill criterion"),
         ([row(MISSED), row(OPEN)], Ruling.REFUTED, "missed"),
         ([row(MISSED), row(MET, kind="kill")], Ruling.ABANDON, "kill criterion"),
@@ -147,3 +149,13 @@ def test_a_met_interval_shows_its_value_on_the_right_side(value, threshold):
     assume(value != threshold)
     found = row(Reading(value), threshold=threshold)
     assert holds(float(found.shown.split()[0]), ">", threshold) == (found.status == "met")
+
+
+def test_a_reason_does_not_name_every_one_of_many_rows():
+    missed = [row(MISSED)] * 2
+    _, reason = rule(missed)
+    assert reason.count("success criterion C1 (corrected, accuracy) is missed") == 2
+    _, reason = rule([*missed, row(MISSED), row(MET)])
+    assert reason == "success criterion C1 (corrected) is missed in 3 rows."
+    _, reason = rule([row(OPEN)] * 3)
+    assert reason.count("about 12 seeds would decide it") == 3

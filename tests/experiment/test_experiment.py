@@ -15,15 +15,15 @@ from torch import nn
 
 from lab import research_log
 from lab.evidence import MIME, validate
-from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display
-from lab.experiment.display import NOT_YET
+from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display, solved
+from lab.experiment.rows import NOT_YET
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.plots.render import PLOTLY
 from lab.records import committed
 from lab.records.executed import read_notebook
 from lab.tasks import WordProblem, groups
-from lab.train import fit_together, scored_accuracy
+from lab.train import fit_together, score
 from lab.transitions import PolarDiagonal, RealDiagonal
 
 # Workers know what a notebook has defined, and no modules of tests.
@@ -80,6 +80,7 @@ def test_values_are_judged_by_the_statistic_of_the_table_and_kept_by_seed():
     exp.judge("T", 2.0)
     exp.judge("D", torch.tensor([0.5, 0.7]), minus=[0.4, 0.4])
     exp.judge("P", [0.3, 0.2])
+    assert (exp.value("C1", "A5"), exp.value("T")) == (0.4, 2.0)
     record = exp.sheet.record()
     found = [(row["metric"], row["value"], row["status"]) for row in record["criteria"]]
     assert found[:3] == [
@@ -120,6 +121,8 @@ def test_the_last_values_count():
         (lambda e: e.judge("C1", [1, 1], minus=[0, 0]), "criterion C1 is not paired"),
         (lambda e: e.judge("D", [1, 1]), "criterion D is paired: give minus"),
         (lambda e: e.judge("C1", {"a": [1, 1]}), "criterion C1 has the parts ('',), got ('a',)"),
+        (lambda e: e.value("C1"), "criterion C1, part '', was not judged; [] were"),
+        (lambda e: e.value("C2"), "there is no criterion 'C2'"),
         (lambda e: e.conclude(), "criteria ['C1', 'D'] were never judged"),
         (lambda e: e.not_run("C1", ""), "why criterion C1 was not run is empty"),
         (lambda e: e.tune({}, Z3, {}, seeds=[0, 101], score=None, lr=[1, 2]), "[101] are reported"),
@@ -141,6 +144,22 @@ def test_what_does_not_fit_the_table_is_refused(call, message):
 def test_an_unknown_statistic_is_refused_before_the_run():
     with pytest.raises(ValueError, match="there is no statistic 'mean'"):
         experiment(Planned("C1", "accuracy", ">", 0.5, "mean"))
+
+
+@pytest.mark.parametrize("limit", [{"op": ">=", "threshold": 0}, {"op": ">", "threshold": -0.1}])
+def test_a_share_that_cannot_be_missed_is_no_success(limit):
+    with pytest.raises(ValueError, match=r"criterion C1 cannot be missed: all of 0 to 1 is >"):
+        experiment(Planned("C1", "seeds", statistic=solved(0.9), **limit))
+    experiment(Planned("C1", "seeds", ">", 0, statistic=solved(0.9)))
+
+
+def test_undecided_says_in_the_table_how_many_seeds_would_decide():
+    exp = experiment(Planned("C1", "difference", ">", 0.0, MEAN), seeds=range(100, 105))
+    exp.judge("C1", [0.3, -0.1, 0.2, -0.2, 0.3])
+    needed = exp.sheet.record()["criteria"][0]["needed"]
+    assert 5 < needed < 100
+    assert f"about {needed} seeds would decide it" in exp.sheet.bundle()["text/plain"]
+    assert exp.sheet.record()["verdict"] == "UNDECIDED"
 
 
 def test_what_could_not_be_run_decides_nothing_and_says_why():
@@ -269,6 +288,26 @@ def test_a_number_for_the_reader_has_no_limit_to_meet():
     assert (row.limit, row.status) == ("", "recorded")
 
 
+def test_many_parts_share_a_line_and_what_never_decides_is_folded_away():
+    parts = ("a", "b", "c", "d")
+    exp = experiment(
+        Planned("C1", "accuracy of {part}", ">", 0.5, parts=parts),
+        Planned("P", "accuracy as proposed", ">", 0.4, arm="proposal"),
+    )
+    first, folded = exp.sheet.bundle()["text/html"].split("<details>")
+    assert ("accuracy of each of 4" in first, first.count("accuracy of")) == (True, 1)
+    assert "as proposed" not in first
+    assert "5 rows in full" in folded
+    assert folded.count("accuracy of") == 4
+    exp.judge("C1", {"a": [0.6, 0.7], "b": [0.4, 0.8], "c": [0.9, 0.9], "d": [0.8, 0.8]})
+    exp.judge("P", [0.5, 0.5])
+    first, folded = exp.sheet.bundle()["text/html"].split("<details>")
+    assert "0.4 to 0.9" in first
+    assert "3 met, 1 missed" in first
+    assert ("#d64545" in first, "proposal: accuracy as proposed" in folded) == (True, True)
+    assert "accuracy of c" in exp.sheet.bundle()["text/plain"]
+
+
 # --- runs ----------------------------------------------------------------------------------------
 
 
@@ -289,9 +328,14 @@ def test_arms_have_the_numbers_that_they_have_alone(alone, workers):
     arms = exp.train(ARMS, Z3, RECIPE, workers=workers, checkpoint=False)
     assert list(arms) == ["real", "polar"]
     assert losses(arms) == alone
-    scores = arms.scores(length=6, samples=50, score=scored_accuracy, workers=1)
-    expected = scored_accuracy(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
-    assert scores["polar"][1].item() == expected
+    expected = score(arms["polar"].models[1], Z3, length=6, samples=50, seed=101)
+    for measure in ("accuracy", "loss"):
+        scores = arms.scores(length=6, samples=50, score=measure, workers=1)
+        assert scores["polar"][1].item() == pytest.approx(getattr(expected, measure))
+    scores = arms.scores(length=6, samples=50, workers=1)
+    assert torch.equal(scores["polar"][1], expected.by_step)
+    with pytest.raises(ValueError, match="scores: score is 'mean'; it must be one of"):
+        arms.scores(length=6, samples=50, score="mean")
 
 
 def test_what_is_measured_of_models_is_by_arm_and_keeps_its_digits():
@@ -324,6 +368,43 @@ def test_seeds_that_were_dealt_out_come_back_in_order(alone):
     assert arms["real"].seeds == [100, 101]
     for name, found in losses(arms).items():
         assert torch.allclose(torch.tensor(found), torch.tensor(alone[name]), atol=1e-5)
+
+
+def test_a_finished_arm_is_not_trained_again_and_a_finished_run_cleans_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_CHECKPOINTS", str(tmp_path / "kept"))
+    count, recipe = tmp_path / "count", {**RECIPE, "checkpoint_seconds": 0}
+
+    def counted(_, step):
+        if step >= 0:
+            with count.open("a") as file:
+                file.write(f"{step} ")
+
+    def stop(_, step):
+        if step == 3:
+            raise RuntimeError("killed")
+
+    both = {"done": Arm(ARMS["real"], before_update=counted), "other": ARMS["polar"]}
+    stopped = {**both, "other": Arm(ARMS["polar"].build, before_update=stop)}
+    first = experiment()
+    with pytest.raises(RuntimeError, match="killed"):
+        first.train(stopped, Z3, recipe, workers=1)
+    assert count.read_text().split() == [str(step) for step in range(RECIPE["steps"])]
+    assert len(list((tmp_path / "kept").rglob("done-*.safetensors"))) == 1
+
+    again = experiment()
+    arms = again.train(both, Z3, recipe, workers=1)
+    updates = count.read_text().split()[RECIPE["steps"] :]
+    assert updates in ([], [str(RECIPE["steps"] - 1)])  # the last is told once more, and not made
+    assert (
+        losses(arms)["done"]
+        == losses(
+            experiment().train({"done": ARMS["real"]}, Z3, RECIPE, workers=1, checkpoint=False)
+        )["done"]
+    )
+    assert list((tmp_path / "kept").iterdir())
+    again.judge("C1", [0.6, 0.7])
+    again.conclude()
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_what_fails_names_its_arm():

@@ -35,7 +35,6 @@ from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.seeding import stream
 from lab.tasks import WordProblem, groups
-from lab.train import scored_accuracy
 from lab.transitions import PolarDiagonal, RealDiagonal
 
 exp = Experiment("300", title="A run to be killed", question="Is it the same?", parameters=p,
@@ -70,7 +69,7 @@ arms = exp.train(
     {{"real": build_real, "polar": build_polar,
      "real, short": Arm(build_real, steps=20), "polar, short": Arm(build_polar, steps=20)}},
     task, recipe, workers=2)
-scores = arms.scores(length=8, samples=200, score=scored_accuracy, workers=1)
+scores = arms.scores(length=8, samples=200, score="accuracy", workers=1)
 exp.judge("C1", scores)
 exp.table("losses", [{{"arm": name, "seed": seed, "loss": history.loss[-1].item()}}
                      for name, arm in arms.items()

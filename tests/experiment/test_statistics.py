@@ -41,6 +41,27 @@ def test_each_is_what_it_says(values):
     assert value(values[0], NUMBER).value == values[0]
 
 
+@pytest.mark.parametrize(
+    ("values", "op", "threshold", "worst", "best"),
+    [
+        ([0.2, 1.0, 1.1], "in", (0.9, 1.2), 0.2, 1.0),
+        ([0.95, 1.0, 9.0], "in", (0.9, 1.2), 9.0, 1.0),
+        ([-1.0, 0.0, 0.5], "==", 0.0, -1.0, 0.0),
+    ],
+)
+def test_the_worst_of_an_interval_is_the_farthest_out_on_either_side(
+    values, op, threshold, worst, best
+):
+    for kind, statistic, expected in (
+        ("control", WORST, worst), ("failure", WORST, best), ("failure", EVERY, worst),
+    ):  # fmt: skip
+        planned = Planned("C", "x", op, threshold, statistic, kind=kind)
+        found = value(
+            values, statistic, high_is_bad=planned.high_is_bad, op=op, threshold=threshold
+        )
+        assert found.value == expected
+
+
 @settings(deadline=None)
 @given(
     seeds, st.floats(-100, 100), st.sampled_from([">", "<=", "in"]), st.sampled_from([MEAN, "k"])

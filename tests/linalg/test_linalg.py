@@ -21,6 +21,7 @@ from lab.linalg import (
     kernel_sequential,
     oscillator_eigenvalues,
     oscillator_parameters,
+    parameter_error,
     zero_order_hold,
 )
 from lab.linalg.convolution import SHORT
@@ -285,6 +286,23 @@ def test_parameters_are_read_back_from_the_transition(seed, N, r, dt):
     assert gap(omega_read.sort()[0], expected.abs().sort()[0]) < 1e-6
     size = (zeta_read * omega_read).sort()[0]
     assert gap(size, (-expected.real).sort()[0]) < 1e-6
+
+
+@patient
+@given(st.integers(1, 4), st.integers(0, 2), st.randoms(use_true_random=False), seeds)
+def test_the_error_of_oscillators_does_not_hang_on_their_order(N, more, random, seed):
+    # Apart by factors of 3, so that errors of up to 0.1 cannot make another pair the better one.
+    true = 3.0 ** torch.arange(N + more, dtype=REAL) * torch.tensor([[0.01], [0.2]], dtype=REAL)
+    errors = 0.1 * (2 * torch.rand(2, N + more, dtype=REAL, generator=stream(seed)) - 1)
+    found, wanted = true * (1 + errors), random.sample(range(N + more), N)
+    found = found[:, torch.tensor(random.sample(range(N + more), N + more))]
+    expected = errors[:, wanted].abs().max()
+    assert gap(parameter_error(found, true[:, wanted]), expected) < 1e-12
+
+
+def test_oscillators_that_were_not_found_have_no_error():
+    with pytest.raises(ValueError, match=re.escape("found (2, 1) and true (2, 2) must share")):
+        parameter_error(torch.ones(2, 1), torch.ones(2, 2))
 
 
 def test_an_eigenvalue_that_grows_has_negative_damping():

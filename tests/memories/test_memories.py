@@ -12,6 +12,7 @@ from torch.nn.functional import conv1d, elu, pad
 from lab.memories import (
     CosFormer,
     DeltaRule,
+    GatedDeltaRule,
     GatedLinearAttention,
     LinearAttention,
     LogLinearAttention,
@@ -100,6 +101,20 @@ def delta(memory, q, k, v, x):
     return torch.stack(reads, dim=2)
 
 
+def gated_delta(memory, q, k, v, x):
+    """S as the published rule has it, S (a (I - beta k k^T)) + beta v k^T, transposed."""
+    q, k = (part / part.norm(dim=-1, keepdim=True) for part in (q, k))
+    beta = memory.beta(x).sigmoid().mT
+    a = (-memory.log_A.exp() * torch.nn.functional.softplus(memory.decay(x))).exp().mT
+    S, reads = torch.zeros(*k.shape[:2], M, K, dtype=k.dtype), []
+    for t in range(k.shape[2]):
+        key, gate, gain = k[:, :, t, :, None], beta[:, :, t, None, None], a[:, :, t, None, None]
+        turned = gain * (torch.eye(K) - gate * key * key.mT).to(S)
+        S = S @ turned + gate * v[:, :, t, :, None] * key.mT
+        reads.append((S @ q[:, :, t, :, None])[..., 0])
+    return torch.stack(reads, dim=2)
+
+
 MEMORIES = {
     "softmax": (lambda: SoftmaxAttention(D, heads=H, d_key=K, d_value=M), softmax),
     "linear": (lambda: LinearAttention(D, heads=H, d_key=K, d_value=M), linear),
@@ -108,6 +123,7 @@ MEMORIES = {
     "retention": (lambda: Retention(D, heads=H, d_key=K, d_value=M), retention),
     "gated": (lambda: GatedLinearAttention(D, heads=H, d_key=K, d_value=M, temper=16), gated),
     "delta": (lambda: DeltaRule(D, heads=H, d_key=K, d_value=M), delta),
+    "gated delta": (lambda: GatedDeltaRule(D, heads=H, d_key=K, d_value=M), gated_delta),
 }
 every_memory = pytest.mark.parametrize("name", MEMORIES)
 sizes = st.builds(problem, st.integers(0, 3), st.integers(1, 33), st.integers(0, 2**31))

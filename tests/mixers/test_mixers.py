@@ -220,6 +220,17 @@ def test_the_reported_layer_has_129_parameters():
     assert sum(parameter.numel() for parameter in OscDPLR(1).parameters()) == 129
 
 
+@pytest.mark.parametrize("discretisation", ["bilinear", "zero-order hold"])
+@pytest.mark.parametrize("form", ["plain", "dissipative", "real"])
+def test_all_of_its_forms_are_the_definition(form, discretisation):
+    case = osc_dplr_case(form, discretisation, True, 2, 2)
+    layer, x = case.mixer(), case.x(9)
+    forms = layer.forms()
+    assert len(forms) == (4 if discretisation == "bilinear" else 3)
+    for each in forms:
+        assert gap(each(x), case.definition(layer, x)) < 1e-10
+
+
 def test_the_output_is_as_wide_as_the_input_unless_it_is_said():
     x = torch.zeros(2, 5, 4)
     assert OscDPLR(4)(x).shape == (2, 5, 4)

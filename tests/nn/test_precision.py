@@ -16,12 +16,12 @@ import lab.memories
 import lab.mixers
 import lab.transitions
 from lab.linalg import DPLR, bilinear, causal_convolution, delta_rule, kernel_doubling
+from lab.linalg.chunks import segment_sums
 from lab.linalg.circulant import block_circulant_product, circulant_product
 from lab.linalg.displacement import cauchy_product, fast_cauchy_product
 from lab.linalg.fenwick import fenwick_product, fenwick_product_chunked
 from lab.linalg.monarch import cayley, expm, householder_blocks, monarch_dense, monarch_product
 from lab.memories import CosFormer, LinearAttention, Memory, Retention, SoftSlots
-from lab.memories.decay import decayed_product, segment_sums
 from lab.memories.linear_attention import LinearMemory
 from lab.memories.softmax_average import attention
 from lab.mixers import MultiHead, StateSpace, look_up, unroll
@@ -313,7 +313,6 @@ def normal(*shape, seed=0):
 
 LINALG = {
     "delta rule": (lambda *parts: delta_rule(*parts)[0], [(2, 9, 4)] * 3 + [(2, 9)]),
-    "decayed product": (partial(decayed_product, chunk=4), [(2, 9, 4)] * 3 + [(2, 9)]),
     "segment sums": (segment_sums, [(2, 9)]),
     "circulant": (circulant_product, [(6,), (2, 6)]),
     "block circulant": (block_circulant_product, [(3, 2, 2), (2, 6)]),

@@ -86,7 +86,7 @@ def test_setup_is_resumed_after_an_interruption_and_done_once(folder):
     (folder / "offline").unlink()
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
-    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,docs,dev]"
+    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,cluster,docs,dev]"
     assert calls.read_text().splitlines() == ["-m pip --version", install]  # no second environment
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
@@ -134,6 +134,8 @@ def test_an_unknown_notebook_is_told_those_that_exist(folder):
             ["smoke"],
             "papermill notebooks/004_osc_dplr.py executed/smoke/004.ipynb -f params/smoke/004.yaml",
         ),
+        (["all"], "python -m lab.records.programme --workers 1"),
+        (["all", "WORKERS=2"], "python -m lab.records.programme --workers 2"),
         (["stale"], "python -m lab.research_log --stale executed"),
         (["test"], "pytest -n 2 --dist loadfile"),
         (["test", "WORKERS=4"], "pytest -n 4 --dist loadfile"),
@@ -227,6 +229,7 @@ def test_help_lists_every_target(folder):
         "setup",
         "run",
         "smoke",
+        "all",
         "test",
         "regress",
         "stale",

@@ -28,7 +28,7 @@ FOR_NOTEBOOKS = (
     "lab.experiment",
     "lab.records.papermill_handler",
     *("lab.plain_yaml", "lab.records.committed", "lab.records.papermill_checks"),
-    "lab.records.repaint",
+    *("lab.records.programme", "lab.records.repaint"),
     "lab.plots",
 )
 
@@ -163,7 +163,7 @@ def test_every_import_is_declared():
     # A contender of the benchmark that is measured only where somebody has installed it.
     others = names - set(sys.stdlib_module_names) - {"lab", "fla"}
     needed = {BY_WAY_OF.get(name, name) for name in others}
-    assert needed <= declared("notebooks", "gpu", "dev")
+    assert needed <= declared("notebooks", "gpu", "cluster", "dev")
 
 
 # The build that pip starts, in a copy of the sources, since setuptools leaves its own in place.
@@ -198,7 +198,9 @@ def test_the_metadata_say_what_it_is_and_needs(wheel):
     )
     needs = metadata.get_all("Requires-Dist")
     alone = {re.match(r"[\w.-]+", need)[0] for need in needs if "extra ==" not in need}
-    assert alone == {"torch", "numpy", "numba", "scipy", "platformdirs", "safetensors", "tqdm"}
+    assert alone == {
+        "torch", "numpy", "jaxtyping", "numba", "scipy", "platformdirs", "safetensors", "tqdm",
+    }  # fmt: skip
 
 
 def test_only_the_constraints_are_exact():

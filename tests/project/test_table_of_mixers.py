@@ -50,6 +50,10 @@ def test_the_table_lists_every_layer_that_is_exported():
 @pytest.mark.parametrize("name", ROWS)
 def test_the_notebooks_of_a_row_use_its_class(name):
     numbers = re.findall(r"\d{3}", ROWS[name][-1])
+    if ROWS[name][-1] == "none yet":
+        notebooks = (ROOT / "notebooks").glob("[0-9]*.py")
+        assert not any(re.search(rf"\b{name}\b", path.read_text("utf-8")) for path in notebooks)
+        return
     assert numbers
     for number in numbers:
         (path,) = (ROOT / "notebooks").glob(f"{number}_*.py")

@@ -12,6 +12,8 @@ import pytest
 from click import ClickException
 from notebook_cases import NOTEBOOK
 
+from lab.records.made_of import KEY
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -237,7 +239,8 @@ def test_the_remedy_for_a_magic_works(handler):
 def test_a_byte_order_mark_is_accepted(tmp_path, handler):
     (tmp_path / "plain.py").write_bytes(NOTEBOOK.encode())
     (tmp_path / "marked.py").write_bytes(NOTEBOOK.encode("utf-8-sig"))
-    marked, plain = (handler.read(str(tmp_path / f"{name}.py")) for name in ("marked", "plain"))
+    read = [json.loads(handler.read(str(tmp_path / f"{name}.py"))) for name in ("marked", "plain")]
+    marked, plain = ({**each, "metadata": each["metadata"] | {KEY: {}}} for each in read)
     assert marked == plain
 
 

@@ -19,8 +19,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytest.importorskip("triton")
 
-from lab.scan import gpu  # noqa: E402
-from lab.scan.gpu import launch, matrix, pair, softmax  # noqa: E402
+from lab import scan  # noqa: E402
+from lab.scan import gpu, operators  # noqa: E402
+from lab.scan.gpu import launch, matrix, pair, selective, softmax  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ KERNELS = {
     "softmax_scan": Kernels("softmax", saved=(0, 1, 2, 5, 6, 3, 4)),
 }
 COMPILED = [case for case in CASES if case.name in KERNELS]
+SELECTIVE = [case for case in CASES if case.name == "selective_scan"]
 every_case = pytest.mark.parametrize(
     "case", COMPILED, ids=lambda case: f"{case.name}-{case.draw.__name__}"
 )
@@ -115,6 +117,44 @@ def test_equals_the_definition_in_value_and_gradient(case, B, T, N, chunks, sing
     for actual, right in zip([*outputs, *gradients], [*expected, *wanted], strict=True):
         assert actual.dtype == right.dtype
         assert gap(actual, right.detach()) <= BOUND[dtype.to_real()]
+
+
+@contextmanager
+def selective_kernels():
+    """selective_scan with the kernels of this file, whatever the device."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("forward", "backward"):
+            operator = operators._LATEST["selective_scan" + "_backward" * (name == "backward")]
+            patch.setitem(operator.kernels, DEVICE, getattr(selective, name))
+        # So few channels to a program that there are several.
+        patch.setattr(selective, "NUMBERS", 4)
+        yield
+
+
+# It has more inputs than states, and takes them as `selective_scan` has turned them.
+@pytest.mark.parametrize("case", SELECTIVE, ids=lambda case: case.draw.__name__)
+@settings(deadline=None, max_examples=3)
+@given(
+    B=st.integers(0, 2), T=st.integers(1, 20), N=st.integers(1, 3), single=st.booleans(),
+    often=st.sampled_from([0.0, 0.3]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+@example(B=2, T=19, N=3, single=False, often=0.3, seed=0)
+def test_selective_scan_equals_its_definition(case, B, T, N, single, often, seed):
+    dtype = torch.float32 if single else torch.float64
+    drawn = [part.requires_grad_() for part in arguments(case, B, T, N, dtype=dtype, seed=seed)]
+    reset = (torch.rand(B, T, generator=stream(seed)) < often).to(DEVICE) if often else None
+    flags = {"time_first": True, "return_last_state": True, "reset": reset, "initial": drawn[-1]}
+    flags |= {"delta_softplus": len(drawn) > 6}
+    expected = scan.selective_scan_sequential(*drawn[:-1], **flags)
+    grads = [
+        torch.randn(each.shape, generator=stream(1), dtype=dtype).to(DEVICE) for each in expected
+    ]
+    wanted = torch.autograd.grad(expected, drawn, grads)
+    with selective_kernels():
+        outputs = scan.selective_scan(*drawn[:-1], **flags)
+        gradients = torch.autograd.grad(outputs, drawn, grads)
+    for actual, right in zip([*outputs, *gradients], [*expected, *wanted], strict=True):
+        assert gap(actual.detach(), right.detach()) <= BOUND[dtype]
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
@@ -207,7 +247,7 @@ def compile_all() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    pointers = {torch.float32: "*fp32", torch.int64: "*i64"}
+    pointers = {torch.float32: "*fp32", torch.int64: "*i64", torch.bool: "*i1"}
     compiled = set()
 
     def instead(kernel, programs, *given, num_warps=4, **constants):
@@ -223,7 +263,7 @@ def compile_all() -> None:
         )
         compiled.add((kernel.fn.__module__, kernel.fn.__name__))
 
-    for module in [launch, *(kernels.module for kernels in KERNELS.values())]:
+    for module in [launch, selective, *(kernels.module for kernels in KERNELS.values())]:
         module.launch = instead
     # Nothing is computed here, and a winner of no step would be looked up.
     torch.Tensor.gather = lambda tensor, *_: tensor
@@ -234,6 +274,12 @@ def compile_all() -> None:
             outputs = kernels.forward(inputs, tree_leaves(case.sequential(*drawn)), chunks=2)
             grads = [output for output in outputs if output.is_floating_point()]
             kernels.backward(grads, inputs, outputs, chunks=2)
+    for case in SELECTIVE:
+        drawn = [part.requires_grad_() for part in arguments(case, 1, 5, 3, dtype=torch.float32)]
+        flags = {"time_first": True, "delta_softplus": len(drawn) > 6, "initial": drawn[-1]}
+        flags["reset"] = torch.ones(1, 5, dtype=torch.bool) if len(drawn) > 6 else None
+        with selective_kernels():
+            scan.selective_scan(*drawn[:-1], **flags).sum().backward()
     print(*sorted(".".join(name) for name in compiled), sep="\n")
 
 
@@ -245,10 +291,11 @@ def test_kernels_compile_for_a_gpu_that_is_not_here():
         [sys.executable, "-c", "import test_scan_gpu; test_scan_gpu.compile_all()"],
         cwd=Path(__file__).parent,
         env={
-            **os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(__file__).parents[1]),
+            **os.environ, "TRITON_INTERPRET": "0",
+            "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
         },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     compiled = {line.split(".")[3] for line in done.stdout.split()}
-    assert compiled == {kernels.name for kernels in KERNELS.values()}
+    assert compiled == {"selective", *(kernels.name for kernels in KERNELS.values())}

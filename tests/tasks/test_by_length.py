@@ -23,6 +23,8 @@ def test_every_length_has_its_own_task():
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
         assert joined.chance(length) == math.log(task.symbols)
         assert joined.floor(length) == 0
+        assert joined.bits(length) == task.bits(length)
+        assert torch.equal(joined.chance_accuracy(length), task.chance_accuracy(length))
         assert joined.distinct_inputs(length) == task.distinct_inputs(length)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from lab.tasks import Batch, Group, MixedLengths, WordProblem, groups, in_training, overlap
 from lab.tasks.groups import compose, cycle, transpositions
-from lab.train import evaluate, fit_together
+from lab.train import fit_together, score
 from lab.train.checkpoint import describe
 
 S3, S5, D4 = groups.symmetric(3), groups.symmetric(5), groups.dihedral(4)
@@ -429,10 +429,10 @@ def test_the_best_guess_by_step_scores_chance_and_a_solver_the_floor():
         def forward(self, tokens):
             return 1e3 * functional.one_hot(task.labels(tokens), 8).double()
 
-    scores = evaluate(Guess(task, 0), task, length=6, samples=20_000, seed=0)
-    assert scores["loss"] == pytest.approx(scores["chance"], rel=0.01)
-    scores = evaluate(Solver(task, 0), task, length=6, samples=10, seed=0)
-    assert scores["loss"] == scores["floor"] == 0
+    guessed = score(Guess(task, 0), task, length=6, samples=20_000, seed=0)
+    assert guessed.loss == pytest.approx(task.chance(6), rel=0.01)
+    solved = score(Solver(task, 0), task, length=6, samples=10, seed=0)
+    assert solved.loss == task.floor(6) == 0
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -554,6 +554,15 @@ def test_transpositions_leave_half_of_s5():
     assert replace(task, scored="last").chance(20) == pytest.approx(math.log(60), abs=1e-6)
     # At a known step the parity is known, so that it helps no further.
     torch.testing.assert_close(task.abelian_ceiling(20), task.chance_accuracy(20))
+
+
+@pytest.mark.parametrize("start_token", [False, True])
+def test_a_state_holds_the_entropy_of_all_but_the_last_token(start_token):
+    task = WordProblem(D4, [R, S], start_token=start_token)
+    # After one token one of two elements, and then always one of four.
+    assert [task.bits(length) for length in (1, 2, 3, 20)] == pytest.approx([0, 1, 2, 2])
+    assert WordProblem(D4, range(8)).bits(2) == pytest.approx(3)
+    assert MixedLengths(task, 1).bits(3) == task.bits(3)
 
 
 def test_too_many_count_vectors_are_named():

@@ -11,8 +11,14 @@ from torch import nn
 from lab.linalg import causal_convolution
 from lab.mixers import OscDPLR
 from lab.seeding import stream
-from lab.tasks import AnonymousOscillations, Batch, KnownOscillators, Stored
-from lab.train import accuracy, evaluate, fit, fit_together, mean_loss, scored_accuracy
+from lab.tasks import (
+    AnonymousOscillations,
+    Batch,
+    KnownOscillators,
+    Stored,
+    masked_cross_entropy,
+)
+from lab.train import fit, fit_together, score
 from lab.train.loop import _multiplier
 from lab.train.side_by_side import pick_device
 
@@ -83,8 +89,8 @@ def test_fit_learns_a_task_that_can_be_learned(schedule):
     )  # fmt: skip
     assert history.loss.shape == (150,)
     assert history.loss[-20:].mean() < 0.01 * history.loss[:5].mean()
-    scores = evaluate(model, task, length=16, samples=200, seed=0)
-    assert scores["loss"] < 0.01 * scores["chance"]
+    found = score(model, task, length=16, samples=200, seed=0)
+    assert found.loss < 0.01 * task.chance(16)
 
 
 def test_one_update_is_that_of_the_optimizer_on_the_mean_loss():
@@ -481,23 +487,23 @@ class Silent(nn.Module):
 
 
 @pytest.mark.parametrize("task", [AnonymousOscillations(dtype=DOUBLE), Masked(dtype=DOUBLE)])
-def test_the_score_weighs_every_scored_step_of_every_chunk_alike(task, monkeypatch):
-    monkeypatch.setattr("lab.train.scoring._CHUNK", 20)
+def test_the_score_weighs_every_scored_step_of_every_chunk_alike(task):
     generator = stream(4, "scoring")
     chunks = [task.sample(size, 8, generator) for size in (20, 20, 10)]
     squares = torch.cat([chunk.targets[chunk.mask].square() for chunk in chunks])
-    scores = evaluate(Silent(), task, length=8, samples=50, seed=4)
-    assert scores["loss"] == pytest.approx(squares.mean().item(), rel=1e-13)
-    assert scores == {"loss": scores["loss"], "floor": task.floor(8), "chance": task.chance(8)}
+    found = score(Silent(), task, length=8, samples=50, seed=4, chunk=20)
+    assert found.loss == pytest.approx(squares.mean().item(), rel=1e-13)
+    assert math.isnan(found.accuracy)  # its targets are numbers
+    assert found.by_step.shape == (8,)
+    assert found.by_step.isnan().all()
 
 
 def test_the_score_depends_on_nothing_but_its_seed():
     model, task = layer(), oscillators()
-    first = evaluate(model, task, length=8, samples=50, seed=4)
+    first = score(model, task, length=8, samples=50, seed=4).loss
     torch.manual_seed(1)
-    assert evaluate(model, task, length=8, samples=50, seed=4) == first
-    assert mean_loss(model, task, length=8, samples=50, seed=4) == first["loss"]
-    assert evaluate(model, task, length=8, samples=50, seed=5) != first
+    assert score(model, task, length=8, samples=50, seed=4).loss == first
+    assert score(model, task, length=8, samples=50, seed=5).loss != first
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -514,7 +520,7 @@ def test_scoring_examples_are_not_those_of_training():
     task = Noting(task.omega, task.zeta)
     model = layer()
     fit(model, task, seed=0, **{**SETTINGS, "steps": 1})
-    evaluate(model, task, length=8, samples=4, seed=0)
+    score(model, task, length=8, samples=4, seed=0)
     assert not torch.isclose(seen[0], seen[1]).any()
 
 
@@ -522,7 +528,7 @@ def test_the_global_random_state_is_left_alone():
     torch.manual_seed(0)
     state = torch.get_rng_state()
     run(2, math.inf, None)
-    evaluate(layer(), oscillators(), length=8, samples=50, seed=4)
+    score(layer(), oscillators(), length=8, samples=50, seed=4)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -649,6 +655,9 @@ class Parrot:
         inputs = torch.randint(3, (batch, length), generator=generator)
         return Batch(inputs, inputs, torch.arange(length).expand(batch, length) > 0)
 
+    def loss(self, model, batch):
+        return masked_cross_entropy(model(batch.inputs), batch)
+
 
 def test_accuracy_is_the_share_of_right_answers_at_every_scored_step():
     def model(tokens):
@@ -656,20 +665,33 @@ def test_accuracy_is_the_share_of_right_answers_at_every_scored_step():
         even = torch.arange(tokens.shape[1]) % 2 == 0
         return nn.functional.one_hot(torch.where(even, tokens, 0), 3).float()
 
-    found = accuracy(model, Parrot(), length=4, samples=2500, seed=0)
+    found = score(model, Parrot(), length=4, samples=2500, seed=0).by_step
     assert found[0].isnan()
     assert found[2] == 1
     assert found[[1, 3]].tolist() == pytest.approx([1 / 3] * 2, abs=0.03)
-    assert torch.equal(found[1:], accuracy(model, Parrot(), length=4, samples=2500, seed=0)[1:])
+    again = score(model, Parrot(), length=4, samples=2500, seed=0).by_step
+    assert torch.equal(found[1:], again[1:])
 
 
-def test_scored_accuracy_is_that_of_all_scored_steps_together():
+def test_a_model_is_asked_once_for_loss_and_accuracy():
+    asked = []
+
+    def model(tokens):
+        asked.append(len(tokens))
+        return nn.functional.one_hot(tokens, 3).float()
+
+    found = score(model, Parrot(), length=4, samples=50, seed=0, chunk=20)
+    assert asked == [20, 20, 10]
+    assert found.accuracy == 1
+    assert found.loss == pytest.approx(math.log(math.e + 2) - 1)
+
+
+def test_accuracy_is_that_of_all_scored_steps_together():
     def model(tokens):
         return nn.functional.one_hot(torch.zeros_like(tokens), 3).float()
 
     settings = {"length": 4, "samples": 600, "seed": 0, "chunk": 250}
-    found = scored_accuracy(model, Parrot(), **settings)
+    found = score(model, Parrot(), **settings)
     # Every step but the first is scored equally often.
-    steps = accuracy(model, Parrot(), **settings)[1:]
-    assert found == pytest.approx(steps.mean().item(), abs=1e-6)
-    assert found == pytest.approx(1 / 3, abs=0.04)
+    assert found.accuracy == pytest.approx(found.by_step[1:].mean().item(), abs=1e-6)
+    assert found.accuracy == pytest.approx(1 / 3, abs=0.04)

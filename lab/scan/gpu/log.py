@@ -57,7 +57,8 @@ def shares(x, y):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _logaddexp(x, y):  # type: ignore[no-untyped-def]
+def logaddexp(x, y):  # type: ignore[no-untyped-def]
+    """log(exp(x) + exp(y)); -inf is the zero."""
     twice = (x == y) & (tl.abs(x) == float("inf"))
     small = tl.exp(-tl.abs(tl.where(twice, 0.0, x) - tl.where(twice, 0.0, y)))
     # log(1 + small), corrected for what 1 + small lost to rounding.
@@ -85,7 +86,7 @@ def _forward(  # type: ignore[no-untyped-def]
             to_state = tl.load(a + at + k * columns, here, other=0.0)
             inputs += ((to_state, tl.load(b + at + k * columns, here, other=float("-inf"))),)
         for k in tl.static_range(GROUP):
-            x = _logaddexp(inputs[k][0] + x, inputs[k][1])
+            x = logaddexp(inputs[k][0] + x, inputs[k][1])
             if SUMMARY:
                 gain += inputs[k][0]
             else:
