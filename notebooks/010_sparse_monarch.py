@@ -48,6 +48,7 @@ from IPython.display import display
 
 import lab
 from lab import audit
+from lab.benchmark import semi_structured
 from lab.benchmark.forward import forward_milliseconds
 from lab.experiment import EVERY, MEAN, NUMBER, Arm, Experiment, Planned
 from lab.linalg import sparsity
@@ -57,7 +58,7 @@ from lab.model import residual_model
 from lab.plots import figures, panels
 from lab.seeding import stream
 from lab.tasks import Stored, WordProblem, groups
-from lab.train import scored_accuracy
+from lab.train import score
 from lab.transitions import AlignedMonarch, FreeMonarch, MaskedGatedMonarch, MonarchID, RealDiagonal
 
 p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
@@ -172,7 +173,7 @@ panels.Panel(lambda b: figures.strips(
     limits={"1": 1.0}, log=False), b=panels.Choice("side of a block", ["8", "4", "16"]))
 
 # %% [markdown]
-# The sheet's numbers for $b = 8$: magnitude masks 1.24 on average, above 1 in 99.9 %,
+# Numbers from the plan, for $b = 8$: magnitude masks 1.24 on average, above 1 in 99.9 %,
 # smallest 0.52, Frobenius norm 2.63; random masks 1.12, 96 %, 0.07, with full rank in 97 %,
 # and 0.4 % of them without two rows that share a single column. All but the last are seen
 # here; of that we find somewhat more. Two orthogonal rows that overlap in one column need a
@@ -211,7 +212,7 @@ figures.lines(left, x=torch.arange(1, 21), x_title="step", y_title="length of a 
               title="What is left of a state, without gates")
 
 # %% [markdown]
-# The sheet has 4e-19, 6e-6 and 1; we find twice as much, as means over vectors, which
+# The plan has 4e-19, 6e-6 and 1; we find twice as much, as means over vectors, which
 # changes nothing. The Frobenius norm, which the earlier implementation took "to avoid the
 # SVD", leaves nothing; gates that start at $\sigma(-1) = 0.27$ take another
 # $5\cdot10^{-23}$. The spectral norm bounds growth, and every singular value below 1 still
@@ -242,12 +243,14 @@ display(pd.Series({
     "four a row": Q.square().sort(-1).values[..., 4:].sum((1, 2)).mean() / 8,
     "unstructured half": sigma["unstructured"].square().sum(1).mean() / 8,
 }).map("{:.3f}".format).to_frame("energy kept"))
+display(figures.transitions({name: torch.linalg.eigvals(monarch_dense(*each)) for name, each in
+                             {"shared permutations": shuffled, "states renamed": back}.items()}, title="Eigenvalues of M"))
 figures.lines({"one block": shares[0].sort().values}, x_title="grouping, by energy kept",
               y_title="energy kept", levels={"natural order": shares[0, 0].item()},
               title="The 35 groupings of one block")
 
 # %% [markdown]
-# The sheet has 0.867 in natural order, 0.894 for the best grouping, 0.897 for four a row
+# As planned: 0.867 in natural order, 0.894 for the best grouping, 0.897 for four a row
 # and 0.911 for an unstructured half: there are 4.4 points of energy to win, and groupings
 # can win 2.7 of them.
 #
@@ -256,7 +259,7 @@ figures.lines({"one block": shares[0].sort().values}, x_title="grouping, by ener
 # In its four-dimensional representation a swap is a reflection. Put on the coordinates 0,
 # 1, 4, 5 of one block, with all other blocks the identity, it keeps two of four; on 0, 1,
 # 2, 3 it would not. The states of all 120 elements differ, so that a linear readout can
-# tell them apart; how well depends on $h_0$. The sheet has a largest cosine of 0.96; with
+# tell them apart; how well depends on $h_0$. The plan has a largest cosine of 0.96; with
 # most random $h_0$ two of the states are closer.
 
 # %%
@@ -321,8 +324,11 @@ print(len(image), "elements, blocks 2:4:", sparsity.is_two_four(R), "- largest c
 # %% [markdown]
 # Masks may change during five sevenths of training and are fixed from then on, so that a
 # trained model is causal and its step form agrees. Groupings are chosen anew every 25
-# updates: in the pilot of the sheet during five sevenths as well ("late"), and here also
+# updates: in an earlier pilot during five sevenths as well ("late"), and here also
 # during the first seventh alone, because every choice is a jump of the transition.
+# Dropped entries keep a gradient. SR-STE also lets them decay, by $2\cdot10^{-4}$ times the
+# step size at an update: at the largest step size here that is less than half a percent in
+# a whole training, and is left out.
 
 
 # %%
@@ -380,8 +386,8 @@ def arms_of(steps):
 untrained = exp.untrained(arms_of(p.steps), task)
 counts = {name: sum(each.numel() for each in models[0].parameters())
           for name, models in untrained.models.items()}
-assert list(counts.values()) == [46_072, *[83_512] * 9, 27_352, 29_432, 25_040], "not the sheet's models"
-print("parameters as counted in the sheet:", sorted(set(counts.values())))
+assert list(counts.values()) == [46_072, *[83_512] * 9, 27_352, 29_432, 25_040], "not the models that were planned"
+print("parameters as they were counted beforehand:", sorted(set(counts.values())))
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(audit.model(build(AlignedMonarch, task, p.seeds[0]).double(), task, length=TRAIN))
@@ -418,7 +424,7 @@ models = {name: partial(proposed, MaskedGatedMonarch, prune=prune) for name, pru
 models["diagonal"] = partial(proposed, RealDiagonal, start="dense")
 as_proposed = exp.train({name: Arm(each, data=stored) for name, each in models.items()}, two,
                         RECIPE | {"steps": p.proposal_steps, "lr": 3e-3})
-ends = as_proposed.scores(length=TRAIN, samples=p.samples, score=scored_accuracy)
+ends = as_proposed.scores(length=TRAIN, samples=p.samples, score="accuracy")
 
 # %%
 for id_, name in {"S1": "PA-DST", "S2": "dense", "S3": "2:4", "S4": "diagonal", "F3": "dense"}.items():
@@ -452,7 +458,7 @@ as_proposed.losses(title="As proposed", floors={"chance": two.chance(TRAIN)})
 
 # %%
 def over_all(model, task, *, seed):
-    return scored_accuracy(model, task, length=2 * TRAIN, samples=p.samples, seed=seed)
+    return score(model, task, length=2 * TRAIN, samples=p.samples, seed=seed).accuracy
 
 
 rates = exp.tune(arms_of(p.tuning_steps), task, RECIPE | {"steps": p.tuning_steps},
@@ -482,7 +488,7 @@ exp.key_figure(scores.curves([n + 1 for n in TESTS], x_title="tokens, with the s
 
 # %% [markdown]
 # How to read it. Accuracy at 20 swaps, the length of training, says who has learned the
-# task at all. What happens at 40 and 80 says what a step loses. In the sheet's pilot (one
+# task at all. What happens at 40 and 80 says what a step loses. In the pilot (one
 # or two seeds, 700 updates, one learning rate) all free arms had at least 99.8 % at 20
 # swaps and at most 2.3 % at 80; at 40 the unstructured half had 99.5 %, magnitude masks 74
 # and 76 %, random groupings 43 and 18 %, learned ones (late) 7 and 10 %. Reflections in the
@@ -529,15 +535,19 @@ figures.strips(twice, title="Change of a reached state by one swap, twice", y_ti
 #
 # ### Masks while they are learned
 #
-# The share of entries whose mask changes between two looks, a fiftieth of training apart;
-# and, at the end, whether each transition has as many entries as it should.
+# The share of entries whose mask changes between two looks, a fiftieth of training apart,
+# with the update at which masks are fixed; what was kept in one block; and, at the end,
+# whether each transition has as many entries as it should.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 watched = {name: histories[0] for name, histories in arms.histories.items() if histories[0].watched}
 changed = {name: (each.watched["mask"][1:] != each.watched["mask"][:-1]).double().mean((1, 2, 3))
            for name, each in watched.items()}
-display(figures.lines(changed, x=torch.tensor(next(iter(watched.values())).watched_at[1:]), x_title="update",
-                      y_title="share of entries", title="Mask changes, first seed"))
+looked = torch.tensor(next(iter(watched.values())).watched_at[1:])
+display(figures.lines(changed, x=looked, x_title="update", y_title="share of entries", title="Mask changes, first seed")
+        .add_vline(x=5 * p.steps // 7, line={"color": figures.GREY, "dash": "dash"}))
+display(figures.matrices({name: kept(arms[name].models[0])[0] for name in watched}, outline=sparsity.aligned_mask(8),
+                         title="First block of L at the end, first seed; the aligned mask is framed"))
 arms.frame(lambda model, _: {"entries of all blocks": sum(
     int((each != 0).any(0).sum()) for each in model.mixers[0].transition(torch.randn(1, 64)))})
 
@@ -549,12 +559,15 @@ arms.frame(lambda model, _: {"entries of all blocks": sum(
 # and used for one vector. Only fixed blocks, which cannot track $S_5$, or a table of tokens
 # qualify. PyTorch's semi-structured tensors have two axes and a smallest size of 32 by 64
 # (16 by 16 with another library), so that blocks of side 8 are refused. Packed into 64 by
-# 64 they would be 12.5 % dense: eight times the work for half the time. The backward pass
+# 64 they would fill an eighth: eight times the work for half the time. The backward pass
 # multiplies by the transpose, which is 2:4 only if the mask is 2:4 along columns as well;
 # the aligned mask is.
 
 # %%
-exp.not_run("C8", "no GPU: nothing else has units for 2:4, and a time on a CPU would say nothing of them")
+if semi_structured.has_sparse_cores():
+    exp.judge("C8", {f"b = {b}": semi_structured.time_ratio(b) for b in (64, 16)})
+else:
+    exp.not_run("C8", "no GPU with units for 2:4, and a time on a CPU would say nothing of them")
 
 # %% [markdown]
 # ## Panels: states and eigenvalues
@@ -605,5 +618,5 @@ exp.conclude(
 # squares of side 4 have not.
 #
 # **Not shown.** Least squares over random masks (38 of 40 hold an orthogonal matrix, by the
-# sheet) are not repeated. One layer, one group, five seeds and one width; and no statement
+# plan) are not repeated. One layer, one group, five seeds and one width; and no statement
 # about the speed of hardware that multiplies 2:4, which C8 leaves to a machine that has it.

@@ -71,15 +71,16 @@ def monarch_dense(
     return torch.einsum("...crs,...scd->...rcsd", L, R).flatten(-2).flatten(-3, -2)
 
 
-def relabelled(L: Tensor, R: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+def relabelled(
+    L: Inexact[Tensor, "... b b b"],
+    R: Inexact[Tensor, "... b b b"],
+    rows: Int64[Tensor, "b"],
+    columns: Int64[Tensor, "b"],
+) -> tuple[Inexact[Tensor, "... b b b"], Inexact[Tensor, "... b b b"]]:
     """The blocks after a renaming of the states that permutes rows and columns of the grid.
 
     With S[r, c] = H[rows[r], columns[c]], the result maps S to what P^T L P R makes of H, read in
     the same way. One permutation shared by all blocks of a factor is such a renaming.
-
-    Args:
-        L, R: ["... b b b"], as in `monarch_product`.
-        rows, columns: Int64["b"].
     """
     L = L[..., columns, :, :][..., rows, :][..., rows]
     R = R[..., rows, :, :][..., columns, :][..., columns]

@@ -14,18 +14,21 @@ from functools import cache
 from itertools import combinations
 
 import torch
+from jaxtyping import Bool, Float, Inexact, Int64
 from torch import Tensor
 
 GROUP = 4
 KEPT = 2
 
 
-def magnitude_mask(size: Tensor, grouping: Tensor | None = None) -> Tensor:
-    """Bool["... b b"]: the two largest of every four entries of a row.
+def magnitude_mask(
+    size: Float[Tensor, "... b b"], grouping: Int64[Tensor, "... b"] | None = None
+) -> Bool[Tensor, "... b b"]:
+    """The two largest of every four entries of a row.
 
     Args:
-        size: Float["... b b"], how large each entry counts, such as its square.
-        grouping: Int64["... b"], with one order of columns for every block; their own if None.
+        size: how large each entry counts, such as its square.
+        grouping: one order of columns for every block; their own if None.
 
     Raises:
         ValueError: b is not a multiple of four.
@@ -37,14 +40,14 @@ def magnitude_mask(size: Tensor, grouping: Tensor | None = None) -> Tensor:
     return kept if order is None else kept.gather(-1, order.argsort(-1))
 
 
-def unstructured_mask(size: Tensor) -> Tensor:
-    """Bool["... b b"]: the larger half of all entries of a block, wherever they are."""
+def unstructured_mask(size: Float[Tensor, "... b b"]) -> Bool[Tensor, "... b b"]:
+    """The larger half of all entries of a block, wherever they are."""
     entries = size.flatten(-2)
     return _largest(entries, entries.shape[-1] // 2).unflatten(-1, size.shape[-2:])
 
 
-def aligned_mask(b: int) -> Tensor:
-    """Bool["b b"]: a 2:4 mask that contains O(b/2) x O(b/2).
+def aligned_mask(b: int) -> Bool[Tensor, "{b} {b}"]:
+    """A 2:4 mask that contains O(b/2) x O(b/2).
 
     Rows and columns whose number is 0 or 1 modulo 4 form one dense square, and all others another.
     Every row keeps two of four, and so does every column.
@@ -56,8 +59,10 @@ def aligned_mask(b: int) -> Tensor:
     return first[:, None] == first
 
 
-def aligned_blocks(halves: Tensor) -> Tensor:
-    """["... b b"]: blocks inside `aligned_mask` from their two dense squares ["... 2 b/2 b/2"].
+def aligned_blocks(
+    halves: Inexact[Tensor, "... 2 half half"],
+) -> Inexact[Tensor, "... 2*half 2*half"]:
+    """Blocks inside `aligned_mask` from their two dense squares, each of half their side.
 
     Raises:
         ValueError: there are not two squares of an even side.
@@ -71,8 +76,8 @@ def aligned_blocks(halves: Tensor) -> Tensor:
     return torch.einsum("sib,...sij,sjd->...bd", spread, halves, spread)
 
 
-def random_mask(*shape: int, generator: torch.Generator | None = None) -> Tensor:
-    """Bool[shape]: a 2:4 mask, uniform among those with a permutation in their support.
+def random_mask(*shape: int, generator: torch.Generator | None = None) -> Bool[Tensor, "... b b"]:
+    """A 2:4 mask of the given shape, uniform among those with a permutation in their support.
 
     A mask without one has determinant zero, whatever its entries are; it is drawn again.
 
@@ -87,16 +92,13 @@ def random_mask(*shape: int, generator: torch.Generator | None = None) -> Tensor
     return mask
 
 
-def matching(mask: Tensor) -> tuple[Tensor, int]:
+def matching(mask: Bool[Tensor, "b b"]) -> tuple[Bool[Tensor, "b b"], int]:
     """A largest set of kept entries that share no row and no column.
 
     Its size is the rank of a matrix whose kept entries are generic.
 
-    Args:
-        mask: Bool["b b"].
-
     Returns:
-        Bool["b b"] and the size; where the size is b, the former is a permutation.
+        The entries and their number; where that is b, they are a permutation.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
@@ -108,7 +110,9 @@ def matching(mask: Tensor) -> tuple[Tensor, int]:
     return chosen, len(rows)
 
 
-def is_two_four(A: Tensor, grouping: Tensor | None = None) -> bool:
+def is_two_four(
+    A: Inexact[Tensor, "... b b"], grouping: Int64[Tensor, "... b"] | None = None
+) -> bool:
     """Whether at most two of every four entries of a row differ from zero, in all blocks."""
     _check_side(A.shape[-1])
     order = None if grouping is None else grouping[..., None, :].expand(A.shape)
@@ -133,8 +137,8 @@ def grouping_count(b: int) -> int:
 
 
 @cache
-def groupings(b: int) -> Tensor:
-    """Int64["count b"]: all groupings of b columns, the natural one first.
+def groupings(b: int) -> Int64[Tensor, "count {b}"]:
+    """All groupings of b columns, the natural one first.
 
     Raises:
         ValueError: b is not a multiple of four, or above 12: at 16 there are 2,627,625.
@@ -145,20 +149,17 @@ def groupings(b: int) -> Tensor:
     return torch.tensor(list(_partitions(tuple(range(b)))))
 
 
-def kept_share(size: Tensor, grouping: Tensor) -> Tensor:
-    """Float["... count"]: share of all size that each grouping ["count b"] of a block keeps.
-
-    Args:
-        size: Float["... b b"], such as squares of entries.
-        grouping: Int64["count b"].
-    """
+def kept_share(
+    size: Float[Tensor, "... b b"], grouping: Int64[Tensor, "count b"]
+) -> Float[Tensor, "... count"]:
+    """The share of all size, such as squares of entries, that each grouping of a block keeps."""
     grouped = size[..., grouping].movedim(-2, -3).unflatten(-1, (-1, GROUP))  # "... count b b/4 4"
     kept = grouped.topk(KEPT, dim=-1).values.flatten(-3).sum(-1)
     return kept / size.sum((-1, -2))[..., None]
 
 
-def best_grouping(size: Tensor) -> Tensor:
-    """Int64["... b"]: for every block ["... b b"] the grouping whose 2:4 mask keeps most."""
+def best_grouping(size: Float[Tensor, "... b b"]) -> Int64[Tensor, "... b"]:
+    """For every block the grouping whose 2:4 mask keeps most."""
     every = groupings(size.shape[-1]).to(size.device)
     return every[kept_share(size, every).argmax(-1)]
 
@@ -166,8 +167,13 @@ def best_grouping(size: Tensor) -> Tensor:
 # --- gradients -----------------------------------------------------------------------------------
 
 
-def pruned(A: Tensor, mask: Tensor, *, straight_through: bool = False) -> Tensor:
-    """A ["... b b"] where the mask is true, zero elsewhere.
+def pruned(
+    A: Inexact[Tensor, "*batch b b"],
+    mask: Bool[Tensor, "*#batch b b"],
+    *,
+    straight_through: bool = False,
+) -> Inexact[Tensor, "*batch b b"]:
+    """A where the mask is true, zero elsewhere.
 
     With `straight_through`, the gradient goes to all entries as if none had been dropped, so that a
     dropped entry can grow until it is kept again.
@@ -176,8 +182,8 @@ def pruned(A: Tensor, mask: Tensor, *, straight_through: bool = False) -> Tensor
     return kept + (A - A.detach()) * ~mask if straight_through else kept
 
 
-def sinkhorn(logits: Tensor, rounds: int = 20) -> Tensor:
-    """A doubly stochastic matrix ["... b b"]: exp(logits), scaled in turns by rows and by columns.
+def sinkhorn(logits: Float[Tensor, "... b b"], rounds: int = 20) -> Float[Tensor, "... b b"]:
+    """A doubly stochastic matrix: exp(logits), scaled in turns by rows and by columns.
 
     Source: Sinkhorn 1964, A relationship between arbitrary positive matrices and doubly stochastic
     matrices.

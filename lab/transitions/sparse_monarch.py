@@ -8,16 +8,10 @@ fixed blocks that the input only scales.
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lab.linalg.monarch import (
-    cayley,
-    grid_side,
-    householder_blocks,
-    monarch_dense,
-    monarch_product,
-    skew,
-)
+from lab.linalg.monarch import cayley, grid_side, householder_blocks, skew
 from lab.linalg.sparsity import (
     aligned_blocks,
     aligned_mask,
@@ -33,8 +27,7 @@ from lab.linalg.sparsity import (
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 from lab.scan.monarch import monarch_scan
-from lab.transitions.base import Transition
-from lab.transitions.monarch import GatedMonarch
+from lab.transitions.monarch import GatedMonarch, TwoFactors
 
 Pattern = Literal["dense", "unstructured", "random", "magnitude", "by input", "aligned"]
 Choosing = Literal["nothing", "masks", "groupings and masks"]
@@ -42,27 +35,7 @@ Kind = Literal["reflections", "rotations"]
 Prune = Literal["dense", "2:4", "2:4, shuffled"]
 
 
-class _Monarch(Transition):
-    """P^T L(x) P R(x) with blocks L and R ["... b b b"] that `forward` computes."""
-
-    def __init__(self, d_model: int, *, d_state: int) -> None:
-        super().__init__(d_model, d_state=d_state)
-        self.side = grid_side(d_state)
-
-    def dense(self, parameters: tuple[Tensor, Tensor]) -> Tensor:
-        """["... N N"]."""
-        return monarch_dense(*parameters)
-
-    def product(self, parameters: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
-        """`monarch_product`."""
-        return monarch_product(*parameters, h)
-
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
-        """`monarch_scan`."""
-        return monarch_scan(*parameters, b, initial)
-
-
-class FreeMonarch(_Monarch):
+class FreeMonarch(TwoFactors):
     """P^T L(x) P R(x), each block S * (K + W x) / max(1, sigma), with a mask S and a constant K.
 
     sigma is the spectral norm of the masked block, so that no transition makes a state longer. K is
@@ -143,12 +116,14 @@ class FreeMonarch(_Monarch):
                 spread = slope.square().sum(1).view(2 * b, b, b)
                 self.mask = self._chosen((start + constant.view(2 * b, b, b)).square() + spread)
 
-    def free(self, x: Tensor) -> Tensor:
+    def free(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... n b b"]:
         """Blocks before mask and norm ["... 2b b b"], those of L first."""
         b = self.side
         return self.start + precise(self.entries, x).unflatten(-1, (2 * b, b, b))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]:
         """L and R, ["... b b b"] each."""
         free = self.free(x)
         if self.choosing != "nothing":
@@ -159,7 +134,7 @@ class FreeMonarch(_Monarch):
         L, R = (blocks / sizes.clamp_min(1)).chunk(2, dim=-3)
         return L, R
 
-    def _choose(self, free: Tensor) -> None:
+    def _choose(self, free: Float[Tensor, "... n b b"]) -> None:
         """Choose masks, and groupings if that is due, by the mean square over all inputs."""
         if self.pattern not in ("unstructured", "magnitude") or not free.numel():
             return
@@ -168,14 +143,14 @@ class FreeMonarch(_Monarch):
             self.grouping = best_grouping(size)
         self.mask = self._chosen(size)
 
-    def _chosen(self, size: Tensor) -> Tensor:
-        """Bool["2b b b"]: the mask for entries of a size ["2b b b"]."""
+    def _chosen(self, size: Float[Tensor, "n b b"]) -> Bool[Tensor, "n b b"]:
+        """The mask for entries of a size ["2b b b"]."""
         if self.pattern == "unstructured":
             return unstructured_mask(size)
         return magnitude_mask(size, self.grouping)
 
 
-class AlignedMonarch(_Monarch):
+class AlignedMonarch(TwoFactors):
     """P^T L(x) P R(x), whose 2 b blocks are orthogonal and lie inside `aligned_mask`.
 
     Every block consists of two dense squares of side b/2, reflections I - beta v v^T with beta in
@@ -210,7 +185,9 @@ class AlignedMonarch(_Monarch):
         each = half + 1 if kind == "reflections" else half * (half - 1) // 2
         self.entries = linear(d_model, 4 * self.side * each, generator=generator)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]:
         """L and R, ["... b b b"] each."""
         each = precise(self.entries, x).unflatten(-1, (2 * self.side, 2, -1))
         if self.kind == "reflections":
@@ -257,7 +234,7 @@ class MaskedGatedMonarch(GatedMonarch):
             self.logits = nn.Parameter(0.01 * torch.randn(2 * b, b, b, generator=generator))
             without_decay(self, "logits")
 
-    def blocks(self) -> tuple[Tensor, Tensor]:
+    def blocks(self) -> tuple[Float[Tensor, "b b b"], Float[Tensor, "b b b"]]:
         """L and R, ["b b b"] each, of Frobenius norm 1."""
         blocks = torch.cat(super().blocks())
         if self.prune == "2:4, shuffled":
@@ -268,7 +245,12 @@ class MaskedGatedMonarch(GatedMonarch):
         L, R = (blocks / torch.linalg.matrix_norm(blocks, keepdim=True)).chunk(2)
         return L, R
 
-    def scan(self, parameters: tuple[Tensor, Tensor], b: Tensor, initial: Tensor) -> Tensor:
+    def scan(
+        self,
+        parameters: tuple[Float[Tensor, "B T b"], Float[Tensor, "B T b"]],
+        b: Float[Tensor, "B T b*b"],
+        initial: Float[Tensor, "B b*b"],
+    ) -> Float[Tensor, "B T b*b"]:
         """`monarch_scan`: the blocks are not orthogonal, which the faster form needs."""
         (L, R), (alpha, beta) = self.blocks(), parameters
         return monarch_scan(alpha[..., None, None] * L, beta[..., None, None] * R, b, initial)
