@@ -46,7 +46,7 @@ def unstructured_mask(size: Float[Tensor, "... b b"]) -> Bool[Tensor, "... b b"]
     return _largest(entries, entries.shape[-1] // 2).unflatten(-1, size.shape[-2:])
 
 
-def aligned_mask(b: int) -> Bool[Tensor, "{b} {b}"]:
+def aligned_mask(b: int) -> Bool[Tensor, "b b"]:
     """A 2:4 mask that contains O(b/2) x O(b/2).
 
     Rows and columns whose number is 0 or 1 modulo 4 form one dense square, and all others another.
@@ -137,7 +137,7 @@ def grouping_count(b: int) -> int:
 
 
 @cache
-def groupings(b: int) -> Int64[Tensor, "count {b}"]:
+def groupings(b: int) -> Int64[Tensor, "count b"]:
     """All groupings of b columns, the natural one first.
 
     Raises:
@@ -180,17 +180,6 @@ def pruned(
     """
     kept = torch.where(mask, A, torch.zeros_like(A))
     return kept + (A - A.detach()) * ~mask if straight_through else kept
-
-
-def sinkhorn(logits: Float[Tensor, "... b b"], rounds: int = 20) -> Float[Tensor, "... b b"]:
-    """A doubly stochastic matrix: exp(logits), scaled in turns by rows and by columns.
-
-    Source: Sinkhorn 1964, A relationship between arbitrary positive matrices and doubly stochastic
-    matrices.
-    """
-    for _ in range(rounds):
-        logits = logits.log_softmax(-1).log_softmax(-2)
-    return logits.exp()
 
 
 def _largest(size: Tensor, count: int) -> Tensor:

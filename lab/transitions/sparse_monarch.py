@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lab.linalg.monarch import cayley, grid_side, householder_blocks, skew
+from lab.linalg.permutation import sinkhorn
 from lab.linalg.sparsity import (
     aligned_blocks,
     aligned_mask,
@@ -21,7 +22,6 @@ from lab.linalg.sparsity import (
     matching,
     pruned,
     random_mask,
-    sinkhorn,
     unstructured_mask,
 )
 from lab.nn.linear import linear, precise
