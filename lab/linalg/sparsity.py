@@ -14,7 +14,7 @@ from functools import cache
 from itertools import combinations
 
 import torch
-from jaxtyping import Bool, Float, Inexact, Int64
+from jaxtyping import Bool, Float, Inexact, Int64, Shaped
 from torch import Tensor
 
 GROUP = 4
@@ -111,7 +111,7 @@ def matching(mask: Bool[Tensor, "b b"]) -> tuple[Bool[Tensor, "b b"], int]:
 
 
 def is_two_four(
-    A: Inexact[Tensor, "... b b"], grouping: Int64[Tensor, "... b"] | None = None
+    A: Shaped[Tensor, "... rows b"], grouping: Int64[Tensor, "... b"] | None = None
 ) -> bool:
     """Whether at most two of every four entries of a row differ from zero, in all blocks."""
     _check_side(A.shape[-1])
