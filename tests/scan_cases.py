@@ -168,6 +168,12 @@ def gather(random, B, T, N):
     return source, *linear(random, B, T, N)
 
 
+def sent_to_the_same(random, B, T, N):
+    """Most states collide with others."""
+    target = torch.randint(N, (B, T, N), generator=random.generator) // 2
+    return target, *linear(random, B, T, N)
+
+
 def reflections(random, B, T, N):
     k = torch.nn.functional.normalize(random.normal(B, T, 2, N), dim=-1)
     return 1 - random.gain(B, T, 2), k, random.normal(B, T, N), random.normal(B, N)
@@ -262,6 +268,7 @@ STRUCTURED = [
         for draw in (pairs, pairs_of_all_steps, pairs_of_the_batch, one_pair)
     ],
     *[Case(draw, "permutation_scan") for draw in (permutation, gather)],
+    *[Case(draw, "scatter_scan") for draw in (permutation, gather, sent_to_the_same)],
     *[Case(draw, "householder_scan") for draw in (reflections, reflections_of_any_length)],
 ]
 SEMIRINGS = [

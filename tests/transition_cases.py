@@ -45,6 +45,7 @@ from lab.transitions import (
     Transition,
     displacement_rank,
     monarch,
+    sparse_monarch,
 )
 
 D_MODEL = 6
@@ -231,6 +232,37 @@ TRANSITIONS = [
             ("block-circulant, odd", BlockCirculant, 9, {"block": 3, "factors": 3}),
         )
     ),
+]
+
+SPARSE_MONARCH = {  # kind, settings
+    **{
+        f"free Monarch, {pattern}": (sparse_monarch.FreeMonarch, {"pattern": pattern})
+        for pattern in ("dense", "unstructured", "random", "magnitude", "by input", "aligned")
+    },
+    "free Monarch, groupings": (
+        sparse_monarch.FreeMonarch,
+        {"pattern": "magnitude", "grouped": True},
+    ),
+    **{
+        f"aligned Monarch, {kind}": (sparse_monarch.AlignedMonarch, {"kind": kind})
+        for kind in ("reflections", "rotations")
+    },
+    **{
+        f"gated Monarch, pruned, {prune}": (sparse_monarch.MaskedGatedMonarch, {"prune": prune})
+        for prune in ("dense", "2:4", "2:4, shuffled")
+    },
+}
+
+TRANSITIONS += [
+    TransitionCase(
+        name,
+        lambda generator, kind=kind, settings=settings: kind(
+            D_MODEL, d_state=16, generator=generator, **settings
+        ),
+        bound=1,
+        orthogonal=settings.get("kind") == "rotations",
+    )
+    for name, (kind, settings) in SPARSE_MONARCH.items()
 ]
 
 MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
@@ -420,6 +452,13 @@ MIXERS = [
             ),
         )
         for case in TRANSITIONS
+    ),
+    MixerCase(
+        "state space, drive without bias",
+        lambda generator: StateSpace(
+            D_MODEL, Dense(D_MODEL, d_state=3, generator=generator), drive_bias=False,
+            generator=generator,
+        ),
     ),
     MixerCase(
         "state space, no drive",

@@ -71,6 +71,22 @@ def monarch_dense(
     return torch.einsum("...crs,...scd->...rcsd", L, R).flatten(-2).flatten(-3, -2)
 
 
+def relabelled(
+    L: Inexact[Tensor, "... b b b"],
+    R: Inexact[Tensor, "... b b b"],
+    rows: Int64[Tensor, "b"],
+    columns: Int64[Tensor, "b"],
+) -> tuple[Inexact[Tensor, "... b b b"], Inexact[Tensor, "... b b b"]]:
+    """The blocks after a renaming of the states that permutes rows and columns of the grid.
+
+    With S[r, c] = H[rows[r], columns[c]], the result maps S to what P^T L P R makes of H, read in
+    the same way. One permutation shared by all blocks of a factor is such a renaming.
+    """
+    L = L[..., columns, :, :][..., rows, :][..., rows]
+    R = R[..., rows, :, :][..., columns, :][..., columns]
+    return L, R
+
+
 @widened
 def row_factor(R: Inexact[Tensor, "... K b b"]) -> Inexact[Tensor, "... K*b K*b"]:
     """The block-diagonal matrix ["... Kb Kb"] of blocks ["... K b b"]."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear as linear_map
 from torch.nn.functional import normalize
 
+from lab.linalg.permutation import hard_choice, hard_columns
 from lab.linalg.precision import wide, widened
 from lab.mixers.base import Layer
 from lab.mixers.state_space import look_up
@@ -197,9 +198,9 @@ class DeltaNet(Layer):
             return eye.expand(*x.shape[:-1], self.heads, N, N)
         logits = precise(self.route, x).unflatten(-1, (self.heads, N, N))
         if self.permutations is None:
-            return _choice(logits.mT).mT
+            return hard_columns(logits)
         every = wide(self.permutations)
-        weights = _choice(torch.einsum("...ij,pij->...p", logits, every))
+        weights = hard_choice(torch.einsum("...ij,pij->...p", logits, every))
         return torch.einsum("...p,pij->...ij", weights, every)
 
     @widened
@@ -250,14 +251,6 @@ class DeltaNet(Layer):
         initial = self._initial(x.shape[0]).flatten(0, 1)
         reads, _ = key_value_scan(q, k, v, None, beta[..., 0], initial)
         return self._written(reads.unflatten(0, (x.shape[0], self.heads)).movedim(1, 2))
-
-
-def _choice(scores: Tensor) -> Tensor:
-    """Exactly 1 at the largest of ["... n"] and 0 elsewhere, with the gradient of the softmax."""
-    soft = scores.softmax(-1)
-    places = torch.arange(scores.shape[-1], device=scores.device)
-    hard = (places == scores.argmax(-1, keepdim=True)).to(soft.dtype)
-    return hard + (soft - soft.detach())
 
 
 def _permutations(N: int, dtype: torch.dtype) -> Tensor:

@@ -23,15 +23,16 @@ class StateSpace(Layer):
         d_model: D, the width of input and output.
         transition: A(x), with the same D and N states.
         drive: whether there is a B; without B, only the transitions act on the initial state.
+        drive_bias: whether B adds a constant.
         learn_initial: whether the state before step 0 is learned; otherwise it is zero.
         readout_bias: whether C adds a constant.
         skip: whether there is a D, which starts at zero.
         generator: random stream of the initial parameters.
         dtype: dtype of the (real) parameters.
 
-    Real parameters in addition to those of the transition, for a real state: (D + 1) N for B, N for
-    the initial state, D N and D for C and its bias, D for the skip. For a complex state, B, C and
-    the initial state have twice as many.
+    Real parameters in addition to those of the transition, for a real state: (D + 1) N for B, of
+    which N are its bias, N for the initial state, D N and D for C and its bias, D for the skip. For
+    a complex state, B, C and the initial state have twice as many.
 
     Raises:
         TypeError: `transition` is not a Transition.
@@ -45,6 +46,7 @@ class StateSpace(Layer):
         transition: Transition,
         *,
         drive: bool = True,
+        drive_bias: bool = True,
         learn_initial: bool = False,
         readout_bias: bool = True,
         skip: bool = False,
@@ -60,7 +62,7 @@ class StateSpace(Layer):
         # Complex numbers are stored as real numbers, real parts first.
         N = transition.d_state * (2 if transition.is_complex else 1)
         dense = partial(linear, generator=generator, dtype=dtype)
-        self.B = dense(d_model, N) if drive else None
+        self.B = dense(d_model, N, bias=drive_bias) if drive else None
         self.C = dense(N, d_model, bias=readout_bias)
         first = torch.randn(N, generator=generator, dtype=dtype)
         self.initial = nn.Parameter(first) if learn_initial else None

@@ -3,6 +3,7 @@
 from lab.plots.cells import tokens
 from lab.plots.curves import accuracy, lines, losses, recall, scaling
 from lab.plots.looks import claim
+from lab.plots.matrices import matrices
 from lab.plots.planes import eigenvalues, heatmaps, trajectories, transitions
 from lab.plots.points import intervals, ranges, recovered, slopes, strips
 from lab.plots.theme import COLOURS, GREY
@@ -17,6 +18,7 @@ __all__ = [
     "intervals",
     "lines",
     "losses",
+    "matrices",
     "ranges",
     "recall",
     "recovered",

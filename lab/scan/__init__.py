@@ -18,6 +18,7 @@ from lab.scan.permutation import (
     permutation_scan_associative,
     permutation_scan_sequential,
 )
+from lab.scan.scatter import scatter_scan, scatter_scan_associative, scatter_scan_sequential
 from lab.scan.selective import (
     selective_scan,
     selective_scan_associative,
@@ -54,6 +55,9 @@ __all__ = [
     "permutation_scan",
     "permutation_scan_associative",
     "permutation_scan_sequential",
+    "scatter_scan",
+    "scatter_scan_associative",
+    "scatter_scan_sequential",
     "selective_scan",
     "selective_scan_associative",
     "selective_scan_sequential",

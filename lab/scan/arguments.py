@@ -126,7 +126,7 @@ def initial_state(
     return initial
 
 
-def within(source: Tensor, size: int) -> None:
+def within(source: Tensor, size: int, name: str = "source") -> None:
     """Check that all indices are in [0, size), if their values can be looked at here.
 
     Under torch.compile and torch.vmap they cannot; there the kernel checks them, or the gather.
@@ -140,4 +140,4 @@ def within(source: Tensor, size: int) -> None:
     if outside.any():
         place = tuple(outside.nonzero()[0].tolist())
         wrong = source[place].item()
-        raise ValueError(f"source must be in [0, {size}), got {wrong} at {place}")
+        raise ValueError(f"{name} must be in [0, {size}), got {wrong} at {place}")

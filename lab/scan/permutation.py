@@ -41,14 +41,15 @@ def permutation_scan(
     `permutation_scan_associative`.
     Precision: as `linear_scan`.
     Source: Terzić et al. 2025, Structured sparse transition matrices to enable state tracking in
-    state-space models (column one-hot matrices times diagonals; the rows are one-hot here).
+    state-space models. There every state says where it goes, and not where it comes from: see
+    `scatter_scan`, which is equal where `source` is a permutation.
     """
     return rounded_once(_compute, *_checked(source, a, b, initial))
 
 
 def _compute(a: Tensor, b: Tensor, initial: Tensor, source: Tensor) -> Tensor:
     inputs = a, b, initial, source
-    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
+    return _fused(*inputs) if _fused.runs_on(*inputs) else associative(*inputs)
 
 
 def permutation_scan_sequential(
@@ -78,10 +79,16 @@ def permutation_scan_associative(
     Composed maps are again a source, a gain and an input per state, so that no matrix is needed.
     Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
     """
-    return rounded_once(_associative, *_checked(source, a, b, initial))
+    return rounded_once(associative, *_checked(source, a, b, initial))
 
 
-def _associative(a: Tensor, b: Tensor, initial: Tensor, source: Tensor) -> Tensor:
+def associative(
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"],
+    source: Int64[Tensor, "B T N"],
+) -> Inexact[Tensor, "B T N"]:
+    """`permutation_scan_associative` of arguments that have been checked."""
     within(source, b.shape[-1])
     # Fold `initial` into step 0, so that no monoid has to know of it.
     first = a[:, :1] * initial[:, None].gather(-1, source[:, :1]) + b[:, :1]
@@ -97,7 +104,7 @@ def _compose(earlier: Elements, later: Elements) -> Elements:
     return from_earlier, a * gain, a * drive + b
 
 
-def _compose_adjoint(earlier: Elements, later: Elements) -> Elements:
+def compose_adjoint(earlier: Elements, later: Elements) -> Elements:
     """(source, a, g) is x -> P^T (a x) + g, P^T the transpose of taking from `source`."""
     (source1, a1, g1), (source2, a2, g2) = earlier, later
     # Adjoints swap: the map of both takes from what the later one takes from.
@@ -133,9 +140,9 @@ def _gradients(
 
     elements = after(source), after(a.conj()), grad.flip(1)
     growth = Growth()
-    g = associative_scan(growth.watched(_compose_adjoint, gain=1), elements)[2]
+    g = associative_scan(growth.watched(compose_adjoint, gain=1), elements)[2]
     if growth.is_harmful:
-        g = associative_scan_sequential(_compose_adjoint, elements)[2]
+        g = associative_scan_sequential(compose_adjoint, elements)[2]
     g = g.flip(1)
     of_a = g * before(h, initial).gather(-1, source).conj()
     first = (a[:, 0].conj() * g[:, 0], source[:, 0])

@@ -14,8 +14,10 @@ from lab.transitions.monarch import (
     MonarchID,
 )
 from lab.transitions.osc_gate import OscGate
+from lab.transitions.sparse_monarch import AlignedMonarch, FreeMonarch, MaskedGatedMonarch
 
 __all__ = [
+    "AlignedMonarch",
     "BlockCay",
     "BlockCirculant",
     "BlockDense",
@@ -25,8 +27,10 @@ __all__ = [
     "Circulant",
     "Dense",
     "DisplacementRank",
+    "FreeMonarch",
     "GatedMonarch",
     "LinOSS",
+    "MaskedGatedMonarch",
     "MonarchID",
     "OscGate",
     "Oscillators",

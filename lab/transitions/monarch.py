@@ -124,38 +124,12 @@ class GatedMonarch(Transition):
         return torch.stack(states, dim=1) @ V.mT
 
 
-class MonarchID(Transition):
-    """P^T L(x) P R(x), whose 2 b blocks are Cayley transforms of skew matrices linear in x.
+class TwoFactors(Transition):
+    """P^T L(x) P R(x), whose 2 b blocks of b by b `forward` computes, N = b²."""
 
-    It is a rotation for every x, with b² (b - 1) (D + 1) parameters, N = b².
-
-    Args:
-        d_model: D.
-        d_state: N, a square.
-        generator: random stream of the initial parameters.
-
-    Raises:
-        ValueError: d_state is not a square.
-    """
-
-    def __init__(
-        self, d_model: int, *, d_state: int, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, d_model: int, *, d_state: int) -> None:
         super().__init__(d_model, d_state=d_state)
         self.side = grid_side(d_state)
-        self.entries = linear(d_model, d_state * (self.side - 1), generator=generator)
-
-    def generators(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... n b b"]:
-        """Skew matrices ["... 2b b b"], those of L first."""
-        b = self.side
-        return skew(precise(self.entries, x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
-
-    def forward(
-        self, x: Float[Tensor, "... D"]
-    ) -> tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]:
-        """L and R, ["... b b b"] each."""
-        L, R = cayley(self.generators(x)).chunk(2, dim=-3)
-        return L, R
 
     def dense(
         self, parameters: tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]
@@ -179,6 +153,39 @@ class MonarchID(Transition):
     ) -> Float[Tensor, "B T b*b"]:
         """`monarch_scan`."""
         return monarch_scan(*parameters, b, initial)
+
+
+class MonarchID(TwoFactors):
+    """P^T L(x) P R(x), whose 2 b blocks are Cayley transforms of skew matrices linear in x.
+
+    It is a rotation for every x, with b² (b - 1) (D + 1) parameters, N = b².
+
+    Args:
+        d_model: D.
+        d_state: N, a square.
+        generator: random stream of the initial parameters.
+
+    Raises:
+        ValueError: d_state is not a square.
+    """
+
+    def __init__(
+        self, d_model: int, *, d_state: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(d_model, d_state=d_state)
+        self.entries = linear(d_model, d_state * (self.side - 1), generator=generator)
+
+    def generators(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... n b b"]:
+        """Skew matrices ["... 2b b b"], those of L first."""
+        b = self.side
+        return skew(precise(self.entries, x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
+
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]:
+        """L and R, ["... b b b"] each."""
+        L, R = cayley(self.generators(x)).chunk(2, dim=-3)
+        return L, R
 
 
 class Blocks(Transition):

@@ -44,6 +44,7 @@ DECAYS = {
     "Q": False,
     "left": False,  # fixed rotations, as skew matrices
     "right": False,
+    "logits": False,  # of doubly stochastic shuffles
 }
 EVERY = [
     *((case.name, case.mixer) for case in MIXERS),

@@ -136,6 +136,13 @@ def heatmaps():
     return figures.heatmaps({"h, in space": h, "its size": h.abs()}, title="State of a layer")
 
 
+def matrices():
+    outline = torch.eye(8, dtype=torch.bool)
+    return figures.matrices(
+        {"a block": normal(8, 8), "its mask": normal(8, 8) > 0}, outline=outline, title="Blocks"
+    )
+
+
 def trajectories():
     return figures.trajectories((A * torch.arange(128)[:, None] / 10).exp(), title="States")
 
@@ -221,7 +228,8 @@ CASES = {
     "strips 4": lambda: strips(4), "strips 14": lambda: strips(14), "groups": grouped_strips,
     "errors": errors, "ranges": ranges, "recovered": recovered, "slopes": slopes,
     "intervals": intervals, "eigenvalues": eigenvalues, "transitions": transitions,
-    "trajectories": trajectories, "heatmaps": heatmaps, "word": word, "copying": copying,
+    "trajectories": trajectories, "heatmaps": heatmaps, "matrices": matrices,
+    "word": word, "copying": copying,
     "attention": attention,
     "confusion": confusion, "tweaked": tweaked, "orbit": orbit, "bars": plain_bars,
     "boxes": plain_boxes, "crowded": crowded,

@@ -184,6 +184,19 @@ def test_heatmaps_have_steps_along_x_and_white_at_zero_where_there_are_signs():
     assert layout.xaxis.domain[1] < layout.coloraxis.colorbar.x < layout.xaxis2.domain[0]
 
 
+def test_matrices_have_their_first_row_on_top_and_frames_where_asked():
+    A, mask = series(4, 3) - 0.5, torch.eye(4, 3, dtype=torch.bool)
+    figure = figures.matrices({"A": A, "its mask": mask, "turned": A * 1j}, outline=mask)
+    for trace, values in zip(figure.data, (A, mask.double(), A.abs()), strict=True):
+        assert_same(np.asarray(trace.z).ravel(), values)
+        assert trace.coloraxis == "coloraxis"
+    assert {figure.layout[axis].autorange for axis in ("yaxis", "yaxis2")} == {"reversed"}
+    frames = [(each.x0, each.y0, each.xref) for each in figure.layout.shapes]
+    assert frames == [(i - 0.5, i - 0.5, x) for x in ("x", "x2", "x3") for i in range(3)]
+    assert figure.layout.coloraxis.cmid == 0
+    assert figures.matrices({"mask": mask}).layout.coloraxis.cmid is None
+
+
 def test_trajectories_show_states_and_updates_of_every_mode():
     states = complex_series(6, 3)
     figure = figures.trajectories(states, most=5)

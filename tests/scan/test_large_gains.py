@@ -31,7 +31,7 @@ def gains_of(name, a):
     eye = torch.eye(2, dtype=a.dtype)
     if name == "linear_scan":
         return (a[..., None].expand(B, T, 2),), (2,)
-    if name == "permutation_scan":
+    if name in ("permutation_scan", "scatter_scan"):
         return (torch.tensor([1, 0]).expand(B, T, 2), a[..., None].expand(B, T, 2)), (2,)
     if name == "matrix_scan":
         return (a[..., None, None] * eye.flip(0),), (2,)
@@ -48,7 +48,7 @@ def gains_of(name, a):
 
 NAMES = [
     "linear_scan", "matmul_scan", "matrix_scan", "block_scan", "pair_scan", "permutation_scan",
-    "householder_scan", "monarch_scan",
+    "scatter_scan", "householder_scan", "monarch_scan",
 ]  # fmt: skip
 every_scan = pytest.mark.parametrize("name", NAMES)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
@@ -191,15 +191,16 @@ def test_gradients_are_those_of_the_definition(name, dtype, weights, kernels, mo
             assert gap(of_actual.to(wide), of_expected) < BOUND[dtype]
 
 
-def test_second_gradients_are_those_of_the_definition():
-    # What permutations send back goes several ways, and has a tree of its own.
+@pytest.mark.parametrize("name", ["permutation_scan", "scatter_scan"])
+def test_second_gradients_are_those_of_the_definition(name):
+    # What is sent back goes other ways, and has a tree of its own.
     def second(form):
-        arguments = problem("permutation_scan", constant(400, 3.0), at(400), torch.float64)
+        arguments = problem(name, constant(400, 3.0), at(400), torch.float64)
         source, a, b = (part.requires_grad_(part.dtype != torch.int64) for part in arguments)
         first = torch.autograd.grad(form(source, a, b)[:, 0].sum(), b, create_graph=True)[0]
         return torch.autograd.grad((first[:, 0] ** 2 + a.sum() * 0).sum(), a)[0]
 
-    actual, expected = second(scan.permutation_scan), second(scan.permutation_scan_sequential)
+    actual, expected = (second(getattr(scan, f"{name}{form}")) for form in ("", "_sequential"))
     assert gap(actual, expected) == 0
 
 
@@ -224,7 +225,9 @@ def test_sparse_inputs_and_gains_of_any_size(name, T, size, rare, seed, single):
         assert gap(form(*arguments).double(), expected) < BOUND[dtype]
 
 
-@pytest.mark.parametrize("name", ["linear_scan", "matrix_scan", "pair_scan", "permutation_scan"])
+@pytest.mark.parametrize(
+    "name", ["linear_scan", "matrix_scan", "pair_scan", "permutation_scan", "scatter_scan"]
+)
 def test_gains_up_to_one_are_composed(name, monkeypatch):
     # The loop is for growing gains alone: it would take long.
     monkeypatch.setattr(f"lab.scan.{name[:-5]}.{name}_sequential", None)

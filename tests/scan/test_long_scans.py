@@ -37,6 +37,7 @@ OF_TENTHS = {
     "block_scan": (eye.expand(1, T, 1, 2, 2), tenths(2)),
     "pair_scan": (eye[..., None].expand(1, T, 2, 2, 1), tenths(2, 1)),
     "permutation_scan": (torch.tensor([1, 0]).expand(1, T, 2), ones, tenths(2)),
+    "scatter_scan": (torch.tensor([1, 0]).expand(1, T, 2), ones, tenths(2)),
     "householder_scan": (torch.zeros(1, T, 1), torch.ones(1, T, 1, 2), tenths(2)),
     "monarch_scan": (ones[..., :1, None, None], ones[..., :1, None, None], tenths(1)),
     "linear_scan of complex numbers": (ones + 0j, tenths(2) + 0j),
@@ -51,7 +52,9 @@ def test_a_sum_of_a_million_tenths(which):
     assert error(h.flatten(2), SUMS[None, :, None]) < CARRIED
 
 
-@pytest.mark.parametrize("name", ["linear_scan", "pair_scan", "block_scan", "permutation_scan"])
+@pytest.mark.parametrize(
+    "name", ["linear_scan", "pair_scan", "block_scan", "permutation_scan", "scatter_scan"]
+)
 def test_a_tree_is_as_good_but_for_the_digits_it_joins(name):
     h = getattr(scan, f"{name}_associative")(*OF_TENTHS[name])
     assert error(h.flatten(2), SUMS[None, :, None]) < COMPOSED

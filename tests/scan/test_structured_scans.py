@@ -29,6 +29,11 @@ def permutation_to_dense(source, a, b, initial):
     return torch.nn.functional.one_hot(source, b.shape[-1]) * a[..., None], b, initial
 
 
+def scatter_to_dense(target, a, b, initial):
+    # Column n has a[n] in row target[n].
+    return torch.nn.functional.one_hot(target, b.shape[-1]).mT * a[..., None, :], b, initial
+
+
 def reflections_to_dense(beta, k, b, initial):
     outer = k[..., :, None] * k.conj()[..., None, :]
     factors = torch.eye(k.shape[-1], dtype=k.dtype) - beta[..., None, None] * outer
@@ -49,6 +54,10 @@ STRUCTURED = [
     *[
         pytest.param(scan.permutation_scan, draw, permutation_to_dense, id=draw.__name__)
         for draw in (draws.permutation, draws.gather)
+    ],
+    *[
+        pytest.param(scan.scatter_scan, draw, scatter_to_dense, id=f"to {draw.__name__}")
+        for draw in (draws.permutation, draws.gather, draws.sent_to_the_same)
     ],
     *[
         pytest.param(scan.householder_scan, draw, reflections_to_dense, id=draw.__name__)
@@ -116,6 +125,22 @@ def test_second_gradients_over_many_steps(fast, draw, to_dense, dtype):
     definition = getattr(scan, f"{fast.__name__}_sequential")
     actual, expected = (second_gradients(form, arguments) for form in (fast, definition))
     assert all(gap(*pair) < 1e-13 for pair in zip(actual, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", FIELDS)
+def test_what_is_sent_by_a_permutation_is_taken_by_its_inverse(dtype):
+    target, a, b, initial = draws.permutation(Random(dtype, stream(0)), 3, 20, 6)
+    source = target.argsort(-1)
+    taken = scan.permutation_scan(source, a.gather(-1, source), b, initial)
+    assert gap(scan.scatter_scan(target, a, b, initial), taken) < 1e-13
+
+
+def test_what_collides_adds_up_and_what_nothing_is_sent_to_keeps_its_input():
+    target = torch.tensor([[[1, 1, 0], [2, 2, 2]]])
+    a, b, initial = zeros(1, 2, 3) + 1, zeros(1, 2, 3), torch.tensor([[1.0, 2.0, 4.0]]).double()
+    b[0, 1, 0] = 5.0
+    expected = torch.tensor([[[4.0, 3.0, 0.0], [5.0, 0.0, 7.0]]]).double()
+    assert torch.equal(scan.scatter_scan(target, a, b, initial), expected)
 
 
 def test_no_reflection_leaves_a_cumulative_sum():
@@ -189,6 +214,21 @@ MISFITS = [
         "permutation_scan",
         (-torch.eye(3, 4, dtype=torch.int64).roll(1, 1)[None], zeros(1, 3, 4), zeros(1, 3, 4)),
         "source must be in [0, 4), got -1 at (0, 0, 1)",
+    ),
+    (
+        "scatter_scan",
+        (zeros(2, 3, 4, dtype=torch.int64), zeros(2, 3, 4), zeros(2, 3, 5)),
+        "target (2, 3, 4), a (2, 3, 4) and b (2, 3, 5) must share one (B, T, N) shape with T > 0",
+    ),
+    (
+        "scatter_scan",
+        (zeros(2, 3, 4), zeros(2, 3, 4), zeros(2, 3, 4)),
+        "target must be torch.int64, got torch.float64",
+    ),
+    (
+        "scatter_scan",
+        (torch.full((2, 3, 4), 4), zeros(2, 3, 4), zeros(2, 3, 4)),
+        "target must be in [0, 4), got 4 at (0, 0, 0)",
     ),
     (
         "householder_scan",

@@ -1,0 +1,136 @@
+"""The scan in which every state says where it goes: h[t, target[t, n]] gets a[t, n] * h[t-1, n]."""
+
+import torch
+from jaxtyping import Inexact, Int64
+from torch import Tensor
+
+from lab.scan import permutation
+from lab.scan.arguments import alike, are_numbers, are_tensors, initial_state, rounded_once, within
+from lab.scan.associative import associative_scan
+from lab.scan.cpu import scatter as cpu
+from lab.scan.growth import Growth
+from lab.scan.linear import before
+from lab.scan.operators import Scan
+
+
+def scatter_scan(
+    target: Int64[Tensor, "B T N"],
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
+    """States of h[t] = P[t] (a[t] * h[t-1]) + b[t], where every column of P[t] has a single 1.
+
+    In other words h[t, m] = b[t, m] + sum of a[t, n] * h[t-1, n] over all n with target[t, n] = m:
+    what collides adds up, and a state to which nothing is sent keeps only its input.
+
+    Args:
+        target: in [0, N): the state that state n is sent to, the row of the 1 in column n of P.
+        a: gain per step, of the state before it is sent, dimensionless; any size, zero allowed.
+        b: input per step, in units of the state.
+        initial: the state before step 0, in units of the state; zero if None.
+
+    Returns:
+        h[0] to h[T-1], in units of the state.
+
+    Raises:
+        TypeError: an argument is no tensor.
+        ValueError: a shape is not as above, T is 0, an entry of `target` is outside [0, N), or
+            dtypes or devices differ.
+
+    Cost: as `permutation_scan`, which is its adjoint: g[t, n] = grad[t, n] + conj(a[t+1, n])
+    g[t+1, target[t+1, n]]. Where there is no kernel, as `scatter_scan_associative`.
+    Precision: as `linear_scan`. |h| may grow by sqrt(N) in a step in which all states collide,
+    while the sum of |h[t, n]| over n grows by at most the largest gain.
+    Source: Terzić et al. 2025, Structured sparse transition matrices to enable state tracking in
+    state-space models (PD-SSM: column one-hot matrices times diagonals).
+    """
+    return rounded_once(_compute, *_checked(target, a, b, initial))
+
+
+def _compute(a: Tensor, b: Tensor, initial: Tensor, target: Tensor) -> Tensor:
+    inputs = a, b, initial, target
+    return _fused(*inputs) if _fused.runs_on(*inputs) else _associative(*inputs)
+
+
+def scatter_scan_sequential(
+    target: Int64[Tensor, "B T N"],
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
+    """The definition of `scatter_scan`, one step after another, as every form must equal."""
+    a, b, h, target = _checked(target, a, b, initial)
+    within(target, b.shape[-1], "target")
+    states = []
+    for t in range(b.shape[1]):
+        h = b[:, t].scatter_add(-1, target[:, t], a[:, t] * h)
+        states.append(h)
+    return torch.stack(states, dim=1)
+
+
+def scatter_scan_associative(
+    target: Int64[Tensor, "B T N"],
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None = None,
+) -> Inexact[Tensor, "B T N"]:
+    """`scatter_scan` in torch operations, by the monoid of such maps: for any device.
+
+    Composed maps are again a target, a gain and an input per state, so that no matrix is needed.
+    Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
+    """
+    return rounded_once(_associative, *_checked(target, a, b, initial))
+
+
+def _associative(a: Tensor, b: Tensor, initial: Tensor, target: Tensor) -> Tensor:
+    within(target, b.shape[-1], "target")
+    # Fold `initial` into step 0, so that no monoid has to know of it.
+    first = b[:, 0].scatter_add(-1, target[:, 0], a[:, 0] * initial)
+    elements, growth = (target, a, torch.cat([first[:, None], b[:, 1:]], dim=1)), Growth()
+    # The monoid of the maps that permutations have as their adjoints: those send, too.
+    h = associative_scan(growth.watched(permutation.compose_adjoint, gain=1), elements)[2]
+    return scatter_scan_sequential(target, a, b, initial) if growth.is_harmful else h
+
+
+def _checked(
+    target: Tensor, a: Tensor, b: Tensor, initial: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """a, b, initial, target, after the check of all but the values of `target`."""
+    are_tensors(target=target)
+    are_numbers(a=a, b=b, initial=initial)
+    if a.ndim != 3 or not target.shape == a.shape == b.shape or a.shape[1] == 0:
+        shapes = f"target {tuple(target.shape)}, a {tuple(a.shape)} and b {tuple(b.shape)}"
+        raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
+    if target.dtype != torch.int64:
+        raise ValueError(f"target must be torch.int64, got {target.dtype}")
+    if target.device != b.device:
+        raise ValueError(f"devices differ: target {target.device}, b {b.device}")
+    a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial))
+    return a, b, initial, target
+
+
+def _gradients(
+    grad: Tensor, a: Tensor, h: Tensor, initial: Tensor, target: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients with respect to a, b and initial, given the gradient of h."""
+
+    def after(part: Tensor) -> Tensor:
+        """What step t + 1 holds, back in time; nothing follows the last step."""
+        return torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1)
+
+    nothing = torch.zeros_like(initial)
+    g = permutation.associative(after(a.conj()), grad.flip(1), nothing, after(target)).flip(1)
+    arrived = g.gather(-1, target)  # at what every state was sent to
+    return arrived * before(h, initial).conj(), g, a[:, 0].conj() * arrived[:, 0]
+
+
+_fused = Scan(
+    "scatter_scan",
+    inputs=["a", "b", "initial", "target"],
+    outputs={"h": "b"},
+    saved=["a", "h", "initial", "target"],
+    gradients={"a": "a", "b": "h", "initial": "initial"},
+    kernels={"cpu": cpu},
+    formula=_gradients,
+)
