@@ -190,10 +190,10 @@ def _one_bar(jobs: Mapping[str, Job[T]], label: str, folder: Path) -> Iterator[N
         thread.start()
         try:
             yield
-            shown.advance(steps - shown.done)
         finally:
             over.set()
             thread.join()
+        shown.advance(steps - shown.done)  # by one thread at a time: two would count twice
 
 
 def _read(path: Path) -> str:

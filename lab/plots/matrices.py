@@ -34,6 +34,8 @@ def matrices(
     figure.update_annotations(font_size=FONT_SIZE)
     for col, each in enumerate(arrays.values(), start=1):
         figure.add_heatmap(z=each, coloraxis="coloraxis", row=1, col=col)
+        # All entries and no more: frames at the edge would ask for room beside them.
+        figure.update_xaxes(range=[-0.5, each.shape[1] - 0.5], row=1, col=col)
         for row, column in np.argwhere(_numbers(outline)) if outline is not None else ():
             figure.add_shape(
                 type="rect", x0=column - 0.5, x1=column + 0.5, y0=row - 0.5, y1=row + 0.5,
@@ -42,7 +44,7 @@ def matrices(
     signed = any((each < 0).any() for each in arrays.values())
     colours = {"colorscale": "RdBu", "cmid": 0} if signed else {"colorscale": "Blues", "cmin": 0}
     figure.update_layout(coloraxis=colours)
-    figure.update_xaxes(title_text="column").update_yaxes(autorange="reversed")
+    figure.update_xaxes(title_text="column").update_yaxes(range=[tallest - 0.5, -0.5])
     return fit.fit(figure.update_yaxes(title_text="row", col=1))
 
 

@@ -88,8 +88,18 @@ def associative(
     initial: Inexact[Tensor, "B N"],
     source: Int64[Tensor, "B T N"],
 ) -> Inexact[Tensor, "B T N"]:
-    """`permutation_scan_associative` of arguments that have been checked."""
+    """`permutation_scan_associative` of arguments that have been checked but for `source`."""
     within(source, b.shape[-1])
+    return of_known_source(a, b, initial, source)
+
+
+def of_known_source(
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"],
+    source: Int64[Tensor, "B T N"],
+) -> Inexact[Tensor, "B T N"]:
+    """`associative`, without a look at the values of `source`, which no traced graph can take."""
     # Fold `initial` into step 0, so that no monoid has to know of it.
     first = a[:, :1] * initial[:, None].gather(-1, source[:, :1]) + b[:, :1]
     elements, growth = (source, a, torch.cat([first, b[:, 1:]], dim=1)), Growth()

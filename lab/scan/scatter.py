@@ -120,7 +120,8 @@ def _gradients(
         return torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1)
 
     nothing = torch.zeros_like(initial)
-    g = permutation.associative(after(a.conj()), grad.flip(1), nothing, after(target)).flip(1)
+    g = permutation.of_known_source(after(a.conj()), grad.flip(1), nothing, after(target))
+    g = g.flip(1)
     arrived = g.gather(-1, target)  # at what every state was sent to
     return arrived * before(h, initial).conj(), g, a[:, 0].conj() * arrived[:, 0]
 

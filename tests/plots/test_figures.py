@@ -190,7 +190,8 @@ def test_matrices_have_their_first_row_on_top_and_frames_where_asked():
     for trace, values in zip(figure.data, (A, mask.double(), A.abs()), strict=True):
         assert_same(np.asarray(trace.z).ravel(), values)
         assert trace.coloraxis == "coloraxis"
-    assert {figure.layout[axis].autorange for axis in ("yaxis", "yaxis2")} == {"reversed"}
+    assert {figure.layout[axis].range for axis in ("yaxis", "yaxis2")} == {(3.5, -0.5)}
+    assert {figure.layout[axis].range for axis in ("xaxis", "xaxis2")} == {(-0.5, 2.5)}
     frames = [(each.x0, each.y0, each.xref) for each in figure.layout.shapes]
     assert frames == [(i - 0.5, i - 0.5, x) for x in ("x", "x2", "x3") for i in range(3)]
     assert figure.layout.coloraxis.cmid == 0
