@@ -78,6 +78,7 @@ class Progress:
     ) -> None:
         self.label, self.loss = label, loss
         self.part = Part(unit, models, total)
+        self.tell = _teller  # of now: a bar over jobs in this process is not part of one of them
         self.in_notebook = live() and _teller is None
         self.hidden = _teller is not None or (not self.in_notebook and _unwatched())
 
@@ -95,8 +96,8 @@ class Progress:
     def advance(self, steps: int = 1) -> None:
         """Count one or several more steps as done."""
         self.part.done += steps
-        if _teller is not None:
-            _teller(self.part.done, self.loss)
+        if self.tell is not None:
+            self.tell(self.part.done, self.loss)
         else:
             self.bar.update(steps)
 

@@ -13,7 +13,7 @@ import IPython.display
 import pytest
 import torch
 
-from lab.progress import Part, Progress, summary
+from lab.progress import Part, Progress, summary, told
 from lab.tasks import KnownOscillators
 from lab.train import Interrupted, fit_together
 
@@ -226,3 +226,10 @@ with Progress("training", 2, models=1) as shown:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_bar_over_jobs_is_no_part_of_the_job_that_runs_meanwhile():
+    heard = []
+    with Progress("all jobs", 10) as over, told(lambda *said: heard.append(said)):
+        over.advance(3)
+    assert (heard, over.part.done) == ([], 3)
