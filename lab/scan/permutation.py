@@ -1,7 +1,9 @@
 """The scan with a permutation and gains per step: h[t, n] = a[t, n] * h[t-1, source[t, n]] + ..."""
 
+from functools import partial
+
 import torch
-from jaxtyping import Inexact, Int64
+from jaxtyping import Inexact, Int64, Shaped
 from torch import Tensor
 
 from lab.scan.arguments import alike, are_numbers, are_tensors, initial_state, rounded_once, within
@@ -122,32 +124,45 @@ def compose_adjoint(earlier: Elements, later: Elements) -> Elements:
     return *together, g2.scatter_add(-1, source2, a2 * g1)
 
 
-def _checked(
-    source: Tensor, a: Tensor, b: Tensor, initial: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """a, b, initial, source, after the check of all but the values of `source`."""
-    are_tensors(source=source)
+def checked(
+    index: Int64[Tensor, "B T N"],
+    a: Inexact[Tensor, "B T N"],
+    b: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"] | None,
+    *,
+    name: str,
+) -> tuple[
+    Inexact[Tensor, "B T N"],
+    Inexact[Tensor, "B T N"],
+    Inexact[Tensor, "B N"],
+    Int64[Tensor, "B T N"],
+]:
+    """a, b, initial and the index of that name, after the check of all but the index's values."""
+    are_tensors(**{name: index})
     are_numbers(a=a, b=b, initial=initial)
-    if a.ndim != 3 or not source.shape == a.shape == b.shape or a.shape[1] == 0:
-        shapes = f"source {tuple(source.shape)}, a {tuple(a.shape)} and b {tuple(b.shape)}"
+    if a.ndim != 3 or not index.shape == a.shape == b.shape or a.shape[1] == 0:
+        shapes = f"{name} {tuple(index.shape)}, a {tuple(a.shape)} and b {tuple(b.shape)}"
         raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
-    if source.dtype != torch.int64:
-        raise ValueError(f"source must be torch.int64, got {source.dtype}")
-    if source.device != b.device:
-        raise ValueError(f"devices differ: source {source.device}, b {b.device}")
+    if index.dtype != torch.int64:
+        raise ValueError(f"{name} must be torch.int64, got {index.dtype}")
+    if index.device != b.device:
+        raise ValueError(f"devices differ: {name} {index.device}, b {b.device}")
     a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial))
-    return a, b, initial, source
+    return a, b, initial, index
+
+
+_checked = partial(checked, name="source")
+
+
+def after(part: Shaped[Tensor, "B T N"]) -> Shaped[Tensor, "B T N"]:
+    """What step t + 1 holds, back in time; nothing follows the last step."""
+    return torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1)
 
 
 def _gradients(
     grad: Tensor, a: Tensor, h: Tensor, initial: Tensor, source: Tensor
 ) -> tuple[Tensor, ...]:
     """Gradients with respect to a, b and initial, given the gradient of h."""
-
-    def after(part: Tensor) -> Tensor:
-        """What step t + 1 holds, back in time; nothing follows the last step."""
-        return torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1)
-
     elements = after(source), after(a.conj()), grad.flip(1)
     growth = Growth()
     g = associative_scan(growth.watched(compose_adjoint, gain=1), elements)[2]

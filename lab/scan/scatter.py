@@ -1,11 +1,13 @@
 """The scan in which every state says where it goes: h[t, target[t, n]] gets a[t, n] * h[t-1, n]."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Inexact, Int64
 from torch import Tensor
 
 from lab.scan import permutation
-from lab.scan.arguments import alike, are_numbers, are_tensors, initial_state, rounded_once, within
+from lab.scan.arguments import rounded_once, within
 from lab.scan.associative import associative_scan
 from lab.scan.cpu import scatter as cpu
 from lab.scan.growth import Growth
@@ -93,34 +95,15 @@ def _associative(a: Tensor, b: Tensor, initial: Tensor, target: Tensor) -> Tenso
     return scatter_scan_sequential(target, a, b, initial) if growth.is_harmful else h
 
 
-def _checked(
-    target: Tensor, a: Tensor, b: Tensor, initial: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """a, b, initial, target, after the check of all but the values of `target`."""
-    are_tensors(target=target)
-    are_numbers(a=a, b=b, initial=initial)
-    if a.ndim != 3 or not target.shape == a.shape == b.shape or a.shape[1] == 0:
-        shapes = f"target {tuple(target.shape)}, a {tuple(a.shape)} and b {tuple(b.shape)}"
-        raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
-    if target.dtype != torch.int64:
-        raise ValueError(f"target must be torch.int64, got {target.dtype}")
-    if target.device != b.device:
-        raise ValueError(f"devices differ: target {target.device}, b {b.device}")
-    a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial))
-    return a, b, initial, target
+_checked = partial(permutation.checked, name="target")
 
 
 def _gradients(
     grad: Tensor, a: Tensor, h: Tensor, initial: Tensor, target: Tensor
 ) -> tuple[Tensor, ...]:
     """Gradients with respect to a, b and initial, given the gradient of h."""
-
-    def after(part: Tensor) -> Tensor:
-        """What step t + 1 holds, back in time; nothing follows the last step."""
-        return torch.cat([part[:, 1:], torch.zeros_like(part[:, :1])], dim=1).flip(1)
-
-    nothing = torch.zeros_like(initial)
-    g = permutation.of_known_source(after(a.conj()), grad.flip(1), nothing, after(target))
+    nothing, following = torch.zeros_like(initial), permutation.after
+    g = permutation.of_known_source(following(a.conj()), grad.flip(1), nothing, following(target))
     g = g.flip(1)
     arrived = g.gather(-1, target)  # at what every state was sent to
     return arrived * before(h, initial).conj(), g, a[:, 0].conj() * arrived[:, 0]

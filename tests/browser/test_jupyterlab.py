@@ -161,6 +161,9 @@ def test_a_notebook_opens_runs_follows_its_sliders_and_keeps_what_it_showed(serv
     label, before, after = NOTEBOOKS[notebook.name]
     slider = page.locator(".widget-slider", has_text=re.compile(f"^{re.escape(label)}")).first
     panel = page.locator(".jp-CodeCell .jp-Cell-outputWrapper", has=slider)
+    for _ in views(page):  # from the first screen to where it is
+        if slider.count():
+            break
     slider.scroll_into_view_if_needed()
     figure = slider.locator("xpath=following::*[contains(@class, 'js-plotly-plot')][1]")
     playwright.expect(figure).to_contain_text(re.compile(before), timeout=SOON)

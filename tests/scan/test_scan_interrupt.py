@@ -36,13 +36,17 @@ def swallowed(monkeypatch):
     monkeypatch.setattr(
         sys, "unraisablehook", lambda each: seen.append((each.exc_value, each.object))
     )
-    # Destructors of what earlier tests left behind are not ours, and lose interrupts of their own.
+    # Destructors of what earlier tests left behind, and what test tools (hypothesis) are told about
+    # the collector's work, are not ours, and lose interrupts of their own.
     gc.collect()
     gc.freeze()
+    told = gc.callbacks[:]
+    gc.callbacks.clear()
     usual = signal.signal(signal.SIGALRM, signal.default_int_handler)
     yield seen
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, usual)
+    gc.callbacks.extend(told)
     gc.unfreeze()
 
 
