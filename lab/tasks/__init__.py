@@ -3,7 +3,9 @@
 from lab.tasks import groups
 from lab.tasks.base import Batch, Stored, Task, TokenTask, masked_cross_entropy, of_tokens
 from lab.tasks.copying import IndexedCopying, SelectiveCopying
+from lab.tasks.delayed_copying import DelayedCopying
 from lab.tasks.groups import Group
+from lab.tasks.joint_recall import JointRecall
 from lab.tasks.oscillation import AnonymousOscillations, KnownOscillators, oscillation
 from lab.tasks.recall import Recall, ZoologyRecall
 from lab.tasks.word_problem import MixedLengths, WordProblem, in_training, overlap
@@ -11,8 +13,10 @@ from lab.tasks.word_problem import MixedLengths, WordProblem, in_training, overl
 __all__ = [
     "AnonymousOscillations",
     "Batch",
+    "DelayedCopying",
     "Group",
     "IndexedCopying",
+    "JointRecall",
     "KnownOscillators",
     "MixedLengths",
     "Recall",
