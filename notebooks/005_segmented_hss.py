@@ -300,7 +300,7 @@ for group, what in ((as_run, "without a norm before the mixer"), (repaired, "wit
 @torch.no_grad()
 def names_the_commonest(model, task):
     """How often an answer is one of the commonest tokens of its sequence."""
-    batch = task.sample(500, task.length, stream(0, "commonest"))
+    batch = task.sample(min(p.samples, 500), task.length, stream(0, "commonest"))
     counts = one_hot(batch.targets[:, task.due], task.vocabulary).sum(1)
     said = model(batch.inputs).argmax(-1)[:, task.due]
     return (counts.gather(1, said) == counts.amax(1, keepdim=True)).double().mean()

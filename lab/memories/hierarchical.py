@@ -223,8 +223,8 @@ def _read(q: Tensor, k: Tensor, v: Tensor, gain: Tensor | None) -> Tensor:
     if gain is not None:
         gain = gain.view(*gain.shape[:2], *[1] * (len(lead) - 2), *gain.shape[2:])
         gain = gain.expand(*lead, *gain.shape[-2:]).flatten(0, -3)
-    reads, _ = key_value_scan(*(part.flatten(0, -3) for part in (q, k, v)), gain)
-    return reads.unflatten(0, lead)
+    q, k, v = (part.flatten(0, -3) for part in (q, k, v))
+    return key_value_scan(q, k, v, gain)[0].unflatten(0, lead)
 
 
 def hierarchical_attention_sequential(
