@@ -168,6 +168,11 @@ panels.targets(TASKS, length=LENGTHS, rows=("token", "target"))
 #   load is more than half of its share away from it.
 # - **threshold**: head $i$ takes what is above a running mean of the batch's quantile.
 # - **prefix rank**: head $i$ takes a token that is among its $t/H$ largest *so far*.
+#
+# Offsets and thresholds move while a model is trained, and are fixed from its last update on. A
+# model for the product has the 13,054 parameters of the plan, of which 128 score tokens and are
+# idle under uniform heads. Heads with fixed transitions have no generator for them, which the
+# plan's counts include (12,672 idle parameters of 35,044).
 
 
 # %%
@@ -442,7 +447,9 @@ scores.select([*ROUTERS]).curves([n + 1 for n in TESTS], x_title="tokens, with t
 # $\mathbb{Z}_5$ to the other. So a hard decision inside a recurrence trains, straight through, and
 # "routing kills gradients" is not what happened. Expert choice has a quota: twelve of twenty
 # tokens move $S_3$ on average, a head takes ten, and what it loses has to be guessed (C5). A
-# quota that is causal, the prefix rank, fails in the same way.
+# quota that is causal, the prefix rank, fails in the same way. Scores of a word depend on the
+# token alone, so that equal tokens tie, and the earlier is taken: what is dropped are late
+# tokens, and the beginning of a word stays right while its end does not.
 #
 # The sign rule never rests, since five kinds of tokens cannot be divided equally, and moves whole
 # kinds to and fro. Where it ends with all tokens on one head, that head solves the task alone,
@@ -450,6 +457,8 @@ scores.select([*ROUTERS]).curves([n + 1 for n in TESTS], x_title="tokens, with t
 # pay here yet. The rows "N = 4" say who manages with a quarter of the states.
 #
 # Which head takes which kind of token, in training; and offsets and loads under the two rules.
+# Where the dead band rests, no head has more than one and a half times the mean load, by its
+# definition; C9 asks whether it comes to rest.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 ways = {name: arms.histories[name] for name in ROUTERS}
@@ -464,7 +473,8 @@ for what in ("offset", "load"):
 # Say every head remembers its own tokens without an error. What is lost is how they were
 # interleaved. All interleavings are equally likely, and a count of them over the grid of places
 # in the sub-words (dynamic programming, tested against enumeration) gives the probability of
-# the best guess. It is 1 exactly where tokens of different heads commute.
+# the best guess. It is 1 exactly where tokens of different heads commute. A token that no head
+# takes is worse: what is left is a walk of unknown steps, as many as tokens were skipped.
 
 # %%
 words = TASKS["S5"].words(min(p.samples, 60), TRAIN, stream(0, "ceilings"))
@@ -524,6 +534,10 @@ known.curves(range(2, TRAIN + 2), x_title="tokens, with the start token", levels
 # queries, so that a query reads from the memory into which its key was written. One memory has
 # the same updates and a quarter of the state; four heads have the same state, four times the
 # updates, and projections of their own.
+#
+# A value is written under the token before it, which is its key; so the router looks at the token
+# before to choose where to write, and at the present one to choose where to read. Filler tokens
+# are random, so that a step that is no pair writes as well unless its gain is small.
 
 # %%
 def memory_model(task, seed, **settings):
@@ -601,6 +615,13 @@ exp.conclude(
 # product of what its heads do. It follows a group exactly if tokens of different heads commute,
 # and the shuffle ceiling says beforehand what is lost otherwise. "Krohn–Rhodes emerges through
 # routing" confuses this with a cascade, in which the state of one head drives the next.
+#
+# **Where the plan and these numbers differ.** Decoding from prefixes cannot be better than
+# $\ln 4$, so that C3 is a control and no success. The last token of a word is seen by every head,
+# so that the ceiling of a split is that of the tokens before it. The sign rule need not fail: if it
+# leaves all tokens on one head, that head has learned the task. One memory with a step size of
+# its own recalls more than in the pilot. And a head that is always on beside a routed one makes
+# between one and two updates a token, not two.
 #
 # **Not shown.** It does not pay on the product: one head of 16 states does the same with the
 # same updates. One seed chose the step sizes; one size of each task, words of 20 tokens, no

@@ -85,7 +85,8 @@ class RoutedMemories(Layer):
         """`forward` as a recurrence; the state is the input before and all S ["B H R K M"]."""
         H, K, M = self.sizes
         before, S = (torch.zeros_like(x_t), None) if state is None else state
-        q, k, v, beta = (part[:, 0] for part in self._projected(x_t[:, None], before[:, None]))
+        q, v, beta = self._projected(x_t)
+        k = torch.zeros_like(q) if state is None else self._keys(before)
         p = self.router(torch.stack([before, x_t], dim=1))
         taken = self.router.taken(p)
         written = beta[..., None] * self.router.gates(p, taken)[:, 0, None]  # ["B H R"]
@@ -114,19 +115,22 @@ class RoutedMemories(Layer):
         kept = 1 - precise(self.beta, x).sigmoid()
         return torch.complex(kept, torch.zeros_like(kept))
 
-    def _projected(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """q, k ["B T H K"], v ["B T H M"] and beta ["B T H"]; keys are of the input before."""
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q ["... H K"], v ["... H M"] and beta ["... H"]."""
         H = self.sizes[0]
-        q, k, v = (
-            wide(layer(of)).unflatten(-1, (H, -1))
-            for layer, of in ((self.q, x), (self.k, before), (self.v, x))
-        )
-        return normalize(q, dim=-1), normalize(k, dim=-1), v, precise(self.beta, x).sigmoid()
+        q, v = (wide(layer(x)).unflatten(-1, (H, -1)) for layer in (self.q, self.v))
+        return normalize(q, dim=-1), v, precise(self.beta, x).sigmoid()
+
+    def _keys(self, before: Tensor) -> Tensor:
+        """["... H K"]: keys of inputs under which the inputs after them are stored."""
+        return normalize(wide(self.k(before)).unflatten(-1, (self.sizes[0], -1)), dim=-1)
 
     def _each_memory(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What every memory answers ["B T H R M"], and the weights of answers ["B T R"]."""
         before = pad(x, (0, 0, 1, 0))[:, :-1]
-        q, k, v, beta = self._projected(x, before)
+        q, v, beta = self._projected(x)
+        # No token precedes the first: its key is zero, and not zero made one of length 1.
+        k = pad(self._keys(x[:, :-1]), (0, 0, 0, 0, 1, 0))
         p = self.router(torch.cat([before, x], dim=1))
         taken = self.router.choose(p)
         T, R = x.shape[1], self.router.heads
