@@ -333,10 +333,11 @@ def accuracy(model, task, *, length, seed):
 
 
 HEADS = {"MLP on the last state": Arm(partial(Filter, mean=False), data=stored), "MLP on the count": Arm(Counter, data=stored)}
-filters = exp.train({name: Arm(partial(Filter, order=name), data=stored) for name in (*ORDERS, "learned")}, parity, REPORTED)
+filters = exp.train({name: Arm(partial(Filter, order=name), data=stored) for name in (*ORDERS, "learned")}, parity, REPORTED,
+                    checkpoint=False)  # which would look at the classes of this notebook before every update
 head_rates = exp.tune(HEADS, parity, REPORTED | {"steps": p.head_steps}, lr=[1e-3, 3e-3, 1e-2], seeds=p.tuning_seeds,
                       score=partial(accuracy, length=BITS))
-heads = exp.train(HEADS, parity, REPORTED | {"steps": p.head_steps}, tuned=head_rates)
+heads = exp.train(HEADS, parity, REPORTED | {"steps": p.head_steps}, tuned=head_rates, checkpoint=False)
 found = (filters | heads).scores(length=BITS, samples=20 * p.samples, score="accuracy")
 
 # %%
