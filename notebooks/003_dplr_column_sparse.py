@@ -36,10 +36,10 @@
 experiment: str = "003"  # the notebook these parameters belong to
 seeds: list[int] = [100, 101]  # one model each, alike in every arm, in [0, 2147483647]
 tuning_seeds: list[int] = [0]  # for the step sizes, none of those above, in [0, 2147483647]
-steps: int = 10  # updates per model on word problems, in [2, 1000000]
+steps: int = 5  # updates per model on word problems, in [2, 1000000]
 tuning_steps: int = 2  # updates per model and step size in tuning, in [2, 1000000]
-reported_steps: int = 20  # updates per model of the task as proposed, in [2, 1000000]
-head_steps: int = 20  # updates per model with another head, in [2, 1000000]
+reported_steps: int = 5  # updates per model of the task as proposed, in [2, 1000000]
+head_steps: int = 5  # updates per model with another head, in [2, 1000000]
 samples: int = 100  # sequences that a score is the mean over, in [100, 1000000]
 
 # %% jupyter={"source_hidden": true}
@@ -213,7 +213,7 @@ for each in strong.values():
     each.layer.p.data *= 10
     each.layer.q.data *= 10
 pairs = {name: (kernel(each).detach(), kernel(absorbed(each)).detach()) for name, each in strong.items()}
-runs = {name: (losses(each), losses(absorbed(each))) for name, each in fixed.items() if name != "identity"}
+runs = {name: (losses(each), losses(absorbed(each))) for name, each in fixed.items() if name in ("cyclic", "random")}
 exp.judge("C1", max((one - other).abs().max().item() for one, other in pairs.values()))
 exp.judge("C2", max(((one - other).abs() / other).max().item() for one, other in runs.values()))
 print("relabelled:", exp.value("C1") < 1e-12, exp.value("C2") < 1e-8)

@@ -139,7 +139,7 @@ class ColumnSparse(Transition):
             d_model, d_state, choice=choice, temperature=temperature, generator=generator
         )
         self.theta = nn.Parameter(torch.full((d_state,), 2.0))
-        self.p, self.q = _low_rank(d_state, generator) if low_rank else (None, None)
+        self.p, self.q = _low_rank(d_state, low_rank, generator)
         without_decay(self, "theta", "p", "q")
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
@@ -198,7 +198,7 @@ class Conjugated(Transition):
             d_model, d_state, choice=choice, temperature=temperature, generator=generator
         )
         self.theta = nn.Parameter(torch.linspace(-1.5, 1.5, d_state))
-        self.p, self.q = _low_rank(d_state, generator) if low_rank else (None, None)
+        self.p, self.q = _low_rank(d_state, low_rank, generator)
         without_decay(self, "theta", "p", "q")
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N k"]:
@@ -263,7 +263,11 @@ def _gains(theta: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     return clipped(1.2 * wide(theta).tanh(), -1.0, 1.0)
 
 
-def _low_rank(N: int, generator: torch.Generator | None) -> tuple[nn.Parameter, nn.Parameter]:
-    """p and q, normal with a standard deviation of 0.1."""
+def _low_rank(
+    N: int, wanted: bool, generator: torch.Generator | None
+) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+    """p and q, normal with a standard deviation of 0.1; nothing is drawn if they are not wanted."""
+    if not wanted:
+        return None, None
     p, q = 0.1 * torch.randn(2, N, generator=generator)
     return nn.Parameter(p), nn.Parameter(q)
