@@ -424,7 +424,8 @@ panels.targets(TASKS, length=TRAIN, title="A word and its products")
 #
 # The states of cs are computed by index, without a product of matrices; only what $P(x)$
 # learns from costs $N^2$ a step.
-#
+
+# %% [markdown]
 # **What to expect.** Without $b$ a diagonal model multiplies gains, and knows how often every
 # token came, and no more. With $b$ a coordinate does $h \leftarrow a h + b$, and such maps do not
 # commute: $h \leftarrow -h$ and $h \leftarrow h + 1$ are $S_3$, once an MLP takes the count modulo 3.
@@ -634,3 +635,7 @@ exp.conclude(
 #
 # **Ways to learn a permutation** are compared on one group with one schedule of temperatures
 # each, and step sizes chosen on a single seed. That orders five ways on this task, and no more.
+#
+# **Next.** $A_5$ on five points and on its 60 elements, at eight times the length of training;
+# and three parameterisations of one transfer function, diagonal plus low rank, complex diagonal
+# and permutation times diagonal, by how fast each is learned.
