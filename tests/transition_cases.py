@@ -41,6 +41,8 @@ from lab.nn.routing import Router
 from lab.transitions import (
     BlockCirculant,
     Circulant,
+    ColumnSparse,
+    Conjugated,
     LinOSS,
     OscGate,
     PolarDiagonal,
@@ -76,12 +78,14 @@ class TransitionCase:
         build: (generator) -> transition for inputs of D_MODEL numbers.
         bound: the largest spectral norm that its proof allows; None where there is no proof.
         orthogonal: whether all its matrices are (unitary where complex).
+        straight_through: whether gradients are by design not those of the values.
     """
 
     name: str
     build: Callable[[torch.Generator], Transition]
     bound: float | None = None
     orthogonal: bool = False
+    straight_through: bool = False
 
     def transition(self, seed: int = 0) -> Transition:
         """In double precision, every parameter moved away from its initial value."""
@@ -266,6 +270,47 @@ TRANSITIONS += [
         orthogonal=settings.get("kind") == "rotations",
     )
     for name, (kind, settings) in SPARSE_MONARCH.items()
+]
+
+PERMUTED = {  # kind, settings, and the largest norm
+    "column-sparse": (ColumnSparse, {}, 5**0.5),
+    "column-sparse, permutations": (ColumnSparse, {"choice": "sinkhorn"}, 1),
+    "column-sparse, doubly stochastic": (
+        ColumnSparse,
+        {"choice": "sinkhorn", "temperature": 0.5},
+        None,
+    ),
+    "column-sparse, near permutations": (
+        ColumnSparse,
+        {"choice": "orthogonal", "temperature": 0.5},
+        1,
+    ),
+    "column-sparse, low rank": (ColumnSparse, {"choice": "gumbel", "low_rank": True}, None),
+    "conjugated": (Conjugated, {}, 1),
+    "conjugated, low rank": (Conjugated, {"low_rank": True}, None),
+}
+
+TRANSITIONS += [
+    TransitionCase(
+        name,
+        lambda generator, kind=kind, settings=settings: kind(
+            D_MODEL, d_state=5, generator=generator, **settings
+        ),
+        bound=bound,
+        straight_through=True,
+    )
+    for name, (kind, settings, bound) in PERMUTED.items()
+]
+TRANSITIONS += [
+    TransitionCase(
+        f"diagonal, {gate}",
+        lambda generator, gate=gate: RealDiagonal(
+            D_MODEL, d_state=5, gate=gate, generator=generator
+        ),
+        bound=1,
+        straight_through=True,
+    )
+    for gate in ("clipped sigmoid", "clipped tanh")
 ]
 
 MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
