@@ -33,13 +33,18 @@ from lab.mixers import (
     MultiHead,
     OscDPLR,
     OscillatorBank,
+    RoutedHeads,
+    RoutedMemories,
     StateSpace,
 )
 from lab.nn import linear
 from lab.nn.linear import precise
+from lab.nn.routing import Router
 from lab.transitions import (
     BlockCirculant,
     Circulant,
+    ColumnSparse,
+    Conjugated,
     LinOSS,
     OscGate,
     PolarDiagonal,
@@ -75,12 +80,14 @@ class TransitionCase:
         build: (generator) -> transition for inputs of D_MODEL numbers.
         bound: the largest spectral norm that its proof allows; None where there is no proof.
         orthogonal: whether all its matrices are (unitary where complex).
+        straight_through: whether gradients are by design not those of the values.
     """
 
     name: str
     build: Callable[[torch.Generator], Transition]
     bound: float | None = None
     orthogonal: bool = False
+    straight_through: bool = False
 
     def transition(self, seed: int = 0) -> Transition:
         """In double precision, every parameter moved away from its initial value."""
@@ -267,6 +274,47 @@ TRANSITIONS += [
     for name, (kind, settings) in SPARSE_MONARCH.items()
 ]
 
+PERMUTED = {  # kind, settings, and the largest norm
+    "column-sparse": (ColumnSparse, {}, 5**0.5),
+    "column-sparse, permutations": (ColumnSparse, {"choice": "sinkhorn"}, 1),
+    "column-sparse, doubly stochastic": (
+        ColumnSparse,
+        {"choice": "sinkhorn", "temperature": 0.5},
+        None,
+    ),
+    "column-sparse, near permutations": (
+        ColumnSparse,
+        {"choice": "orthogonal", "temperature": 0.5},
+        1,
+    ),
+    "column-sparse, low rank": (ColumnSparse, {"choice": "gumbel", "low_rank": True}, None),
+    "conjugated": (Conjugated, {}, 1),
+    "conjugated, low rank": (Conjugated, {"low_rank": True}, None),
+}
+
+TRANSITIONS += [
+    TransitionCase(
+        name,
+        lambda generator, kind=kind, settings=settings: kind(
+            D_MODEL, d_state=5, generator=generator, **settings
+        ),
+        bound=bound,
+        straight_through=True,
+    )
+    for name, (kind, settings, bound) in PERMUTED.items()
+]
+TRANSITIONS += [
+    TransitionCase(
+        f"diagonal, {gate}",
+        lambda generator, gate=gate: RealDiagonal(
+            D_MODEL, d_state=5, gate=gate, generator=generator
+        ),
+        bound=1,
+        straight_through=True,
+    )
+    for gate in ("clipped sigmoid", "clipped tanh")
+]
+
 MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     "log-semiring average": (
         lambda generator: LogEMA(D_MODEL, heads=2, d_key=3, d_value=4, generator=generator),
@@ -389,6 +437,26 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     ),
 }
 
+ROUTERS = {  # causal ones: settings of the router, and of the layer
+    "all": {"routing": "all", "read_out": "selected"},
+    "token choice": {},
+    "token choice, two of three": {"capacity": 2, "read_out": "selected"},
+    "token choice, one always": {"always": 1, "fixed": True},
+    "threshold": {"routing": "threshold"},
+    "prefix rank": {"routing": "prefix rank", "fixed": True, "read_out": "selected"},
+}
+
+
+def routed_heads(generator, *, fixed=False, read_out="all", heads=3, **settings):
+    """Three rotations behind a router."""
+    rotations = [
+        monarch.MonarchID(D_MODEL, d_state=4, fixed=fixed, generator=generator)
+        for _ in range(heads)
+    ]
+    router = Router(D_MODEL, heads=heads, generator=generator, **settings)
+    return RoutedHeads(D_MODEL, rotations, router=router, read_out=read_out, generator=generator)
+
+
 MIXERS = [
     *(
         MixerCase(
@@ -500,5 +568,18 @@ MIXERS = [
             "two factors": {"d_key": 2, "factors": 2},
             "in chunks": {"d_key": 9, "d_value": 2},
         }.items()
+    ),
+    *(
+        MixerCase(
+            f"routed heads, straight-through, {name}",
+            lambda generator, settings=settings: routed_heads(generator, **settings),
+        )
+        for name, settings in ROUTERS.items()
+    ),
+    MixerCase(
+        "routed memories, straight-through",
+        lambda generator: RoutedMemories(
+            D_MODEL, heads=2, d_key=3, d_value=2, memories=3, generator=generator
+        ),
     ),
 ]  # fmt: skip

@@ -21,6 +21,8 @@ from lab.mixers.order import (
 from lab.mixers.osc_dplr import OscDPLR
 from lab.mixers.oscillator_bank import OscillatorBank
 from lab.mixers.output_gate import OutputGate
+from lab.mixers.routed_heads import RoutedHeads
+from lab.mixers.routed_memories import RoutedMemories
 from lab.mixers.short_convolution import Convolved, ShortConvolution
 from lab.mixers.state_space import StateSpace, look_up
 
@@ -40,6 +42,8 @@ __all__ = [
     "OscillatorBank",
     "OutputGate",
     "Placebo",
+    "RoutedHeads",
+    "RoutedMemories",
     "SetOrder",
     "ShortConvolution",
     "Shuffle",

@@ -44,6 +44,9 @@ DECAYS = {
     "logit_zeta": False,
     "P": False,  # with Q the coupling of oscillators
     "Q": False,
+    "theta": False,  # gains of a permutation
+    "p": False,  # with q what is added to one
+    "q": False,
     "left": False,  # fixed rotations, as skew matrices
     "right": False,
     "logits": False,  # of doubly stochastic shuffles
