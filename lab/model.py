@@ -272,7 +272,8 @@ def generate(
     if prompt.ndim != 2 or not prompt.shape[1] or prompt.dtype != torch.int64:
         given = f"{prompt.dtype} {tuple(prompt.shape)}"
         refuse("generate", "prompt", given, "torch.int64 (B, P) with at least one token P")
-    generator, state, logits, said = stream(seed, "generation"), None, None, []
+    generator, state, logits = stream(seed, "generation"), None, None
+    said: list[Tensor] = []
     for tokens in prompt.unbind(1):
         logits, state = model.step(tokens, state)
     for t in range(length):

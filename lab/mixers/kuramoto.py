@@ -124,11 +124,11 @@ class KuramotoSSM(Layer):
         self, x: Float[Tensor, "B T D"], intervention: Intervention
     ) -> Float[Tensor, "B T 2 N"]:
         """z under an intervention: each step starts from what the intervention left before it."""
-        parts = self._parts(x)
+        gain, turn, coupling, b = self._parts(x)
         change = intervention.planned(order_parameter(self.states(x)))
-        z, states = torch.zeros_like(parts[3][:, 0]), []
+        z, states = torch.zeros_like(b[:, 0]), []
         for t in range(x.shape[1]):
-            z = change(kuramoto_step(*(part[:, t] for part in parts), z), t)
+            z = change(kuramoto_step(gain[:, t], turn[:, t], coupling[:, t], b[:, t], z), t)
             states.append(z)
         return torch.stack(states, dim=1)
 
