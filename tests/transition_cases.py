@@ -27,6 +27,8 @@ from lab.mixers import (
     Convolved,
     DelayLine,
     DeltaNet,
+    KuramotoBank,
+    KuramotoSSM,
     Mamba,
     MultiHead,
     OscDPLR,
@@ -489,6 +491,23 @@ MIXERS = [
         )
         for form in ("plain", "dissipative", "real")
         for rule in ("bilinear", "zero-order hold")
+    ),
+    *(
+        MixerCase(
+            f"Kuramoto, {name}",
+            lambda generator, settings=settings: KuramotoSSM(
+                D_MODEL, d_state=5, generator=generator, **settings
+            ),
+        )
+        for name, settings in {
+            "coupled": {}, "uncoupled": {"coupled": False}, "harmonics": {"harmonics": 3},
+        }.items()
+    ),
+    MixerCase(
+        "Kuramoto bank",
+        lambda generator: KuramotoBank(
+            D_MODEL, d_state=5, harmonics=3, noise="common", generator=generator
+        ),
     ),
     MixerCase(
         "delay line", lambda generator: DelayLine(D_MODEL, taps=4, channels=2, generator=generator)

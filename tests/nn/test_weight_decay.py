@@ -38,6 +38,8 @@ DECAYS = {
     "D": False,  # the skip past the state
     "log_A": False,
     "frequency": False,
+    "omega": False,
+    "noise_scale": False,
     "log_omega": False,
     "logit_zeta": False,
     "P": False,  # with Q the coupling of oscillators
