@@ -538,8 +538,8 @@ figures.strips({f"{n} pairs": kept[n] for n in LOADS}, log=False, y_title="accur
 # Sequences of different length share a row; a flag marks where one begins. The elements of
 # the scan are pairs $(S, f)$. The printed operator returns the flag 0 whenever the flag on the
 # right is 0, and so forgets that a sequence began: it is not associative, and a parallel scan
-# may bracket as it likes. The right one is $(S, f) \oplus (S', f') = (f'\, ?\, S' : S + S',\
-# f \lor f')$.
+# may bracket as it likes. The right one is $(S, f) \oplus (S', f') = (S'', f \lor f')$, where
+# $S''$ is $S'$ if $f'$ is set, and $S + S'$ if not.
 
 
 # %%

@@ -23,6 +23,8 @@ from lab.memories import (
     TropicalGated,
     TropicalSlots,
 )
+from lab.memories.hierarchical import HierarchicalAttention
+from lab.memories.truncated import TruncatedAttention
 from lab.mixers import (
     Convolved,
     DelayLine,
@@ -366,6 +368,16 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     "cosFormer, unnormalised": (
         lambda _: CosFormer(D_MODEL, heads=2, d_key=3, horizon=1024, normalise=False),
         {"norm": True, "gate": "headwise", "gate_start": None},
+    ),
+    "hierarchical attention": (
+        lambda generator: HierarchicalAttention(
+            D_MODEL, heads=2, d_key=8, leaf=2, rank=1, generator=generator
+        ),
+        {"norm": True},
+    ),
+    "truncated attention": (
+        lambda _: TruncatedAttention(D_MODEL, heads=2, d_key=4, leaf=1, rank=1),
+        {"gate": "silu"},
     ),
     "retention": (
         lambda _: Retention(D_MODEL, heads=2, d_key=4, d_value=3),
