@@ -494,7 +494,7 @@ panels.Panel(curves, group=panels.Choice("group", ["Z2", "Z3", "S3"]))
 # In the plan's pilot (one seed, one step size) cs without $b$ had 100 % at 128 tokens of every
 # group, and cs with $b$ 98.6 % on $S_3$; conj had 100 % on $Z_2$ and 34 % on the others, and a signed
 # diagonal 76 % on $S_3$. Step sizes here are chosen for every row, by the accuracy of one tuning
-# seed over 64 tokens, after a third of the updates.
+# seed over 64 tokens, after as many updates as the models that are reported.
 #
 # Rows without $b$ take the second way away: nothing is added to the state, so that only the
 # transitions act on the first one. A group that conj follows there, it follows with its gains.
