@@ -42,7 +42,7 @@ class TokenText(Windows):
         self.pieces, self.n_words = tuple(pieces), whole(where, "n_words", n_words, least=0)
         narrow = np.ascontiguousarray(tokens, np.int32)
         digest = hashlib.sha256(repr(self.pieces).encode())
-        digest.update(narrow.astype("<i4", copy=False))
+        digest.update(narrow.astype("<i4", copy=False).data)
         super().__init__(
             torch.from_numpy(narrow), vocabulary=len(pieces), name=name, unit="tokens",
             digest=digest.hexdigest(),
