@@ -51,7 +51,7 @@ from collections import Counter
 
 import pandas as pd
 import torch
-from IPython.display import display
+from IPython.display import Markdown, display
 
 import lab
 from lab import benchmark
@@ -154,6 +154,11 @@ def judge(id_, values, missing, worst=min):
         exp.not_run(id_, missing)
 
 
+def led(comparisons, least=1):
+    """How many times as long the best contender takes, where there is one, from so many steps on."""
+    return [c.lead for c in comparisons if c.shape[1] >= least and len(c.timings) > 1]
+
+
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(pd.Series(benchmark.describe(), name="this machine").to_frame())
 
@@ -182,8 +187,8 @@ display(pd.Series(benchmark.describe(), name="this machine").to_frame())
 not_compiled = {"associative_scan, compiled": "left out: with_compile is False"}
 left_out = {} if p.with_compile else not_compiled
 linear = [benchmark.compare(SCANS["linear"], shape, without=left_out, **LIMITS) for shape in SHAPES]
-judge("S1", [c.lead for c in linear], "no shape")
-judge("S2", [c.lead for c in linear if c.shape[1] >= 1024], "no shape of 1,024 steps or more")
+judge("S1", led(linear), "no shape")
+judge("S2", led(linear, 1024), "no shape of 1,024 steps or more")
 judge("S3", [c.over_bound for c in linear if c.array_bytes > CACHE], "no arrays beyond the cache", max)
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
@@ -223,7 +228,7 @@ display(allowed.round(3))
 
 # %%
 others = {name: [benchmark.compare(SCANS[name], shape, **LIMITS) for shape in SHAPES] for name in p.other_scans}
-judge("S6", [c.lead for found in others.values() for c in found], "no other scans")
+judge("S6", [lead for found in others.values() for lead in led(found)], "no other scans")
 worst_error = {name: max(c.errors[OURS].largest for c in found) for name, found in {"linear": linear, **others}.items()}
 judge("S7", list(worst_error.values()), "no scans", max)
 
@@ -236,8 +241,8 @@ display(tables.leads([c for found in others.values() for c in found]))
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def draw_bars(scan, shape):
     comparison = next(c for c in {"linear": linear, **others}[scan] if benchmark.written(c.shape) == shape)
-    times = {name: tuple(1e3 * t for t in (each.low, each.median, each.high)) for name, each in comparison.timings.items()}
-    return figures.ranges(times, limits={name: 1e3 * bound for name, bound in comparison.bounds.items()},
+    bars = {name: tuple(1e3 * t for t in (each.low, each.median, each.high)) for name, each in comparison.timings.items()}
+    return figures.ranges(bars, limits={name: 1e3 * bound for name, bound in comparison.bounds.items()},
                           title=f"{scan} scan, (B, T, N) = {comparison.shape}", x_title="value and gradients, ms")
 
 
@@ -301,10 +306,10 @@ display(pd.DataFrame({
 
 # %%
 on_gpu = [benchmark.compare(ON_GPU, shape, device="cuda", **LIMITS) for shape in SHAPES] if torch.cuda.is_available() else []
-judge("S8", [c.lead for c in on_gpu], "no GPU that torch can use here")
+judge("S8", led(on_gpu), "no GPU that torch can use here")
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-display(tables.times(on_gpu) if on_gpu else "There is no GPU that torch can use here; this part is skipped.")
+display(tables.times(on_gpu) if on_gpu else Markdown("There is no GPU that torch can use here; this part is skipped."))
 
 # %% [markdown]
 # ## Layers
@@ -323,11 +328,6 @@ TURNS = {**LIMITS, "budget": p.layer_budget, "without": {LOOP: ""}}  # without t
 
 def compared(name, shapes, **settings):
     return [benchmark.compare(benchmark.layer(name, shape[2]), shape, **{**TURNS, **settings}) for shape in shapes]
-
-
-def led(comparisons, least=1):
-    """How many times as long the best contender takes, where there is one, from so many steps on."""
-    return [c.lead for c in comparisons if c.shape[1] >= least and len(c.timings) > 1]
 
 
 selective = compared("selective layer", SELECTIVE, budget=10 * p.layer_budget)  # mamba.py's calls are long
@@ -386,7 +386,7 @@ everything = [c for found in by_memory.values() for c in found]
 judge("L6", led(everything), "no contender")
 judge("L7", [c.errors[OURS].largest for c in [*selective, core, *everything]], "", max)
 bounds = tables.what_bounds([c for c in everything if len(c.timings) > 1], calls)
-exp.table("layers", bounds.rename_axis(["memory", "shape"]).reset_index().to_dict("records"))
+exp.table("memories", bounds)
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 for name, found in by_memory.items():
@@ -398,7 +398,7 @@ for name, found in by_memory.items():
 # what is moved in between. Where the call is most of it, a faster kernel would change little.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-display(bounds.round(2))
+display(pd.DataFrame(bounds).round(2))
 
 # %% [markdown]
 # **Time and memory against length.** One sequence of 64 columns, from 64 steps on. L8 and L9 fit a
@@ -409,17 +409,17 @@ display(bounds.round(2))
 # %%
 steps = [2**power for power in range(6, p.layer_power + 1)]
 quick = {"rounds": min(p.rounds, 3), "budget": p.layer_budget / 10, "longest": p.longest}
-times = {name: layers.seconds_by_length(name, steps, **quick) for name in p.memories}
+grown = {name: layers.seconds_by_length(name, steps, **quick) for name in p.memories}
 sizes = layers.bytes_by_length(p.memories, [T for T in steps if T >= 1024][-3:])
 powers = {
     what: {name: power for name, found in each.items() if (power := layers.power(name, found)) is not None}
-    for what, each in (("time", times), ("peak memory", sizes))
+    for what, each in (("time", grown), ("peak memory", sizes))
 }
 for id_, what in (("L8", "time"), ("L9", "peak memory")):
     judge(id_, list(powers[what].values()), "fewer than two lengths from 1,024 steps on", lambda each: max(each, key=lambda x: abs(x - 1)))
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-display(figures.scaling({name: {T: 1e3 * time for T, time in found.items()} for name, found in times.items()},
+display(figures.scaling({name: {T: 1e3 * time for T, time in found.items()} for name, found in grown.items()},
                         title="Memories, one sequence of 64 columns", x_title="steps T", y_title="value and gradients, ms"))
 display(pd.DataFrame(powers).round(2))
 
@@ -469,7 +469,7 @@ display(exp.key_figure(figures.ranges(
     title="Best contender's time over ours, over all shapes", x_title="times as fast", limits={"equal": 1.0})))
 
 # %%
-bound_by = Counter(row["bound by"] for _, row in bounds.iterrows() if row["best other / ours"] < 3)
+bound_by = Counter(row["bound by"] for row in bounds if row["best other / ours"] < 3)
 reasons = ", ".join(f"{what} ({count})" for what, count in bound_by.most_common()) or "nothing"
 exp.conclude(
     finding=f"The linear scan is {min(led(linear)):.2g} times as fast as the best contender at its worst shape, the selective "

@@ -74,31 +74,34 @@ def beside(
     return table.astype(float).map(_rounded)
 
 
-def what_bounds(comparisons: Sequence[Comparison], calls: Mapping[str, float]) -> "pd.DataFrame":
+def what_bounds(
+    comparisons: Sequence[Comparison], calls: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Our time divided into three: the call itself, moving memory, and the rest, which is work.
 
     Args:
-        comparisons: results at any shapes.
+        comparisons: results at any shapes, with a contender other than ours in each.
         calls: seconds of a call with two steps, by the name of the problem.
 
     Returns:
         A row per comparison, with shares of our time, and the largest of them by name.
     """
-    import pandas as pd
-
-    rows = {}
+    rows = []
     for each in comparisons:
         call = min(1.0, calls[each.problem] / each.ours)
         moving = min(1.0 - call, each.bounds[EXISTING] / each.ours)
         shares = {"the call": call, "moving memory": moving, "work": 1.0 - call - moving}
-        rows[each.problem, written(each.shape)] = {
+        row = {
+            "layer": each.problem,
+            "shape": written(each.shape),
             "ours, ms": 1e3 * each.ours,
             "best other": each.best[0],
             "best other / ours": each.lead,
             **{f"share of {name}": share for name, share in shares.items()},
             "bound by": max(shares, key=lambda name: shares[name]),
         }
-    return pd.DataFrame.from_dict(rows, orient="index").map(_rounded)
+        rows.append({name: _rounded(value) for name, value in row.items()})
+    return rows
 
 
 def _column(comparison: Comparison) -> dict[str, str]:

@@ -23,15 +23,15 @@ def test_rows_are_kept_in_order_and_read_back(tmp_path):
     rows = history.read(file)
     assert [row["all"] for row in rows] == [3.0, 3.5, 3.6]
     assert rows[0]["all, quartiles"] == [3.4, 3.7]  # JSON has no tuples
-    newest = history.newest(rows)
-    assert [(row["training"], row["all"]) for row in newest] == [("014 slots", 3.5), ("009 GLA", 3.6)]
+    newest = {row["training"]: row["all"] for row in history.newest(rows)}
+    assert newest == {"014 slots": 3.5, "009 GLA": 3.6}
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{", r"updates.jsonl, line 2 is not JSON: "),
-        ("[]", r"line 2 has no training, earlier, now, two processes, now / earlier, two / one, all"),
+        ("[]", r"line 2 has no training, earlier, now, two processes, now / earlier, two / one"),
         (json.dumps({**ROW, "all": None}), r"line 2: all is None; it must be a number above 0"),
         (json.dumps({**ROW, "now": 0}), r"line 2: now is 0; it must be a number above 0"),
         (json.dumps({**ROW, "now": float("nan")}), r"line 2: now is nan; it must be a number"),
