@@ -67,7 +67,7 @@ def test_gradients_of_the_parameters_are_computed_and_not_compared():
     grad = torch.ones_like(values[-1])
     found = ours.run(ours.inputs(values), ours.pack(grad))
     assert len(found) == 1 + len(values)
-    assert [g.shape for g in asked] == [p.shape for p in ours.scan.parameters()]
+    assert {g.shape for g in asked} == {p.shape for p in ours.scan.parameters()}
 
 
 def test_a_comparison_of_a_layer_has_errors_of_all_inputs():
