@@ -115,7 +115,11 @@ exp
 
 # %% [markdown]
 # S1 to S7 were written before the first run of this notebook, the rest before layers and trainings
-# joined it. Values are the worst of all shapes. A row whose case did not come up, such as arrays
+# joined it. L1 to L3 ask whether a layer that keeps its states out of memory is as much faster as
+# memory is slower than arithmetic; L4 to L6 whether anybody who uses a memory from here could have a
+# faster one elsewhere without a GPU; L8 and L9 whether long sequences cost what the documentation
+# says; L10 how far the kernel is from the arithmetic that it has to do; T1 and T2 what all this is
+# worth where it counts, in updates. Values are the worst of all shapes. A row whose case did not come up, such as arrays
 # beyond the cache among small shapes, is not run. S7 and L7 are controls: a fast form that computes
 # something else has won nothing. What would change our mind: one contender ahead anywhere.
 #
@@ -145,7 +149,7 @@ for name, (given, known) in CHOICES.items():
     assert not unknown, f"{name} has {unknown}, which must be among: {'; '.join(known)}"
     assert given, f"{name} is empty; it must have some of: {'; '.join(known)}"
 
-
+# %%
 def judge(id_, values, missing, worst=min):
     """Judge by the worst of some values; there may be none."""
     if values:
@@ -335,14 +339,14 @@ judge("L1", led([c for c in selective if c.shape[0] == 8]), "no shape, or no mam
 judge("L2", led(selective, 1024), "no shape of 1,024 steps or more, or no mambapy")
 
 # %%
-whole = {who: benchmark.peak(benchmark.layer("selective layer", benchmark.parse(p.core_shape)[2]), who, benchmark.parse(p.core_shape))
-         for who, timing in selective[0].timings.items()}
-known = [whole[OURS].measured / whole["mambapy"].measured] if "mambapy" in whole and whole[OURS] is not None else []
+names, shape = list(selective[0].timings), benchmark.parse(p.core_shape)
+whole = dict(zip(names, benchmark.peaks([("selective layer", who, shape) for who in names]), strict=False))
+known = [whole[OURS].measured / whole["mambapy"].measured] if "mambapy" in whole else []
 judge("L3", known, "no mambapy, or no peak memory is known here", max)
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(tables.times(selective), tables.leads(selective))
-display(pd.Series({who: peak.measured / 1e6 for who, peak in whole.items() if peak is not None}, name=f"peak at {p.core_shape}, MB").round(1).to_frame())
+display(pd.Series({who: peak.measured / 1e6 for who, peak in whole.items()}, name=f"peak at {p.core_shape}, MB").round(1).to_frame())
 
 # %% [markdown]
 # The scan alone, as time per state and step. Its operations are counted in its documentation, 20
@@ -375,6 +379,14 @@ display(pd.Series(in_core, name=f"selective scan, {p.core_shape}").map("{:.3g}".
 # is given to fla's linear attention as features; slots as features exp(k), which overflow where ours
 # do not. Slots of max-plus algebra are hard, as after training, and their error is the share of
 # outputs and gradients that went elsewhere. Softmax attention is torch's own kernel, and is left out.
+#
+# Ours, from linear attention to the gated delta rule, are one scan over chunks of eight steps whose
+# states stay in the first-level cache. Forwards, nothing of a chunk is stored but what is read; on
+# the way back the states before all chunks of one sequence are computed once more. A torch reference
+# in chunks of 64 steps stores a weight for every pair of steps of a chunk and a state for every
+# chunk, and all that autograd keeps of both. Where keys are short (16 numbers at 64 columns), that is
+# most of its time; where they are long (64 numbers at 256 columns), products of matrices are, which
+# torch does at the speed of the machine, so that this is where it comes closest.
 
 # %%
 by_memory = {name: compared(name, LAYERS) for name in p.memories}
@@ -395,7 +407,10 @@ for name, found in by_memory.items():
 # %% [markdown]
 # **What bounds them.** Our time, divided into the call (that of two steps), the least traffic
 # (inputs, outputs and their gradients, at the speed of a copy) and the rest, which is arithmetic and
-# what is moved in between. Where the call is most of it, a faster kernel would change little.
+# what is moved in between. Where the call is most of it, a faster kernel would change little, and a
+# larger batch, or several models side by side in one call, would change a lot. Where moving memory is
+# most of it, only a form that moves less could help, such as one that is fused with the dense maps
+# before and after it. Where it is work, the kernel itself can be better.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(pd.DataFrame(bounds).round(2))

@@ -49,12 +49,13 @@ def peaks(cases: Sequence[tuple[str, str, Shape]]) -> list[Peak]:
         cases: for each the name of a scan or of a layer, the name of a contender, and the shape.
 
     Returns:
-        In the order of the cases; an empty list where the system does not report it.
+        In the order of the cases; an empty list without cases, and where the system does not
+        report it.
 
     Raises:
         RuntimeError: the process failed.
     """
-    if not sys.platform.startswith("linux"):
+    if not cases or not sys.platform.startswith("linux"):
         return []
     arguments = [str(torch.get_num_threads())]
     for problem, contender, shape in cases:

@@ -11,7 +11,7 @@ from lab.memories.base import Memory
 from lab.mixers.base import Layer
 from lab.mixers.output_gate import Kind, OutputGate
 from lab.mixers.short_convolution import ShortConvolution
-from lab.nn.guard import check_kind, check_width
+from lab.nn.guard import check_kind, check_reset, check_width
 from lab.nn.linear import linear
 from lab.nn.weight_decay import without_decay
 
@@ -114,6 +114,8 @@ class MultiHead(Layer):
 
     def heads(self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None) -> Heads:
         """q and k ["B H T K"] and v ["B H T M"] of x ["B T D"]."""
+        if reset is not None:
+            check_reset(self, reset, x)
         joined = self._projected(x, x if self.shift is None else self.shift(x, reset))
         if self.convolution is not None:
             joined = self.convolution(joined, reset)
