@@ -23,9 +23,9 @@ MIXERS = {
         8, SoftSlots(8, heads=2, d_key=4, decay=0.018, generator=g), generator=g
     ),
 }
-# Where the gradient that arrives at a softplus is transposed, so is the one that it sends on. A traced
-# graph expects the latter to lie in memory as the input does, and asks for a view that there is not;
-# the last test is all it takes.
+# Where the gradient that arrives at a softplus is transposed, so is the one that it sends on. A
+# traced graph expects the latter to lie in memory as the input does, and asks for a view that there
+# is not; the last test is all it takes.
 of_softplus = pytest.mark.xfail(
     raises=RuntimeError, strict=True, reason="torch's traced gradient of softplus has other strides"
 )
