@@ -4,6 +4,7 @@ Sizes of the modules follow from the width, so that a problem is made for a widt
 of a shape B x T x N.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from lab.benchmark.layers.lengths import bytes_by_length, power, seconds_by_length
@@ -12,7 +13,10 @@ from lab.benchmark.layers.selective import core_problem, elements, layer_problem
 from lab.benchmark.problem import Problem
 
 SELECTIVE = {"selective layer": layer_problem, "selective core": core_problem}
-_MAKERS = {**{name: partial(memory_problem, name) for name in CASES}, **SELECTIVE}
+_MAKERS: dict[str, Callable[[int], Problem]] = {
+    **{name: partial(memory_problem, name) for name in CASES},
+    **SELECTIVE,
+}
 
 
 def layer(name: str, width: int) -> Problem:
