@@ -36,15 +36,15 @@ longest_power: int = 9  # sequences of 2^8 to 2 to this power steps, in [9, 20]
 widest_power: int = 2  # rows of 1 to 2 to this power columns, in [1, 12]
 memory_shape: str = "8x512x256"  # where peak memory of the linear scan is measured
 memory_of: list[str] = ["lab.scan"]  # the contenders that it is measured of
-rounds: int = 3  # turns of every contender at every shape, in [1, 1000]
-budget: float = 0.1  # seconds that a contender may take at a shape in all, in (0, 1000]
+rounds: int = 2  # turns of every contender at every shape, in [1, 1000]
+budget: float = 0.05  # seconds that a contender may take at a shape in all, in (0, 1000]
 longest: float = 0.3  # seconds of one call, beyond which a contender is left out, in (0, 1000]
 memories: list[str] = ["scalar decay", "gated delta rule"]  # those that are timed
 layer_shapes: list[str] = ["8x64x64"]  # batch x steps x columns, steps a multiple of 64
 selective_shapes: list[str] = ["8x64x64"]  # of the selective layer
 core_shape: str = "8x128x64"  # of its scan alone, and where peak memory of the layer is measured
 layer_power: int = 7  # memories get sequences of 2^6 to 2 to this power steps, in [6, 20]
-layer_budget: float = 0.1  # as budget, for layers, in (0, 1000]
+layer_budget: float = 0.05  # as budget, for layers, in (0, 1000]
 
 # %% jupyter={"source_hidden": true}
 from collections import Counter
