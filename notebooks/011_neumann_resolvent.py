@@ -482,7 +482,7 @@ display(medians.map(lambda x: "" if x != x else f"{x:.3g}"))
 # of the time at $N = 256$, and more than half at $N = 64$, so that even a core for nothing would
 # not make a kernel twice as fast. C4a takes the mean over five draws for each size, with its
 # interval; where other programs share the machine, that interval is as wide as the gain. At rank
-# one the division is the fastest (C4b). The dense baseline of the record is a hundred times
+# one the division is the fastest (C4b). The dense baseline of the record is some forty times
 # slower than any of them.
 #
 # ## Corrected: the chunks of the delta rule

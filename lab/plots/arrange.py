@@ -89,9 +89,9 @@ def _one_plot(
     traces = [trace for name, each in both.items() for trace in _grouped(name, each.traces)]
     layout = {
         "title": {"text": title}, "showlegend": not labelled and len(both) > 1,
-        "xaxis": _x_axis(axes, True), "yaxis": _y_axis(axes, True),
+        "xaxis": _x_axis(axes, True), "yaxis": _y_axis(axes, True), **fit.plan(height),
     }  # fmt: skip
-    figure = fit.planned(go.Figure(traces, layout), height)
+    figure = go.Figure(traces, layout)
     ends = [(f"{c.look.glyph} {name}", c.end, c.look.colour) for name, c in arms.items()]
     ends += [(name, c.end, GREY) for name, c in references.items()]
     draw_levels(figure, levels, axes, ends if labelled else [], _values(both, axes))
@@ -217,7 +217,7 @@ def _small_multiples(
         places = in_drawn_units(np.array(list(ends.values()), dtype=float), axes.y_log)
         notes += _spread_out(labels, places, drawn, _CELL)
     layout |= {"annotations": notes, "shapes": shapes}
-    return fit.planned(go.Figure(_in_cells(arms, references), layout), inner + 84)
+    return go.Figure(_in_cells(arms, references), {**layout, **fit.plan(inner + 84)})
 
 
 def _heading(text: str, colour: str, number: str) -> Trace:

@@ -76,10 +76,15 @@ def _outlines(figure: go.Figure) -> list[dict[str, Any]]:
     return [{key: value for key, value in each.items() if value is not None} for each in found]
 
 
+def plan(height: float) -> dict[str, Any]:
+    """A layout in which a figure has this height without its legend and with one line of title."""
+    return {"height": height, "meta": {"fitted": {"base": height, "height": height}}}
+
+
 def planned(figure: go.Figure, height: float) -> go.Figure:
-    """Set the height that a figure has without its legend and with one line of title."""
-    meta = {**_meta(figure.layout), "fitted": {"base": height, "height": height}}
-    return figure.update_layout(height=height, meta=meta)
+    """Put the layout of `plan` into a figure."""
+    layout = plan(height)
+    return figure.update_layout({**layout, "meta": {**_meta(figure.layout), **layout["meta"]}})
 
 
 def inner_height(figure: go.Figure) -> float:

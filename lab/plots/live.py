@@ -84,8 +84,9 @@ class Live:
         return self._draw({name: widget.value for name, widget in self.widgets.items()})
 
     def _bundle(self, *, picture: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.figure.update_layout(uirevision=_KEPT)
-        return bundle(self.figure, picture=picture)
+        content = self.figure.to_plotly_json()
+        content["layout"]["uirevision"] = _KEPT
+        return bundle(content, picture=picture)
 
     def _keep_at_rest(self) -> None:
         """Store this view in the notebook once the controls rest: its picture takes some 0.1 s."""

@@ -34,12 +34,12 @@ SOON = 60_000  # ms; for seconds on an idle machine
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"there is none of {', '.join(NAMES)}")
 
-# Moves a slider by a key, ten times, and takes the ms from each to the next picture.
-TIMED = """async ([cell, key]) => {
+# Moves a slider by a key, so many times, and takes the ms from each to the next picture.
+TIMED = """async ([cell, key, moves]) => {
   const handle = cell.querySelector('.noUi-handle'), graph = cell.querySelector('.js-plotly-plot');
   const title = () => graph.querySelector('.gtitle').textContent;
   const times = [];
-  for (let i = 0; i < 10; i += 1) {
+  for (let i = 0; i < moves; i += 1) {
     const before = title(), start = performance.now();
     handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
     while (title() === before && performance.now() < start + 5000) {
@@ -139,12 +139,15 @@ def test_a_move_makes_no_scroll_bar_and_cuts_nothing(page):
 def test_a_move_redraws_within_100_ms_where_the_cores_are_idle(page):
     """Asserted where LAB_IDLE=1 promises idle cores: elsewhere a clock says nothing of the code."""
     cell, title = panel(page, "ω, rad/s")
-    times = sorted(evaluate(cell, TIMED, "ArrowLeft"))
+    move(page, cell.locator(".widget-slider", has_text="ω, rad/s"), "End")
+    shows(title, "frequency 5.0")
+    evaluate(cell, TIMED, "ArrowLeft", 10)  # the page compiles what these first moves run
+    times = sorted(evaluate(cell, TIMED, "ArrowLeft", 30))
     print("ms from a key to the figure:", [round(time) for time in times])
-    assert len(times) == 10
-    # The median of ten: a single one may meet another program.
+    assert len(times) == 30
+    # The median: a single one may meet another program.
     if os.environ.get("LAB_IDLE") == "1":
-        assert times[4] < 100
+        assert times[15] < 100
 
 
 def test_zoom_and_hidden_traces_outlive_a_move(page):
