@@ -132,7 +132,7 @@ class SequenceModel(Guarded):
     ) -> tuple[Float[Tensor, "B classes"], Any]:
         """`forward` as a recurrence: Int64["B"] to logits ["B classes"] and the next state."""
         t, states = (0, [None] * len(self.mixers)) if state is None else state
-        u, following = look_up(self.embedding, tokens), []
+        u, following = self.embedded(tokens), []
         if self.positions is not None:
             u = u + self._position(slice(t, t + 1))
         for layer, mixer in enumerate(self.mixers):
@@ -153,14 +153,19 @@ class SequenceModel(Guarded):
         """The input of a layer's mixer."""
         return self.mixer_norms[layer](self._stream(tokens, layer))
 
+    def embedded(self, tokens: Int64[Tensor, "..."]) -> Float[Tensor, "... D"]:
+        """The embeddings of tokens; a subclass may put them together from those of their parts."""
+        return look_up(self.embedding, tokens)
+
     def _stream(self, tokens: Tensor, layers: int) -> Tensor:
         """["B T D"]: the residual stream after the first `layers` layers."""
-        u = look_up(self.embedding, tokens)
+        u = self.embedded(tokens)
         if self.positions is not None:
             u = u + self._position(slice(0, tokens.shape[1]))
+        has_table = self.positions is None and type(self).embedded is SequenceModel.embedded
         for layer, mixer in enumerate(self.mixers[:layers]):
             norm = self.mixer_norms[layer]
-            if layer == 0 and self.positions is None and hasattr(mixer, "of_tokens"):
+            if layer == 0 and has_table and hasattr(mixer, "of_tokens"):
                 u = u + mixer.of_tokens(norm(self.embedding), tokens)
             else:
                 u = u + mixer(norm(u))

@@ -31,10 +31,13 @@ from lab.mixers import (
     MultiHead,
     OscDPLR,
     OscillatorBank,
+    RoutedHeads,
+    RoutedMemories,
     StateSpace,
 )
 from lab.nn import linear
 from lab.nn.linear import precise
+from lab.nn.routing import Router
 from lab.transitions import (
     BlockCirculant,
     Circulant,
@@ -387,6 +390,26 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     ),
 }
 
+ROUTERS = {  # causal ones: settings of the router, and of the layer
+    "all": {"routing": "all", "read_out": "selected"},
+    "token choice": {},
+    "token choice, two of three": {"capacity": 2, "read_out": "selected"},
+    "token choice, one always": {"always": 1, "fixed": True},
+    "threshold": {"routing": "threshold"},
+    "prefix rank": {"routing": "prefix rank", "fixed": True, "read_out": "selected"},
+}
+
+
+def routed_heads(generator, *, fixed=False, read_out="all", heads=3, **settings):
+    """Three rotations behind a router."""
+    rotations = [
+        monarch.MonarchID(D_MODEL, d_state=4, fixed=fixed, generator=generator)
+        for _ in range(heads)
+    ]
+    router = Router(D_MODEL, heads=heads, generator=generator, **settings)
+    return RoutedHeads(D_MODEL, rotations, router=router, read_out=read_out, generator=generator)
+
+
 MIXERS = [
     *(
         MixerCase(
@@ -481,5 +504,18 @@ MIXERS = [
             "two factors": {"d_key": 2, "factors": 2},
             "in chunks": {"d_key": 9, "d_value": 2},
         }.items()
+    ),
+    *(
+        MixerCase(
+            f"routed heads, straight-through, {name}",
+            lambda generator, settings=settings: routed_heads(generator, **settings),
+        )
+        for name, settings in ROUTERS.items()
+    ),
+    MixerCase(
+        "routed memories, straight-through",
+        lambda generator: RoutedMemories(
+            D_MODEL, heads=2, d_key=3, d_value=2, memories=3, generator=generator
+        ),
     ),
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.arguments import refuse, whole
+from lab.audit.look_ahead import look_ahead
 from lab.audit.report import AuditError, Report
 from lab.audit.state_size import state_bytes
 from lab.mixers import unroll
@@ -22,6 +23,9 @@ def model(
     seed: int = 0,
 ) -> Report:
     """Audit a model before it is trained: parameter count, causality, both forms, gradients.
+
+    Causality is tried at several lengths up to the given one, and at several positions: see
+    `lab.audit.look_ahead`.
 
     Args:
         examined: a mixer, or a model with the same methods.
@@ -51,7 +55,8 @@ def model(
     report = Report(f"{type(examined).__name__}, {length} steps")
     _count(examined, parameters, report)
     with torch.no_grad():
-        _forms(examined, x, late, report)
+        _causal(examined, x, late, _more(batch.inputs, x, trained_on, seed), report)
+        _forms(examined, x, report)
         _dynamics(examined, x, report)
     _capacity(examined, x, trained_on, length, report)
     _gradients(examined, trained_on, batch, report)
@@ -112,8 +117,23 @@ def _later_half(x: Tensor) -> Tensor:
     return torch.arange(x.shape[1]) >= x.shape[1] // 2
 
 
-def _forms(examined: nn.Module, x: Tensor, late: Tensor, report: Report) -> None:
-    """Causality, as `late` differs from `x` in the later half; parallel form against step form."""
+def _more(like: Tensor, x: Tensor, trained_on: Task, seed: int) -> tuple[Tensor, Tensor]:
+    """More inputs, and what each of their steps may become, which is different."""
+    generator = stream(seed, "audit of look-ahead")
+    if x.is_floating_point():
+        shape = (2, *like.shape[:1], *x.shape[1:])
+        first, change = torch.randn(shape, generator=generator, dtype=torch.float64).to(x)
+        return first, first + change
+    task = of_tokens(trained_on)
+    assert task is not None  # `_probes` has asked
+    other = torch.randint(1, task.vocabulary, like.shape, generator=generator).to(like.device)
+    return like, (like + other) % task.vocabulary
+
+
+def _causal(
+    examined: nn.Module, x: Tensor, late: Tensor, more: tuple[Tensor, Tensor], report: Report
+) -> None:
+    """No output moves before a changed input: `late` differs from `x` in the later half."""
     y = examined(x)
     if not y.isfinite().all():
         raise AuditError("the output is not finite on random input of unit variance")
@@ -123,7 +143,17 @@ def _forms(examined: nn.Module, x: Tensor, late: Tensor, report: Report) -> None
     leaked = leak.max().item() if leak.numel() else 0.0
     if leaked > tolerance:
         raise AuditError(f"a change of the input at step {change} moves earlier outputs: {leaked}")
-    report.add("largest move before a changed input", leaked, "causal")
+    found = look_ahead(examined, *more)
+    if not found.size <= _tolerance(y):
+        where = f"at step {found.step} of {found.length}"
+        raise AuditError(f"a change of the input {where} moves earlier outputs: {found.size}")
+    report.add("largest move before a changed input", max(leaked, found.size), "causal")
+
+
+def _forms(examined: nn.Module, x: Tensor, report: Report) -> None:
+    """The parallel form against the step form."""
+    y = examined(x)
+    tolerance = _tolerance(y) * max(1.0, y.abs().max().item())
     gap = (unroll(examined, x) - y).abs().max().item()  # type: ignore[arg-type]
     if gap > tolerance:
         raise AuditError(f"the step form differs from the parallel form by {gap}")

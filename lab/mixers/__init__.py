@@ -8,6 +8,8 @@ from lab.mixers.multi_head import MultiHead
 from lab.mixers.osc_dplr import OscDPLR
 from lab.mixers.oscillator_bank import OscillatorBank
 from lab.mixers.output_gate import OutputGate
+from lab.mixers.routed_heads import RoutedHeads
+from lab.mixers.routed_memories import RoutedMemories
 from lab.mixers.short_convolution import Convolved, ShortConvolution
 from lab.mixers.state_space import StateSpace, look_up
 
@@ -22,6 +24,8 @@ __all__ = [
     "OscDPLR",
     "OscillatorBank",
     "OutputGate",
+    "RoutedHeads",
+    "RoutedMemories",
     "ShortConvolution",
     "StateSpace",
     "look_up",

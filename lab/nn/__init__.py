@@ -1,13 +1,15 @@
-"""Parts of transitions, memories and mixers: dense layers, input checks, exemption from decay."""
+"""Parts of layers: dense layers, routers, input checks, exemption from weight decay."""
 
 from lab.nn.affine import Affine, affine
 from lab.nn.guard import Guarded
 from lab.nn.linear import linear, precise
+from lab.nn.routing import Router
 from lab.nn.weight_decay import without_decay
 
 __all__ = [
     "Affine",
     "Guarded",
+    "Router",
     "affine",
     "linear",
     "precise",

@@ -1,20 +1,28 @@
 """Tasks: data generators that know their chance level and Bayes floor."""
 
 from lab.tasks import groups
+from lab.tasks.automaton import Automaton, count_and_reset
 from lab.tasks.base import Batch, Stored, Task, TokenTask, masked_cross_entropy, of_tokens
 from lab.tasks.copying import IndexedCopying, SelectiveCopying
+from lab.tasks.delayed_copying import DelayedCopying
 from lab.tasks.groups import Group
+from lab.tasks.joint_recall import JointRecall
 from lab.tasks.oscillation import AnonymousOscillations, KnownOscillators, oscillation
+from lab.tasks.random_tokens import RandomTokens
 from lab.tasks.recall import Recall, ZoologyRecall
 from lab.tasks.word_problem import MixedLengths, WordProblem, in_training, overlap
 
 __all__ = [
     "AnonymousOscillations",
+    "Automaton",
     "Batch",
+    "DelayedCopying",
     "Group",
     "IndexedCopying",
+    "JointRecall",
     "KnownOscillators",
     "MixedLengths",
+    "RandomTokens",
     "Recall",
     "SelectiveCopying",
     "Stored",
@@ -22,6 +30,7 @@ __all__ = [
     "TokenTask",
     "WordProblem",
     "ZoologyRecall",
+    "count_and_reset",
     "groups",
     "in_training",
     "masked_cross_entropy",

@@ -50,6 +50,7 @@ class Transition(Guarded):
     Attributes:
         d_model, d_state: the sizes.
         is_complex: whether A, and therefore the state, is complex.
+        is_constant: whether A is the same for every x, so that one x is enough to compute it.
     """
 
     guards: ClassVar = {
@@ -60,6 +61,7 @@ class Transition(Guarded):
         "eigenvalues": _of_parameters,
     }
     is_complex: bool = False
+    is_constant: bool = False
 
     def __init__(self, d_model: int, *, d_state: int) -> None:
         super().__init__()

@@ -158,11 +158,13 @@ class TwoFactors(Transition):
 class MonarchID(TwoFactors):
     """P^T L(x) P R(x), whose 2 b blocks are Cayley transforms of skew matrices linear in x.
 
-    It is a rotation for every x, with b² (b - 1) (D + 1) parameters, N = b².
+    It is a rotation for every x, with b² (b - 1) (D + 1) parameters, N = b². A fixed one is the
+    same rotation for every x, with b² (b - 1) parameters.
 
     Args:
         d_model: D.
         d_state: N, a square.
+        fixed: whether the input has no effect.
         generator: random stream of the initial parameters.
 
     Raises:
@@ -170,15 +172,30 @@ class MonarchID(TwoFactors):
     """
 
     def __init__(
-        self, d_model: int, *, d_state: int, generator: torch.Generator | None = None
+        self,
+        d_model: int,
+        *,
+        d_state: int,
+        fixed: bool = False,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(d_model, d_state=d_state)
-        self.entries = linear(d_model, d_state * (self.side - 1), generator=generator)
+        self.is_constant, count = fixed, d_state * (self.side - 1)
+        self.entries = None if fixed else linear(d_model, count, generator=generator)
+        # As large as the constants of the dense layer at the start.
+        start = (2 * torch.rand(count, generator=generator) - 1) / d_model**0.5 if fixed else None
+        self.bias = None if start is None else nn.Parameter(start)
+        without_decay(self, "bias")
 
     def generators(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... n b b"]:
         """Skew matrices ["... 2b b b"], those of L first."""
         b = self.side
-        return skew(precise(self.entries, x).unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
+        if self.entries is None:
+            assert self.bias is not None
+            each = wide(self.bias).expand(*x.shape[:-1], -1)
+        else:
+            each = precise(self.entries, x)
+        return skew(each.unflatten(-1, (2 * b, b * (b - 1) // 2)), b)
 
     def forward(
         self, x: Float[Tensor, "... D"]

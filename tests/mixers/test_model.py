@@ -101,6 +101,23 @@ def test_a_looked_up_row_is_the_row_and_sends_its_gradient_there():
     assert gap(actual, expected) < 1e-12
 
 
+class Pairs(SequenceModel):
+    """A token is a pair of digits, each with an embedding of its own."""
+
+    def embedded(self, tokens):
+        return look_up(self.embedding, tokens // 2) + look_up(self.embedding, 3 + tokens % 2)
+
+
+def test_a_subclass_may_put_embeddings_together():
+    generator = stream(0)
+    mixer = StateSpace(D, Dense(D, d_state=3, generator=generator), generator=generator)
+    examined = Pairs(VOCABULARY, CLASSES, D, [mixer], generator=generator).double()
+    u = examined.embedding[tokens() // 2] + examined.embedding[3 + tokens() % 2]
+    u = u + mixer(examined.mixer_norms[0](u))
+    assert gap(examined(tokens()), examined.head(examined.norm(u))) < 1e-12
+    assert gap(examined(tokens()), unroll(examined, tokens())) < 1e-10
+
+
 def test_a_dense_layer_is_drawn_as_torch_draws_it():
     layer = linear(100, 400, generator=stream(0))
     for parameter in layer.parameters():

@@ -134,7 +134,7 @@ def test_autocast_costs_what_rounding_costs(case, dtype):
         if "straight-through" in case.name:
             # Which of two near logits is larger is a matter of rounding: jumps by a whole value.
             # What is promised is promised for equal logits: see the test of memories below.
-            assert (found - y).abs().median() < WORST * eps * y.abs().max()
+            assert (found - y).abs().median() <= WORST * eps * y.abs().max()
             continue
         unavoidable = (y_rounded - y).norm() + eps * y.norm()
         assert (found - y).norm() < WORST * unavoidable, f"T {T}"

@@ -26,9 +26,11 @@ from lab.mixers import (
     MultiHead,
     OscDPLR,
     OscillatorBank,
+    RoutedHeads,
     StateSpace,
 )
 from lab.mixers.base import Layer
+from lab.nn import Router
 from lab.transitions import LinOSS, Oscillators, RealDiagonal, Transition
 
 ROOMS = (lab.transitions, lab.memories, lab.mixers)
@@ -40,6 +42,7 @@ AROUND = {
     "LogLinearAttention": "inner",
     "MultiHead": "memory",
     "OscillatorBank": "transition",
+    "RoutedHeads": "transitions",
     "StateSpace": "transition",
 }
 EXPORTED = [
@@ -141,6 +144,10 @@ def test_every_mixer_is_called_as_its_protocol_says(kind):
             "LogLinearAttention: d_model is 8, and the inner memory LinearAttention has d_model 4",
         ),
         (
+            lambda: RoutedHeads(8, [RealDiagonal(4, d_state=2)], router=Router(8, heads=1)),
+            "RoutedHeads: d_model is 8, and the transition RealDiagonal has d_model 4",
+        ),
+        (
             lambda: Convolved(8, StateSpace(4, RealDiagonal(4, d_state=2)), width=3),
             "Convolved: d_model is 8, and the mixer StateSpace has d_model 4",
         ),
@@ -171,6 +178,10 @@ def test_two_widths_that_differ_are_named_with_the_remedy(build, sentence):
             lambda: LogLinearAttention(4, SoftmaxAttention(4, heads=1, d_key=2), levels=3),
             "LogLinearAttention: the inner memory is a SoftmaxAttention; it must be a "
             "lab.memories.LinearMemory",
+        ),
+        (
+            lambda: RoutedHeads(4, [RealDiagonal(4, d_state=4)], router=RealDiagonal(4, d_state=4)),
+            "RoutedHeads: the router is a RealDiagonal; it must be a lab.nn.Router",
         ),
         (lambda: MultiHead(4, 2), "MultiHead: the memory is a int; it must be a lab.memories.Mem"),
     ],
