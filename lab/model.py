@@ -1,14 +1,15 @@
-"""Models of token sequences: encoder, pre-norm residual blocks and head."""
+"""Models of token sequences: encoder, pre-norm residual blocks and head; and their text."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
 from jaxtyping import Complex, Float, Inexact, Int64
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
+from lab.arguments import finite, refuse, whole
 from lab.mixers.state_space import look_up
 from lab.nn.guard import Guarded, Method, check_tokens
 from lab.nn.linear import linear
@@ -35,6 +36,25 @@ class SwiGLU(nn.Module):
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """["... D"] to ["... D"]."""
         y: Tensor = self.out(silu(self.gate(x)) * self.value(x))
+        return y
+
+
+class FeedForward(nn.Module):
+    """W_2 gelu(W_1 x + b_1) + b_2, position-wise: 2 D d_hidden + d_hidden + D parameters.
+
+    Source: Vaswani et al. 2017, section 3.3, with the GELU of GPT-2 in place of the ReLU.
+    """
+
+    def __init__(
+        self, d_model: int, d_hidden: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.widen = linear(d_model, d_hidden, generator=generator)
+        self.out = linear(d_hidden, d_model, generator=generator)
+
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        """["... D"] to ["... D"]."""
+        y: Tensor = self.out(gelu(self.widen(x)))
         return y
 
 
@@ -70,10 +90,14 @@ class SequenceModel(Guarded):
             length.
         norm: "rms" or "layer", with weights.
         head: ["... D"] to ["... classes"]; a dense layer if None.
+        tied: whether the logits are products with the embeddings, instead of a head. Embeddings
+            then start with a standard deviation of 0.02, as in GPT-2, in place of 1: otherwise the
+            first logits are of the size sqrt(D).
         generator: random stream of the initial weights.
 
     Raises:
-        ValueError: the numbers of mixers and channels differ, or the norm is unknown.
+        ValueError: the numbers of mixers and channels differ, the norm is unknown, or a tied model
+            has a head or another number of classes than of tokens.
     """
 
     guards: ClassVar = {
@@ -96,6 +120,7 @@ class SequenceModel(Guarded):
         shared_last: bool = False,
         norm: Norm = "rms",
         head: nn.Module | None = None,
+        tied: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -103,12 +128,17 @@ class SequenceModel(Guarded):
             raise ValueError(f"norm is {norm!r}; it must be one of {get_args(Norm)}")
         if channels is not None and len(channels) != len(mixers):
             raise ValueError(f"{len(mixers)} mixers and {len(channels)} channels: give one of each")
+        if tied and (head is not None or classes != vocabulary):
+            given = f"{classes} classes, {vocabulary} tokens, head {head}"
+            raise ValueError(f"{given}: a tied model has as many classes as tokens, and no head")
         self.vocabulary, self.classes = vocabulary, classes
 
         def norms(count: int) -> nn.ModuleList:
             return nn.ModuleList(_NORMS[norm](d_model, eps=1e-6) for _ in range(count))
 
-        self.embedding = nn.Parameter(torch.randn(vocabulary, d_model, generator=generator))
+        spread = 0.02 if tied else 1.0
+        drawn = torch.randn(vocabulary, d_model, generator=generator)
+        self.embedding = nn.Parameter(spread * drawn)
         self.positions = (
             nn.Parameter(0.02 * torch.randn(positions, d_model, generator=generator))
             if positions
@@ -121,11 +151,11 @@ class SequenceModel(Guarded):
         self.channels: Any = nn.ModuleList(channels or [])
         self.channel_norms: Any = norms(len(self.channels))
         self.norm: Any = norms(1)[0]
-        self.head: Any = head or linear(d_model, classes, generator=generator)
+        self.head: Any = None if tied else head or linear(d_model, classes, generator=generator)
 
     def forward(self, tokens: Int64[Tensor, "B T"]) -> Float[Tensor, "B T classes"]:
         """Int64["B T"] to logits ["B T classes"]."""
-        return self.head(self.norm(self._stream(tokens, len(self.mixers))))
+        return self._logits(self._stream(tokens, len(self.mixers)))
 
     def step(
         self, tokens: Int64[Tensor, "B"], state: Any = None
@@ -139,7 +169,7 @@ class SequenceModel(Guarded):
             y, after = mixer.step(self.mixer_norms[layer](u), states[layer])
             following.append(after)
             u = self._mixed_channels(u + y, layer)
-        return self.head(self.norm(u)), (t + 1, following)
+        return self._logits(u), (t + 1, following)
 
     def states(self, tokens: Int64[Tensor, "B T"], layer: int = 0) -> Inexact[Tensor, "B T ..."]:
         """The states of a layer's mixer after every step."""
@@ -172,6 +202,11 @@ class SequenceModel(Guarded):
             u = self._mixed_channels(u, layer)
         return u
 
+    def _logits(self, u: Tensor) -> Tensor:
+        u = self.norm(u)
+        logits: Tensor = u @ self.embedding.mT if self.head is None else self.head(u)
+        return logits
+
     def _position(self, steps: slice) -> Tensor:
         """["steps D"]: the embeddings of the given positions."""
         assert self.positions is not None
@@ -187,6 +222,84 @@ class SequenceModel(Guarded):
         if not self.channels:
             return u
         return u + self.channels[layer](self.channel_norms[layer](u))
+
+
+class Stepping(Protocol):
+    """What can be generated from: a model, or counts of n-grams."""
+
+    def step(
+        self, tokens: Int64[Tensor, "B"], state: Any = None
+    ) -> tuple[Float[Tensor, "B V"], Any]:
+        """A token in each row and a state to logits of the next token and the next state."""
+
+
+@torch.no_grad()
+def generate(
+    model: Stepping,
+    prompt: Int64[Tensor, "B P"],
+    *,
+    length: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int,
+) -> Int64[Tensor, "B length"]:
+    """Tokens that continue a prompt, each drawn from the model's prediction after those before.
+
+    The model is called once a token, by its step form: time is proportional to P + length for every
+    mixer whose state has a fixed size.
+
+    Args:
+        model: its logits are of the tokens that come next. Its mode, training or evaluation, stays.
+        prompt: at least one token in each row.
+        length: tokens to generate, at least 0.
+        temperature: what logits are divided by; 0 always takes the likeliest token.
+        top_k: only the k likeliest tokens can be drawn; all if None.
+        seed: of the draws. Rows draw numbers of their own.
+
+    Raises:
+        TypeError: the prompt is no tensor.
+        ValueError: the prompt is not Int64["B P"] with P of at least 1, another argument is not as
+            above, or the model has fewer positions than tokens to read, P + length - 1.
+    """
+    whole("generate", "length", length, least=0)
+    finite("generate", "temperature", temperature, least=0)
+    if top_k is not None:
+        whole("generate", "top_k", top_k, least=1)
+    if not isinstance(prompt, Tensor):
+        raise TypeError(
+            f"generate: prompt is a {type(prompt).__name__}; it must be a tensor (B, P)"
+        )
+    if prompt.ndim != 2 or not prompt.shape[1] or prompt.dtype != torch.int64:
+        given = f"{prompt.dtype} {tuple(prompt.shape)}"
+        refuse("generate", "prompt", given, "torch.int64 (B, P) with at least one token P")
+    generator, state, logits = stream(seed, "generation"), None, None
+    said: list[Tensor] = []
+    for tokens in prompt.unbind(1):
+        logits, state = model.step(tokens, state)
+    for t in range(length):
+        if t:
+            logits, state = model.step(said[-1], state)
+        assert logits is not None
+        said.append(draw_token(logits, temperature, top_k, generator))
+    return torch.stack(said, dim=1) if said else prompt[:, :0]
+
+
+def draw_token(
+    logits: Float[Tensor, "B V"],
+    temperature: float,
+    top_k: int | None,
+    generator: torch.Generator,
+) -> Int64[Tensor, "B"]:
+    """One token for each row: see `generate`."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    logits = logits.double()
+    if top_k is not None and top_k < logits.shape[1]:
+        least = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    # Drawn on the CPU, so that a seed gives the same text wherever the logits are computed.
+    shares = (logits / temperature).softmax(-1).cpu()
+    return torch.multinomial(shares, 1, generator=generator)[:, 0].to(logits.device)
 
 
 def residual_model(

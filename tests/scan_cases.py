@@ -238,6 +238,13 @@ def selective_with_all(random, B, T, N):
     return u, delta, rate, to_state, to_output, skip, z, bias, initial
 
 
+def oscillators(random, B, T, N):
+    """Gains of both signs, and couplings that attract, as in models, or repel."""
+    gain, turn = random.gain(B, T, N), random.normal(B, T, N)
+    coupling = 2 * random.normal(B, T).sigmoid() * random.often(B, T).to(turn).mul(2).sub(1)
+    return gain.clamp(-1, 1), turn, coupling, random.normal(B, T, 2, N), random.normal(B, 2, N)
+
+
 def time_first(form):
     """With arguments named as in Mamba: capital letters are what its papers call them."""
 
@@ -286,7 +293,8 @@ SELECTIVE = [
     Case(selective, "selective_scan", REAL, called=time_first, states=False),
     Case(selective_with_all, "selective_scan", REAL, called=time_first_with_all, states=False),
 ]
-CASES = [*LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *SEMIRINGS, *SOFTMAX, *SELECTIVE]
+OSCILLATORS = [Case(oscillators, "kuramoto_scan", REAL)]
+CASES = [*LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *SEMIRINGS, *SOFTMAX, *SELECTIVE, *OSCILLATORS]
 
 
 def floating(values) -> list[Tensor]:

@@ -23,10 +23,14 @@ from lab.memories import (
     TropicalGated,
     TropicalSlots,
 )
+from lab.memories.hierarchical import HierarchicalAttention
+from lab.memories.truncated import TruncatedAttention
 from lab.mixers import (
     Convolved,
     DelayLine,
     DeltaNet,
+    KuramotoBank,
+    KuramotoSSM,
     Mamba,
     MultiHead,
     OscDPLR,
@@ -41,6 +45,8 @@ from lab.nn.routing import Router
 from lab.transitions import (
     BlockCirculant,
     Circulant,
+    ColumnSparse,
+    Conjugated,
     LinOSS,
     OscGate,
     PolarDiagonal,
@@ -76,12 +82,14 @@ class TransitionCase:
         build: (generator) -> transition for inputs of D_MODEL numbers.
         bound: the largest spectral norm that its proof allows; None where there is no proof.
         orthogonal: whether all its matrices are (unitary where complex).
+        straight_through: whether gradients are by design not those of the values.
     """
 
     name: str
     build: Callable[[torch.Generator], Transition]
     bound: float | None = None
     orthogonal: bool = False
+    straight_through: bool = False
 
     def transition(self, seed: int = 0) -> Transition:
         """In double precision, every parameter moved away from its initial value."""
@@ -268,6 +276,47 @@ TRANSITIONS += [
     for name, (kind, settings) in SPARSE_MONARCH.items()
 ]
 
+PERMUTED = {  # kind, settings, and the largest norm
+    "column-sparse": (ColumnSparse, {}, 5**0.5),
+    "column-sparse, permutations": (ColumnSparse, {"choice": "sinkhorn"}, 1),
+    "column-sparse, doubly stochastic": (
+        ColumnSparse,
+        {"choice": "sinkhorn", "temperature": 0.5},
+        None,
+    ),
+    "column-sparse, near permutations": (
+        ColumnSparse,
+        {"choice": "orthogonal", "temperature": 0.5},
+        1,
+    ),
+    "column-sparse, low rank": (ColumnSparse, {"choice": "gumbel", "low_rank": True}, None),
+    "conjugated": (Conjugated, {}, 1),
+    "conjugated, low rank": (Conjugated, {"low_rank": True}, None),
+}
+
+TRANSITIONS += [
+    TransitionCase(
+        name,
+        lambda generator, kind=kind, settings=settings: kind(
+            D_MODEL, d_state=5, generator=generator, **settings
+        ),
+        bound=bound,
+        straight_through=True,
+    )
+    for name, (kind, settings, bound) in PERMUTED.items()
+]
+TRANSITIONS += [
+    TransitionCase(
+        f"diagonal, {gate}",
+        lambda generator, gate=gate: RealDiagonal(
+            D_MODEL, d_state=5, gate=gate, generator=generator
+        ),
+        bound=1,
+        straight_through=True,
+    )
+    for gate in ("clipped sigmoid", "clipped tanh")
+]
+
 MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     "log-semiring average": (
         lambda generator: LogEMA(D_MODEL, heads=2, d_key=3, d_value=4, generator=generator),
@@ -319,6 +368,16 @@ MEMORIES = {  # (generator) -> memory of 2 heads; and how it is used
     "cosFormer, unnormalised": (
         lambda _: CosFormer(D_MODEL, heads=2, d_key=3, horizon=1024, normalise=False),
         {"norm": True, "gate": "headwise", "gate_start": None},
+    ),
+    "hierarchical attention": (
+        lambda generator: HierarchicalAttention(
+            D_MODEL, heads=2, d_key=8, leaf=2, rank=1, generator=generator
+        ),
+        {"norm": True},
+    ),
+    "truncated attention": (
+        lambda _: TruncatedAttention(D_MODEL, heads=2, d_key=4, leaf=1, rank=1),
+        {"gate": "silu"},
     ),
     "retention": (
         lambda _: Retention(D_MODEL, heads=2, d_key=4, d_value=3),
@@ -444,6 +503,23 @@ MIXERS = [
         )
         for form in ("plain", "dissipative", "real")
         for rule in ("bilinear", "zero-order hold")
+    ),
+    *(
+        MixerCase(
+            f"Kuramoto, {name}",
+            lambda generator, settings=settings: KuramotoSSM(
+                D_MODEL, d_state=5, generator=generator, **settings
+            ),
+        )
+        for name, settings in {
+            "coupled": {}, "uncoupled": {"coupled": False}, "harmonics": {"harmonics": 3},
+        }.items()
+    ),
+    MixerCase(
+        "Kuramoto bank",
+        lambda generator: KuramotoBank(
+            D_MODEL, d_state=5, harmonics=3, noise="common", generator=generator
+        ),
     ),
     MixerCase(
         "delay line", lambda generator: DelayLine(D_MODEL, taps=4, channels=2, generator=generator)

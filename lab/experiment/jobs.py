@@ -5,6 +5,7 @@ import os
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,7 +90,11 @@ def run(jobs: Mapping[str, Job[T]], *, label: str, workers: int | None = None) -
             else:
                 count = min(_workers(workers, [*jobs.values()]), max(len(jobs), 1))
                 each = [delayed(_alone)(*call) for call in calls.values()]
-                done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(each))
+                with warnings.catch_warnings():
+                    # loky replaces a worker that keeps memory for its next job, as ours do, and
+                    # warns of that though no job is lost.
+                    warnings.filterwarnings("ignore", "A worker stopped while some jobs")
+                    done = dict(Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(each))
     return {name: done[name] for name in jobs}
 
 

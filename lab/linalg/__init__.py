@@ -4,7 +4,7 @@ from lab.linalg.convolution import causal_convolution
 from lab.linalg.delta_rule import delta_rule, delta_rule_sequential, routed_reflection
 from lab.linalg.discretisation import bilinear, zero_order_hold
 from lab.linalg.dplr import DPLR, dissipative
-from lab.linalg.kernel import kernel_doubling, kernel_resolvent, kernel_sequential
+from lab.linalg.kernel import kernel_doubling, kernel_of_cycles, kernel_resolvent, kernel_sequential
 from lab.linalg.oscillator import (
     oscillator_eigenvalues,
     oscillator_parameters,
@@ -19,6 +19,7 @@ __all__ = [
     "delta_rule_sequential",
     "dissipative",
     "kernel_doubling",
+    "kernel_of_cycles",
     "kernel_resolvent",
     "kernel_sequential",
     "oscillator_eigenvalues",

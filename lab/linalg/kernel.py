@@ -10,6 +10,8 @@ from torch import Tensor
 from lab.linalg.discretisation import bilinear
 from lab.linalg.dplr import DPLR
 from lab.linalg.precision import widened
+from lab.linalg.routed import Routed
+from lab.linalg.woodbury import Woodbury
 
 
 @widened
@@ -87,6 +89,47 @@ def kernel_resolvent(
     wrapped = C.to(alpha.dtype) @ (identity - torch.linalg.matrix_power(A_d, length))
     spectrum = dt * A.transfer(wrapped, alpha, beta, B)  # (length, q, p)
     return torch.fft.ifft(spectrum, dim=0).real
+
+
+@widened
+def kernel_of_cycles(
+    A: Routed,
+    p: Inexact[Tensor, "N r"],
+    q: Inexact[Tensor, "N r"],
+    B: Inexact[Tensor, "N p"],
+    C: Inexact[Tensor, "q N"],
+    length: int,
+) -> Float[Tensor, "length q p"]:
+    """`kernel_sequential` of A + p q^T, a permutation times a diagonal plus low rank, from cycles.
+
+    As in `kernel_resolvent`, K(z) = C (I - M^L) (I - z M)^-1 B at the roots of unity, here of the
+    matrix M = A + p q^T of one step: nothing is discretised. `Routed.resolvent` goes round every
+    cycle of A, and Woodbury's formula adds the low rank.
+
+    Args:
+        A: whose columns do not collide.
+        p, q: the low rank, transposed plainly.
+        B, C, length: as for `kernel_sequential`.
+
+    Cost: length N (q + r) (p + r) + N^3 log2(length).
+    Precision: as `kernel_resolvent`; no eigenvalue of A or of M may be a root of unity of order
+    `length`.
+
+    Raises:
+        ValueError: columns of A collide.
+    """
+    M = A.to_dense() + p @ q.mT
+    M, B, C, p, q = _of_one_dtype(M, B, C, p, q)
+    angles = -2 * math.pi * torch.arange(length, dtype=B.real.dtype, device=B.device) / length
+    z = torch.polar(torch.ones_like(angles), angles)
+    identity = torch.eye(len(M), dtype=M.dtype, device=M.device)
+    wrapped = C @ (identity - torch.linalg.matrix_power(M, length))
+    right = A.resolvent(torch.ones_like(z), z, torch.cat([B, p], dim=1))  # (L, N, p + r)
+    products = torch.cat([wrapped, q.mT]).to(z.dtype) @ right  # (L, q + r, p + r)
+    k, n, scale = C.shape[0], B.shape[1], z[:, None, None]
+    across, core = scale * products[:, :k, n:], scale * products[:, k:, n:]
+    found = Woodbury(products[:, :k, :n], across, core, products[:, k:, :n])
+    return torch.fft.ifft(found.solved(), dim=0).real
 
 
 def bilinear_nodes(

@@ -9,6 +9,8 @@ three ways to train what chooses P:
 - orthogonal matrices (`orthogonal_permutation`), which keep its length.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -26,8 +28,7 @@ def as_matrix(target: Int64[Tensor, "... n"], dtype: torch.dtype) -> Float[Tenso
 def assignment(scores: Float[Tensor, "... n n"]) -> Int64[Tensor, "... n"]:
     """The permutation with the largest sum of scores: a row for every column.
 
-    Exact, unlike a choice row after row. Not differentiable, and neither for torch.vmap nor
-    torch.compile.
+    Exact, unlike a choice row after row. Not differentiable.
 
     Raises:
         ValueError: a score is not finite.
@@ -35,14 +36,30 @@ def assignment(scores: Float[Tensor, "... n n"]) -> Int64[Tensor, "... n"]:
     Cost: n^3 for each matrix, one after another, on the CPU.
     Source: Crouse 2016, On implementing 2D rectangular assignment algorithms (scipy).
     """
+    return _assignment(scores.detach())
+
+
+@torch.library.custom_op("lab::assignment", mutates_args=())
+def _assignment(scores: Tensor) -> Tensor:
+    """`assignment` as an operator, so that torch.vmap and torch.compile know what it returns."""
     from scipy.optimize import linear_sum_assignment
 
     if not scores.isfinite().all():
         raise ValueError("scores must be finite")
-    each = scores.detach().mT.flatten(0, -3) if scores.ndim > 2 else scores.detach().mT[None]
+    each = scores.mT.flatten(0, -3) if scores.ndim > 2 else scores.mT[None]
     found = [linear_sum_assignment(s, maximize=True)[1] for s in each.double().cpu().numpy()]
     rows = torch.tensor([list(map(int, row)) for row in found], dtype=torch.int64)
     return rows.view(scores.shape[:-1]).to(scores.device)
+
+
+@_assignment.register_fake
+def _(scores: Tensor) -> Tensor:
+    return scores.new_empty(scores.shape[:-1], dtype=torch.int64)
+
+
+@_assignment.register_vmap
+def _(_info: Any, in_dims: tuple[int | None], scores: Tensor) -> tuple[Tensor, int]:
+    return _assignment(scores.movedim(in_dims[0] or 0, 0)), 0
 
 
 def nearest_permutation(scores: Float[Tensor, "... n n"]) -> Float[Tensor, "... n n"]:

@@ -1,5 +1,7 @@
 """Linear attention whose state is compressed after every step, in bases that follow the data."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -46,11 +48,7 @@ class TruncatedAttention(Memory):
         x: Float[Tensor, "B T D"],
     ) -> Float[Tensor, "B H T K"]:
         """The step form, once a step: truncation is not associative."""
-        state, reads = None, []
-        for t in range(x.shape[1]):
-            read, state = self.step(q[:, :, t], k[:, :, t], v[:, :, t], x[:, t], state)
-            reads.append(read)
-        return torch.stack(reads, dim=2)
+        return torch.stack([read for read, _ in self._steps(q, k, v, x)], dim=2)
 
     def step(
         self,
@@ -76,8 +74,11 @@ class TruncatedAttention(Memory):
         x: Float[Tensor, "B T D"],
     ) -> Float[Tensor, "B T H K K"]:
         """S."""
-        state, stored = None, []
+        return torch.stack([S for _, (_, S) in self._steps(q, k, v, x)], dim=1)
+
+    def _steps(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Iterator[tuple[Tensor, State]]:
+        """The read and the state of every step."""
+        state = None
         for t in range(x.shape[1]):
-            _, state = self.step(q[:, :, t], k[:, :, t], v[:, :, t], x[:, t], state)
-            stored.append(state[1])
-        return torch.stack(stored, dim=1)
+            read, state = self.step(q[:, :, t], k[:, :, t], v[:, :, t], x[:, t], state)
+            yield read, state

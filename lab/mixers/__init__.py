@@ -3,8 +3,21 @@
 from lab.mixers.base import Continuing, Mixer, unroll
 from lab.mixers.delay_line import DelayLine
 from lab.mixers.delta_net import DeltaNet
+from lab.mixers.kuramoto import KuramotoSSM
+from lab.mixers.kuramoto_bank import KuramotoBank, decayed, predicted_order
 from lab.mixers.mamba import Mamba
 from lab.mixers.multi_head import MultiHead
+from lab.mixers.order import (
+    Freeze,
+    Intervention,
+    Placebo,
+    SetOrder,
+    Shuffle,
+    intervening,
+    order_parameter,
+    placebo,
+    set_order,
+)
 from lab.mixers.osc_dplr import OscDPLR
 from lab.mixers.oscillator_bank import OscillatorBank
 from lab.mixers.output_gate import OutputGate
@@ -18,16 +31,29 @@ __all__ = [
     "Convolved",
     "DelayLine",
     "DeltaNet",
+    "Freeze",
+    "Intervention",
+    "KuramotoBank",
+    "KuramotoSSM",
     "Mamba",
     "Mixer",
     "MultiHead",
     "OscDPLR",
     "OscillatorBank",
     "OutputGate",
+    "Placebo",
     "RoutedHeads",
     "RoutedMemories",
+    "SetOrder",
     "ShortConvolution",
+    "Shuffle",
     "StateSpace",
+    "decayed",
+    "intervening",
     "look_up",
+    "order_parameter",
+    "placebo",
+    "predicted_order",
+    "set_order",
     "unroll",
 ]

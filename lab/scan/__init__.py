@@ -7,6 +7,7 @@ from lab.scan.householder import (
     householder_scan_associative,
     householder_scan_sequential,
 )
+from lab.scan.kuramoto import kuramoto_scan, kuramoto_scan_sequential
 from lab.scan.linear import linear_scan, linear_scan_associative, linear_scan_sequential
 from lab.scan.log import log_scan, log_scan_associative, log_scan_sequential
 from lab.scan.matmul import matmul_scan, matmul_scan_sequential
@@ -36,6 +37,8 @@ __all__ = [
     "householder_scan",
     "householder_scan_associative",
     "householder_scan_sequential",
+    "kuramoto_scan",
+    "kuramoto_scan_sequential",
     "linear_scan",
     "linear_scan_associative",
     "linear_scan_sequential",

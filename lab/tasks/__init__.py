@@ -7,9 +7,11 @@ from lab.tasks.copying import IndexedCopying, SelectiveCopying
 from lab.tasks.delayed_copying import DelayedCopying
 from lab.tasks.groups import Group
 from lab.tasks.joint_recall import JointRecall
+from lab.tasks.ngrams import NGrams
 from lab.tasks.oscillation import AnonymousOscillations, KnownOscillators, oscillation
 from lab.tasks.random_tokens import RandomTokens
 from lab.tasks.recall import Recall, ZoologyRecall
+from lab.tasks.text import Splits, Text, bits_per_byte, python_library, split_by_file
 from lab.tasks.word_problem import MixedLengths, WordProblem, in_training, overlap
 
 __all__ = [
@@ -22,14 +24,18 @@ __all__ = [
     "JointRecall",
     "KnownOscillators",
     "MixedLengths",
+    "NGrams",
     "RandomTokens",
     "Recall",
     "SelectiveCopying",
+    "Splits",
     "Stored",
     "Task",
+    "Text",
     "TokenTask",
     "WordProblem",
     "ZoologyRecall",
+    "bits_per_byte",
     "count_and_reset",
     "groups",
     "in_training",
@@ -37,4 +43,6 @@ __all__ = [
     "of_tokens",
     "oscillation",
     "overlap",
+    "python_library",
+    "split_by_file",
 ]

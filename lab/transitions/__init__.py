@@ -14,6 +14,7 @@ from lab.transitions.monarch import (
     MonarchID,
 )
 from lab.transitions.osc_gate import OscGate
+from lab.transitions.permuted import ColumnSparse, Conjugated
 from lab.transitions.sparse_monarch import AlignedMonarch, FreeMonarch, MaskedGatedMonarch
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "BlockHH",
     "CayleyCauchy",
     "Circulant",
+    "ColumnSparse",
+    "Conjugated",
     "Dense",
     "DisplacementRank",
     "FreeMonarch",

@@ -1,6 +1,7 @@
 """Diagonal transitions: real, and complex in polar form."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from lab.arguments import one_of, real
 from lab.linalg.circulant import from_modes, is_complex_frequency, to_modes
+from lab.linalg.permutation import straight_through
 from lab.nn.affine import Affine, affine
 from lab.nn.linear import linear
 from lab.scan import linear_scan
@@ -16,19 +18,37 @@ from lab.transitions.base import Transition
 
 Gate = Literal["sigmoid", "tanh"]
 GATES = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
+Reaching = Literal["clipped sigmoid", "clipped tanh"]
 Start = Literal["ladder", "dense"]
+
+
+def clipped(free: Float[Tensor, "..."], low: float, high: float) -> Float[Tensor, "..."]:
+    """`free` clipped to [low, high], with the gradient of `free`, so that no gain is stuck there.
+
+    A sigmoid or tanh that is stretched first reaches its limits, and a gain of exactly 1 keeps a
+    state for any number of steps.
+    """
+    return straight_through(free.clamp(low, high), free)
+
+
+_GAINS: dict[str, Callable[[Tensor], Tensor]] = {
+    **GATES,
+    "clipped sigmoid": lambda z: clipped(1.2 * z.sigmoid() - 0.1, 0.0, 1.0),
+    "clipped tanh": lambda z: clipped(1.2 * z.tanh(), -1.0, 1.0),
+}
 
 
 class RealDiagonal(Transition):
     """A(x) = diag(a(x)) with real gains a = gate(W x + b): (D + 1) N parameters.
 
     With a sigmoid the gains lie in (0, 1) and are decays. With tanh they lie in (-1, 1), so a step
-    may also change the sign of a state.
+    may also change the sign of a state. Clipped gates are 1.2 times as wide around their middle,
+    and clipped (see `clipped`): their gains reach 0, 1 and -1.
 
     Args:
         d_model: D.
         d_state: N.
-        gate: "sigmoid" or "tanh".
+        gate: "sigmoid", "tanh", "clipped sigmoid" or "clipped tanh".
         start: initial value of b. "ladder" spreads |a| over the channels from 0.5 to `longest`,
             evenly in logits, so that there are short and long memories; with tanh, signs alternate.
             A number is the b of all channels. "dense" draws W and b as torch does for a dense
@@ -48,7 +68,7 @@ class RealDiagonal(Transition):
         d_model: int,
         *,
         d_state: int,
-        gate: Gate = "sigmoid",
+        gate: Gate | Reaching = "sigmoid",
         start: Start | float = "ladder",
         spread: float | None = None,
         longest: float = 0.999,
@@ -56,7 +76,7 @@ class RealDiagonal(Transition):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(d_model, d_state=d_state)
-        one_of("RealDiagonal", "gate", gate, GATES)
+        one_of("RealDiagonal", "gate", gate, _GAINS)
         self.gate = gate
         if start == "dense":
             if spread is not None:
@@ -74,13 +94,16 @@ class RealDiagonal(Transition):
         if not 0.5 < longest < 1:
             raise ValueError(f"longest is {longest}; it must be above 0.5 and below 1")
         start = torch.linspace(0, math.log(longest / (1 - longest)), self.d_state, dtype=dtype)
-        if self.gate == "tanh":
-            return start.sigmoid().atanh() * (1 - 2 * (torch.arange(self.d_state) % 2))
-        return start
+        if self.gate == "clipped sigmoid":
+            return ((start.sigmoid() + 0.1) / 1.2).logit()
+        if self.gate == "sigmoid":
+            return start
+        stretch = 1.2 if self.gate == "clipped tanh" else 1.0
+        return (start.sigmoid() / stretch).atanh() * (1 - 2 * (torch.arange(self.d_state) % 2))
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N"]:
         """Float["... N"], the gains for x ["... D"]."""
-        return GATES[self.gate](self.gain(x))
+        return _GAINS[self.gate](self.gain(x))
 
     def dense(self, gain: Float[Tensor, "... N"]) -> Float[Tensor, "... N N"]:
         """Float["... N N"]."""

@@ -60,6 +60,15 @@ def test_a_choice_row_after_row_may_be_worse():
     assert permutation.assignment(scores).tolist() == [1, 0]
 
 
+def test_assignments_side_by_side_are_those_one_after_another():
+    scores = normal(0, 3, 2, 5, 5)
+    expected = torch.stack([permutation.assignment(each) for each in scores])
+    assert torch.equal(torch.vmap(permutation.assignment)(scores), expected)
+    last = scores.movedim(0, -1)
+    assert torch.equal(torch.vmap(permutation.assignment, in_dims=-1)(last), expected)
+    assert permutation.assignment(scores[:0]).shape == (0, 2, 5)
+
+
 def test_scores_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="scores must be finite"):
         permutation.assignment(torch.full((2, 2), torch.nan))

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numeric import gap, stream
 
+from lab.linalg.kernel import kernel_of_cycles, kernel_sequential
 from lab.linalg.routed import Routed
 
 patient = settings(deadline=None, max_examples=25)
@@ -74,6 +75,21 @@ def test_a_cycle_has_eigenvalues_of_one_modulus_and_an_involution_has_real_ones(
     reversal = Routed(torch.tensor([0, 2, 1, 3]), gains)
     assert [len(each) for each in reversal.cycles()] == [1, 2, 1]
     assert reversal.eigenvalues().imag.abs().max() < 1e-15
+
+
+@patient
+@given(N=sizes, r=st.integers(0, 2), length=st.integers(1, 40), seed=seeds, dtype=dtypes)
+def test_the_kernel_of_cycles_is_that_of_successive_powers(N, r, length, seed, dtype):
+    p, q = (normal(seed + i, N, r, dtype=dtype) for i in (1, 2))
+    A = permuted(seed, N, dtype)
+    # All gains and eigenvalues inside the circle of radius 0.9, away from the roots of unity.
+    largest = max(
+        A.gains.abs().max(), torch.linalg.eigvals(A.to_dense() + p @ q.mT).abs().max(), 1e-3
+    )
+    A, p = Routed(A.target, 0.9 * A.gains / largest), 0.9 * p / largest
+    B, C = normal(seed + 3, N, 2, dtype=dtype), normal(seed + 4, 3, N, dtype=dtype)
+    expected = kernel_sequential(A.to_dense() + p @ q.mT, B, C, length)
+    assert gap(kernel_of_cycles(A, p, q, B, C, length), expected) < 1e-9
 
 
 def test_gradients_match_finite_differences():

@@ -25,23 +25,30 @@ from lab.transitions.monarch import GatedMonarch
 
 TASK = ZoologyRecall(16, 2, random_filler=False)
 
-# The last part of the name of every parameter that any mixer has, and whether it decays. Weights
+# The last word in the name of every parameter that any mixer has, and whether it decays. Weights
 # of linear maps do; what sets a memory, a first state, an offset or a gain does not.
 DECAYS = {
     "weight": True,  # of linear maps and gates
     "kernel": True,  # of short convolutions
     "B": True,  # of OscDPLR
     "C": True,
+    "U": True,  # bases of blocks, which map keys and values
+    "V": True,
     "bias": False,
     "initial": False,  # first states
     "norm": False,
     "D": False,  # the skip past the state
     "log_A": False,
     "frequency": False,
+    "omega": False,
+    "noise_scale": False,
     "log_omega": False,
     "logit_zeta": False,
     "P": False,  # with Q the coupling of oscillators
     "Q": False,
+    "theta": False,  # gains of a permutation
+    "p": False,  # with q what is added to one
+    "q": False,
     "left": False,  # fixed rotations, as skew matrices
     "right": False,
     "logits": False,  # of doubly stochastic shuffles
@@ -52,10 +59,15 @@ EVERY = [
 ]
 
 
+def _word(name):
+    """The last part of a parameter's name that is no number in a list."""
+    return next(part for part in reversed(name.split(".")) if not part.isdecimal())
+
+
 @pytest.mark.parametrize(("name", "build"), EVERY, ids=[name for name, _ in EVERY])
 def test_every_mixer_marks_what_must_not_decay(name, build):
     mixer = build()
-    expected = {n for n, _ in mixer.named_parameters() if not DECAYS[n.rpartition(".")[2]]}
+    expected = {n for n, _ in mixer.named_parameters() if not DECAYS[_word(n)]}
     assert undecayed(mixer) == expected
 
 
@@ -70,7 +82,7 @@ def test_the_table_is_of_all_mixers_and_of_all_their_parameters():
     }
     abstract = {Memory, Transition, Oscillators}
     assert layers - abstract <= kinds
-    names = {name.rpartition(".")[2] for mixer in built for name, _ in mixer.named_parameters()}
+    names = {_word(name) for mixer in built for name, _ in mixer.named_parameters()}
     assert names == set(DECAYS)
 
 

@@ -67,7 +67,7 @@ def test_gradients_reach_weights_and_bias(way):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gate": "relu"}, r"gate is 'relu'; it must be one of \('sigmoid', 'tanh'\)"),
+        ({"gate": "relu"}, r"gate is 'relu'; it must be one of \('sigmoid', 'tanh', 'clipped"),
         ({"start": "ones"}, r"start is 'ones'; it must be one of \('ladder', 'dense', 'a number'"),
         ({"start": math.nan}, "start is nan; it must be a number"),
         ({"start": "dense", "spread": 1.0}, "start 'dense' has a spread of its own, got spread 1"),
@@ -79,3 +79,18 @@ def test_gradients_reach_weights_and_bias(way):
 def test_a_setting_that_makes_no_sense_stops(settings, message):
     with pytest.raises(ValueError, match=message):
         RealDiagonal(D, **{"d_state": N, **settings})
+
+
+@pytest.mark.parametrize(("gate", "low"), [("clipped sigmoid", 0), ("clipped tanh", -1)])
+def test_clipped_gates_reach_their_limits_and_are_not_stuck_there(gate, low):
+    layer = RealDiagonal(D, d_state=N, gate=gate, generator=stream(0))
+    sizes = torch.linspace(0, math.log(0.999 / 0.001), N).sigmoid()
+    signs = 1 if low == 0 else 1 - 2 * (torch.arange(N) % 2)
+    torch.testing.assert_close(layer(torch.zeros(D)), sizes * signs)  # the ladder
+    gains = layer(50 * torch.randn(200, D, generator=stream(1)))
+    assert (gains.min(), gains.max()) == (low, 1)
+    # Not 50: a hyperbolic tangent is flat there.
+    layer.gain.bias.data.fill_(2.0)
+    layer(torch.zeros(D)).sum().backward()
+    assert (layer(torch.zeros(D)) == 1).all() == (gate == "clipped tanh")
+    assert (layer.gain.bias.grad > 0.05).all()

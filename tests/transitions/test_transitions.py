@@ -49,6 +49,26 @@ def test_single_precision_is_close_to_double(case):
 
 
 @every_transition
+def test_gradients_are_those_of_the_dense_matrices(case):
+    transition = case.transition()
+    x, b, initial = problem(transition, 2, 7, seed=1)
+    weights = torch.randn(b.shape, dtype=b.dtype, generator=stream(2))
+    inputs = [x.requires_grad_(), b.requires_grad_(), initial.requires_grad_()]
+    inputs += transition.parameters()
+
+    def gradients(states):
+        loss = (weights * states).sum().abs()
+        return torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+
+    expected = gradients(matrix_scan_sequential(transition.dense(transition(x)), b, initial))
+    actual = gradients(transition.scan(transition(x), b, initial))
+    for one, other in zip(actual, expected, strict=True):
+        assert gap(one, other) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in TRANSITIONS if not case.straight_through], ids=lambda case: case.name
+)
 def test_gradients_match_finite_differences(case):
     transition = case.transition()
     x, b, initial = problem(transition, 2, 3, seed=0)

@@ -1,0 +1,233 @@
+"""The order parameter R of phase oscillators, and interventions that set it.
+
+States are ["... 2 N"], real parts before imaginary ones. All that is changed are phases; sizes stay
+what they are.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lab.arguments import finite, refuse, whole
+from lab.seeding import stream
+
+BISECTIONS = 50
+SPREADS = 41  # factors from 1 to 3 at which it is seen whether spreading phases lowers R
+
+Change = Callable[[Float[Tensor, "B 2 N"], int], Float[Tensor, "B 2 N"]]
+
+
+def order_parameter(z: Float[Tensor, "... 2 N"]) -> Float[Tensor, "..."]:
+    """R = |mean of e^{i theta}| over the phases theta of the oscillators, whatever their size."""
+    return _order(_phase(z))
+
+
+def set_order(
+    z: Float[Tensor, "... 2 N"], target: Float[Tensor, "..."] | float
+) -> Float[Tensor, "... 2 N"]:
+    """The oscillators with R = target: do(R = r).
+
+    With d the phases relative to the mean direction, in (-pi, pi], they become c d. To raise R, c
+    in [0, 1] is found by bisection. To lower it, c is searched from 1 to 3; where R(c) is not
+    monotone up to the target or does not reach it, d is mixed with equally spaced phases in the
+    order of d instead. Then all phases are rotated back by the angle that the mean direction moved.
+
+    Args:
+        z: the states.
+        target: R in [0, 1], dimensionless, one for each row or for all.
+
+    Raises:
+        ValueError: a target is outside [0, 1].
+    """
+    goal = torch.as_tensor(target, dtype=torch.float64, device=z.device).expand(z.shape[:-2])
+    if not ((goal >= 0) & (goal <= 1)).all():
+        refuse("set_order", "target", target, "in [0, 1]")
+    theta = _phase(z)
+    return _with_phase(z, _phases_with_order(theta, goal))
+
+
+def placebo(
+    z: Float[Tensor, "... 2 N"],
+    target: Float[Tensor, "..."] | float,
+    generator: torch.Generator,
+) -> Float[Tensor, "... 2 N"]:
+    """The oscillators moved about as much as by `set_order`, but with the R that they had.
+
+    Each gets the displacement that `set_order` gives another one, by a random permutation in each
+    row, and then R is restored as `set_order` sets it. The mean direction is where that leaves it:
+    to rotate it back would move all of them once more, by up to as much again.
+    """
+    theta = _phase(z)
+    moved = _wrapped(_phase(set_order(z, target)) - theta)
+    drawn = torch.rand(theta.shape, generator=generator, dtype=torch.float64)
+    shuffled = theta + moved.gather(-1, drawn.argsort(-1).to(z.device))
+    return _with_phase(z, _phases_with_order(shuffled, _order(theta)))
+
+
+def _phases_with_order(theta: Tensor, goal: Tensor) -> Tensor:
+    """Phases ["... N"] of the order parameter `goal` and the mean direction of `theta`."""
+    direction = _direction(theta)
+    d = _wrapped(theta - direction)
+    N = d.shape[-1]
+    rank = d.argsort(-1).argsort(-1)
+    spaced = (2 * rank + 1) * (math.pi / N) - math.pi
+    factors = torch.linspace(1, 3, SPREADS, dtype=d.dtype, device=d.device)
+    at = torch.stack([_order(factor * d) for factor in factors], dim=-1)
+    reached = at <= goal[..., None]
+    first = reached.to(torch.int64).argmax(-1).clamp_min(1)
+    before_it = torch.arange(1, SPREADS, device=d.device) <= first[..., None]
+    is_monotone = ((at.diff(dim=-1) <= 0) | ~before_it).all(-1)
+    rises, spreads = goal >= at[..., 0], reached.any(-1) & is_monotone
+    # R is above the goal at `low` and below it at `high`.
+    low = torch.where(rises, 0.0, torch.where(spreads, factors[first - 1], 0.0))
+    high = torch.where(rises | ~spreads, 1.0, factors[first])
+    mixes = (~rises & ~spreads)[..., None]
+
+    def phases(share: Tensor) -> Tensor:
+        share = share[..., None]
+        return torch.where(mixes, (1 - share) * d + share * spaced, share * d)
+
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        is_above = _order(phases(middle)) > goal
+        low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
+    found = phases((low + high) / 2)
+    return found - _direction(found) + direction
+
+
+def _phase(z: Tensor) -> Tensor:
+    """["... N"], in double precision."""
+    return torch.atan2(z[..., 1, :].double(), z[..., 0, :].double())
+
+
+def _with_phase(z: Tensor, theta: Tensor) -> Tensor:
+    size = z.double().square().sum(-2).sqrt()
+    return torch.stack([size * theta.cos(), size * theta.sin()], dim=-2).to(z.dtype)
+
+
+def _order(theta: Tensor) -> Tensor:
+    return torch.hypot(theta.cos().mean(-1), theta.sin().mean(-1))
+
+
+def _direction(theta: Tensor) -> Tensor:
+    """psi ["... 1"]."""
+    return torch.atan2(theta.sin().mean(-1), theta.cos().mean(-1))[..., None]
+
+
+def _wrapped(angle: Tensor) -> Tensor:
+    """The same angles in (-pi, pi]."""
+    return math.pi - torch.remainder(math.pi - angle, 2 * math.pi)
+
+
+# --- interventions on a trajectory ---------------------------------------------------------------
+
+
+class Intervention(Protocol):
+    """What is done to the oscillators after every step; what it leaves is carried forward."""
+
+    def planned(self, order: Float[Tensor, "B T"]) -> Change:
+        """The change at each step, given R at every step of the undisturbed trajectory."""
+
+
+@dataclass(frozen=True)
+class SetOrder:
+    """do(R = target) after every step.
+
+    Raises:
+        ValueError: the target is outside [0, 1].
+    """
+
+    target: float
+
+    def __post_init__(self) -> None:
+        _check_target(self, self.target)
+
+    def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
+        """`set_order` with the target."""
+        return lambda z, _: set_order(z, self.target)
+
+
+@dataclass(frozen=True)
+class Placebo:
+    """Displacements as large as those of do(R = target), that leave R as it is.
+
+    Args:
+        target: R of the intervention that this is the placebo of.
+        seed: of the permutations, one for each row and step.
+
+    Raises:
+        ValueError: the target is outside [0, 1], or the seed is not a whole number.
+    """
+
+    target: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_target(self, self.target)
+        whole("Placebo", "seed", self.seed)
+
+    def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
+        """`placebo` with permutations of its own at every step."""
+        return lambda z, t: placebo(z, self.target, stream(self.seed, f"placebo {t}"))
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """R at every step is the mean over the undisturbed steps of the same sequence."""
+
+    def planned(self, order: Float[Tensor, "B T"]) -> Change:
+        """`set_order` with the mean of each row."""
+        mean = order.mean(1)
+        return lambda z, _: set_order(z, mean)
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """R at every step is that of another step of the undisturbed sequence, each used once.
+
+    Raises:
+        ValueError: the seed is not a whole number.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole("Shuffle", "seed", self.seed)
+
+    def planned(self, order: Float[Tensor, "B T"]) -> Change:
+        """`set_order` with the values of each row in random order."""
+        drawn = torch.rand(order.shape, generator=stream(self.seed, "shuffled order"))
+        shuffled = order.gather(1, drawn.argsort(1).to(order.device))
+        return lambda z, t: set_order(z, shuffled[:, t])
+
+
+def _check_target(where: Any, target: float) -> None:
+    name = type(where).__name__
+    if finite(name, "target", target, least=0) > 1:
+        refuse(name, "target", target, "in [0, 1]")
+
+
+@contextmanager
+def intervening(layers: Iterable[Any], intervention: Intervention) -> Iterator[None]:
+    """Inside this context, layers with an `intervention` run under this one.
+
+    Raises:
+        ValueError: there is no layer, or one has no attribute `intervention`.
+    """
+    changed = list(layers)
+    if not changed or not all(hasattr(layer, "intervention") for layer in changed):
+        refuse("intervening", "layers", changed, "layers that have an attribute `intervention`")
+    earlier = [layer.intervention for layer in changed]
+    try:
+        for layer in changed:
+            layer.intervention = intervention
+        yield
+    finally:
+        for layer, was in zip(changed, earlier, strict=True):
+            layer.intervention = was
