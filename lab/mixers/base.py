@@ -48,7 +48,7 @@ class Packing(Mixer, Protocol):
     def __call__(
         self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T E"]:
-        """["B T D"] to ["B T D"]; what came before a step of `reset` has no influence from it on."""
+        """["B T D"] to ["B T D"]; what came before a step of `reset` is forgotten there."""
 
 
 def _sequence(layer: "Layer", method: Method, x: Tensor, *args: Any, **kwargs: Any) -> Any:
