@@ -443,7 +443,7 @@ display(pd.DataFrame(powers).round(2))
 #
 # Updates per second of one arm of several notebooks, now and at the last commit before
 # `lab.experiment`, each in a process of one thread, in turns (`python -m lab.benchmark.updates
-# --keep`). This takes half an hour of an idle machine, so that its rows are committed
+# --keep`). It takes minutes of an idle machine, so that its rows are committed
 # (`executed/updates.jsonl`), and this notebook shows the newest of each training. *now / earlier* is
 # the gain of the code, by kernels and by the loop; *two / one* what a second arm in a second process
 # adds on two cores; *all* both, which T1 and T2 ask about. *gap* is the largest relative difference
