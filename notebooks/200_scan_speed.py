@@ -418,8 +418,7 @@ display(pd.DataFrame(bounds).round(2))
 # %% [markdown]
 # **Time and memory against length.** One sequence of 64 columns, from 64 steps on. L8 and L9 fit a
 # power to the lengths from 1,024 steps on, in the order that a memory states: T log T for log-linear
-# attention, T² for soft slots, which compute all pairs of steps, and T for the others. A power of 1
-# keeps the word; the value is the one furthest from it.
+# attention, and T for the others. A power of 1 keeps the word; the value is the one furthest from it.
 
 # %%
 steps = [2**power for power in range(6, p.layer_power + 1)]

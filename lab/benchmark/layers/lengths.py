@@ -11,12 +11,6 @@ from lab.benchmark.timing import growth
 
 WIDTH = 64  # columns
 FROM = 1024  # steps: in shorter sequences the call itself is most of the time
-ALL_PAIRS = 2048  # steps: forms whose memory grows with their square get no longer sequences
-
-
-def lengths_of(name: str, lengths: Sequence[int]) -> list[int]:
-    """Those of the lengths that a memory is given."""
-    return [T for T in lengths if T <= ALL_PAIRS or CASES[name].order != "T^2"]
 
 
 def seconds_by_length(name: str, lengths: Sequence[int], **settings: Any) -> dict[int, float]:
@@ -27,7 +21,7 @@ def seconds_by_length(name: str, lengths: Sequence[int], **settings: Any) -> dic
         lengths: from small to large.
         settings: of `lab.benchmark.compare`.
     """
-    shapes = [(1, T, WIDTH) for T in lengths_of(name, lengths)]
+    shapes = [(1, T, WIDTH) for T in lengths]
     found = sweep(memory_problem(name, WIDTH), shapes, only=[OURS], **settings)
     return {T: seconds for (_, T, _), seconds in found[OURS].items()}
 
@@ -38,7 +32,7 @@ def bytes_by_length(names: Sequence[str], lengths: Sequence[int]) -> dict[str, d
     Returns:
         Nothing where the system does not report peaks.
     """
-    cases = [(name, OURS, (1, T, WIDTH)) for name in names for T in lengths_of(name, lengths)]
+    cases = [(name, OURS, (1, T, WIDTH)) for name in names for T in lengths]
     found: dict[str, dict[int, float]] = {}
     for (name, _, (_, T, _)), peak in zip(cases, peaks(cases), strict=False):
         found.setdefault(name, {})[T] = float(peak.measured)

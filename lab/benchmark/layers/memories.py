@@ -21,11 +21,10 @@ HEADS = 4
 LEVELS = 21  # of log-linear attention: enough for 2^20 steps
 HORIZON = 1 << 20  # steps
 
-Order = Literal["T", "T log T", "T^2"]
+Order = Literal["T", "T log T"]
 ORDERS: dict[Order, Callable[[int], float]] = {
     "T": float,
     "T log T": lambda T: T * math.log2(T),
-    "T^2": lambda T: float(T * T),
 }
 
 
@@ -120,7 +119,7 @@ CASES: dict[str, Case] = {
         _log_linear, "T log T", of_fla={"fla, pairs": Way(fla.log_linear_pairs, pairs=True)}
     ),
     "soft slots": Case(
-        _slots, "T^2",
+        _slots,
         of_fla={"fla, chunks of exp": Way(fla.slots_chunks)},
         plain={"our scan": Way(minimal.slots_scan, heads_first=True)},
     ),
