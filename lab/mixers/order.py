@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -129,7 +129,11 @@ def _wrapped(angle: Tensor) -> Tensor:
 
 
 class Intervention(Protocol):
-    """What is done to the oscillators after every step; what it leaves is carried forward."""
+    """What is done to the oscillators after every step; what it leaves is carried forward.
+
+    One that has an attribute `by_step` which is true does the same at every step, whatever R is at
+    other steps, so that the step form of a layer can run under it, too.
+    """
 
     def planned(self, order: Float[Tensor, "B T"]) -> Change:
         """The change at each step, given R at every step of the undisturbed trajectory."""
@@ -144,6 +148,7 @@ class SetOrder:
     """
 
     target: float
+    by_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_target(self, self.target)
