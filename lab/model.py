@@ -225,7 +225,7 @@ class SequenceModel(Guarded):
 
 
 class PenalisedModel(SequenceModel):
-    """A model whose mixers have a `barrier`, whose mean over layers it can return beside its logits.
+    """A model whose mixers have a `barrier`; it can return the mean of them beside its logits.
 
     Called with a second argument of True, it returns both, computed in one pass, as a task with a
     penalty asks (`lab.tasks.Penalised`). Otherwise it is the `SequenceModel` that it is built as.

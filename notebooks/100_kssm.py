@@ -65,8 +65,20 @@ from lab.experiment.clustered import bootstrap, effect, effective_number, holm
 from lab.experiment.jobs import Job, run
 from lab.experiment.power import detectable, effect_of, pairs_needed, power
 from lab.memories import SoftmaxAttention
-from lab.mixers import (Freeze, KuramotoBank, KuramotoSSM, MultiHead, Placebo, SetOrder, Shuffle, decayed, intervening,
-                        noise_of, order_parameter, predicted_order, set_order)
+from lab.mixers import (
+    Freeze,
+    KuramotoBank,
+    KuramotoSSM,
+    MultiHead,
+    Placebo,
+    SetOrder,
+    Shuffle,
+    decayed,
+    noise_of,
+    order_parameter,
+    predicted_order,
+    set_order,
+)
 from lab.model import FeedForward, PenalisedModel, SequenceModel, generate
 from lab.nn import Constant
 from lab.plots import figures, panels
@@ -147,8 +159,8 @@ exp
 
 # %%
 splits, held_out = python_library(), python_library().test
-counts = NGrams(bytes(splits.train.data[: p.counted].tolist()), order=6)
-by_order = counts.losses_by_order(bytes(held_out.data.tolist()))  # bits of every byte of the test text
+counts = NGrams(splits.train.data[: p.counted].numpy().tobytes(), order=6)
+by_order = counts.losses_by_order(held_out.data.numpy().tobytes())  # bits of every byte of the test text
 
 
 def scored(seed):
@@ -163,7 +175,7 @@ def counted_bits(order, seeds):
 
 # %%
 @torch.no_grad()
-def bits(model, task, *, length, samples, seed, text=held_out):
+def bits(model, _, *, length, samples, seed, text=held_out):
     """Bits per byte on new windows of the test text; noise is the same for all windows."""
     with noise_of(model, "common"):
         return bits_per_byte(score(model, text, length=length, samples=samples, seed=seed).loss)
@@ -248,7 +260,7 @@ figures.lines({f"closed form, {name}": CURVES[name][99::100] for name in RUNS} ,
 # Cross-entropy and penalty are watched apart, 21 times, and so are $R$, $u$, and all weights.
 
 # %%
-def language_model(task, seed, *, mixer, layers, kind=SequenceModel, **settings):
+def language_model(_, seed, *, mixer, layers, kind=SequenceModel, **settings):
     generator = stream(seed, "init")
     mixers = [mixer(p.d_model, generator=generator) for _ in range(layers)]
     channels = [FeedForward(p.d_model, 4 * p.d_model, generator=generator) for _ in mixers]
@@ -263,11 +275,7 @@ def v3(**settings):
     return partial(language_model, mixer=mixer, layers=p.bank_layers, kind=PenalisedModel, positions=p.length, shared_last=True)
 
 
-def constant(d_model, generator):
-    return Constant(d_model)
-
-
-without = partial(language_model, mixer=constant, layers=p.bank_layers, positions=p.length, shared_last=True)
+without = partial(language_model, mixer=lambda d_model, **_: Constant(d_model), layers=p.bank_layers, positions=p.length, shared_last=True)
 print("parameters of v3:", sum(each.numel() for each in v3()(splits.train, 0).parameters()))
 
 # %%
@@ -609,7 +617,7 @@ panels.eigenvalues(arms.select([K, S]).models, tested.inputs[:20])
 # %%
 begins = (held_out.data[: -p.length] == 10).nonzero()[:, 0] + 1
 READ = p.length // 4
-trained_on = bytes(splits.train.data.tolist())
+trained_on = splits.train.data.numpy().tobytes()
 
 
 def quality(texts):

@@ -28,7 +28,7 @@ def past_dependence(
     """
     B, T = tokens.shape
     if T < 3:
-        raise ValueError(f"sequences of {T} tokens: give three or more, of which two can be swapped")
+        raise ValueError(f"sequences of {T} tokens: give three or more, so that two can be swapped")
     order = torch.rand(B, T - 1, generator=generator).argsort(1).to(tokens.device)
     shuffled = torch.cat([tokens[:, :-1].gather(1, order), tokens[:, -1:]], dim=1)
     if torch.equal(shuffled, tokens):

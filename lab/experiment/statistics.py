@@ -134,7 +134,8 @@ def _given(values: Values, statistic: str) -> Reading:
     """An interval that the notebook computed, as it is."""
     if not isinstance(values, Interval) or statistic != GIVEN:
         kind = type(values).__name__
-        raise ValueError(f"{kind} for the statistic {statistic!r}: an Interval and GIVEN go together")
+        given = f"{kind} for the statistic {statistic!r}"
+        raise ValueError(f"{given}: an Interval and GIVEN go together")
     if not all(map(math.isfinite, values)):
         return Reading(None, detail=f"{list(values)} is not finite")
     if not values.low <= values.mean <= values.high:

@@ -43,7 +43,7 @@ class Penalised:
         return self.task.loss(lambda _: logits, batch), penalty
 
     def logged(self, batch: Batch) -> Callable[[Any], Float[Tensor, "3"]]:
-        """A function to watch a training with: cross-entropy, penalty and loss on these examples."""
+        """For `watch` of a training: cross-entropy, penalty and loss on these examples."""
 
         def look(model: Any) -> Tensor:
             cross_entropy, penalty = self.parts(model, batch)
