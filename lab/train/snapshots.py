@@ -10,7 +10,7 @@ leaves the same files as one that was not.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,6 +112,20 @@ class Snapshots:
                 refuse("keep", "losses", f"{len(losses)} numbers", f"{len(rows)}, one a snapshot")
             best = int(torch.as_tensor(losses).argmin())
             self._file(model, seed, BEST).save({"weights": rows[best]})
+
+    def keep_each(
+        self,
+        models: Sequence[nn.Module],
+        histories: Sequence[History],
+        seeds: Sequence[int],
+        *,
+        losses: Callable[[History], Tensor] | None = None,
+    ) -> "Snapshots":
+        """`keep` for every seed of an arm; `losses` gives those of a history. Returns itself."""
+        for model, history, seed in zip(models, histories, seeds, strict=True):
+            watched = None if losses is None else losses(history)
+            self.keep(model, history, seed=seed, losses=watched)
+        return self
 
     def load(self, model: Module, *, seed: int, step: int | str) -> Module:
         """A copy of a model with the weights of a snapshot; `BEST` is a step, too.

@@ -61,6 +61,11 @@ def test_the_best_is_that_of_the_lowest_loss(tmp_path):
     kept.keep(examined, history, seed=7, losses=losses)
     best, fourth = (kept.load(model(), seed=7, step=step) for step in (BEST, 8))
     assert torch.equal(weights(best), weights(fourth))
+    again = Snapshots(tmp_path / "each", "an arm").keep_each(
+        [examined, examined], [history, history], [7, 8], losses=lambda _: losses
+    )
+    assert len(list((tmp_path / "each").iterdir())) == 44
+    assert torch.equal(weights(again.load(model(), seed=8, step=BEST)), weights(best))
     with pytest.raises(ValueError, match="losses is 3 numbers; it must be 21, one a snapshot"):
         kept.keep(examined, history, seed=7, losses=[1, 2, 3])
 
