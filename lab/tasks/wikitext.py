@@ -9,7 +9,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ _RECORD = "record.json"  # written last: a folder without it is not finished
 _OWNER_ONLY = 0o700
 _MISSING = "WikiText needs datasets and tokenizers: pip install -c constraints.txt -e '.[text]'"
 
-Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def wikitext(
@@ -119,8 +119,8 @@ def _loaded(files: Mapping[str, Paths] | None) -> Mapping[str, Any]:
         found = datasets.load_dataset(REPOSITORY, NAME, revision=REVISION)
     else:
         paths = {name: [str(path) for path in _paths(files[name])] for name in SPLITS}
-        is_parquet = all(each.endswith(".parquet") for some in paths.values() for each in some)
-        found = datasets.load_dataset("parquet" if is_parquet else "text", data_files=paths)
+        kind, settings = _kind([each for some in paths.values() for each in some])
+        found = datasets.load_dataset(kind, data_files=paths, **settings)
     _check_names("what was loaded", found)
     for name in SPLITS if files is None else ():
         if len(found[name]) != LINES[name]:
@@ -130,6 +130,14 @@ def _loaded(files: Mapping[str, Paths] | None) -> Mapping[str, Any]:
     return splits
 
 
+def _kind(paths: Sequence[str]) -> tuple[str, dict[str, bool]]:
+    """What `datasets` calls files of this kind, and how it is to read them."""
+    are_parquet = {path.endswith(".parquet") for path in paths}
+    if len(are_parquet) > 1:
+        refuse("wikitext", "files", list(paths), "all Parquet or all text")
+    return ("parquet", {}) if are_parquet == {True} else ("text", {"keep_linebreaks": True})
+
+
 def _lines(rows: Any, shown: Progress) -> Iterator[str]:
     """The lines of a split, each with its end, as in the published text files.
 
@@ -137,7 +145,7 @@ def _lines(rows: Any, shown: Progress) -> Iterator[str]:
     """
     for batch in rows.iter(batch_size=1000):
         for row in batch["text"]:
-            yield row.rstrip("\n") + "\n" if row.strip() else " \n"
+            yield row if row.endswith("\n") else f"{row or ' '}\n"
         shown.advance(len(batch["text"]))
 
 

@@ -239,6 +239,12 @@ def test_a_split_in_another_encoding_is_named(write, tmp_path):
     assert not list((tmp_path / "kept").rglob("record.json"))
 
 
+def test_text_beside_parquet_is_refused(write, tmp_path):
+    paths = {**write(), "test": write(kind="parquet")["test"]}
+    with pytest.raises(ValueError, match=r"files is .*; it must be all Parquet or all text"):
+        load(paths, tmp_path)
+
+
 def test_a_file_that_is_not_there_is_named(write, tmp_path):
     paths = write()
     paths["test"].unlink()
