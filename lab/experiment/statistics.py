@@ -61,9 +61,9 @@ def read(
             values are given for a statistic of a single number; one value is given for an
             interval; or an interval is given for a statistic of seeds, or none for `GIVEN`.
     """
-    reduce = reduction(statistic)
     if isinstance(values, Interval) or statistic == GIVEN:
         return _given(values, statistic)
+    reduce = reduction(statistic)
     tensor = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
     if tensor.ndim > 1 or tensor.numel() == 0:
         raise ValueError(f"values have shape {tuple(tensor.shape)}: give one number a seed")
