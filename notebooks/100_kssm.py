@@ -497,8 +497,8 @@ exp.judge("K2", max((of_phases - r).abs().max().item() for r, (of_phases, _) in 
 exp.table("interventions", [{"R": r} | level.row() for r, level in levels.items()])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-def dose_figure(doses, title):
-    rows = {name: [clustered.bootstrap(row, files, draws=2000, generator=stream(0, "band")) for row in each] for name, each in zip(("do(R = r)", "placebo"), doses, strict=True)}
+def dose_figure(both, title):
+    rows = {name: [clustered.bootstrap(row, files, draws=2000, generator=stream(0, "band")) for row in each] for name, each in zip(("do(R = r)", "placebo"), both, strict=True)}
     return figures.bands(rows, x=LEVELS, x_title="r", y_title="change of the loss, bits per byte", dashed=["placebo"], title=title)
 
 

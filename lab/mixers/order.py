@@ -34,9 +34,10 @@ def set_order(
     """The oscillators with R = target: do(R = r).
 
     With d the phases relative to the mean direction, in (-pi, pi], they become c d. To raise R, c
-    in [0, 1] is found by bisection and Newton's method. To lower it, c is searched from 1 to 3; where R(c) is not
-    monotone up to the target or does not reach it, d is mixed with equally spaced phases in the
-    order of d instead. Then all phases are rotated back by the angle that the mean direction moved.
+    in [0, 1] is found by bisection and Newton's method. To lower it, c is searched from 1 to 3;
+    where R(c) is not monotone up to the target or does not reach it, d is mixed with equally spaced
+    phases in the order of d instead. Then all phases are rotated back by the angle that the mean
+    direction moved.
 
     Args:
         z: the states.
@@ -97,7 +98,7 @@ def _phases_with_order(theta: Tensor, goal: Tensor) -> Tensor:
     share = (low + high) / 2
     for step in range(BISECTIONS + NEWTON_STEPS):
         R, slope = _order_and_slope(start + share[..., None] * change, change)
-        evaluated, is_above = share, R > goal
+        evaluated, is_above = share, goal < R
         low, high = torch.where(is_above, share, low), torch.where(is_above, high, share)
         share = (low + high) / 2
         if step >= BISECTIONS:

@@ -127,7 +127,7 @@ def test_everything_together_says_what_the_parts_say():
 @pytest.mark.parametrize(
     ("values", "clusters", "sentence"),
     [
-        (torch.ones(3), torch.tensor([0, 1]), r"\(3,\) and \(2,\); it must be one row"),
+        (torch.ones(3), torch.tensor([0, 1]), r"'\(3,\) and \(2,\)'; it must be one row"),
         (torch.tensor([1.0, math.nan]), torch.tensor([0, 1]), "it must be finite numbers"),
         (torch.ones(2), torch.tensor([4, 4]), r"clusters is \[4\]; it must be two or more"),
     ],

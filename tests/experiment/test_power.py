@@ -32,6 +32,7 @@ def test_power_is_the_share_of_trials_that_find_the_effect():
     found = (ttest_1samp(values, 0, axis=1).pvalue < 0.05).mean()
     assert power(0.8, 12) == pytest.approx(found, abs=0.02)
     assert power(0, 12) == pytest.approx(0.05)
+    assert power(3.0, 5000) == 1
 
 
 def test_numbers_needed_and_effects_that_are_seen_are_the_smallest():

@@ -50,18 +50,27 @@ def test_the_loss_is_the_sum_of_its_parts():
     )
 
 
-def test_training_lowers_the_penalty_that_it_is_charged():
-    def trained(weight):
-        examined, task = model("fresh"), Penalised(TASK, weight=weight)
-        watched = task.logged(TASK.sample(20, 9, stream(2)))
-        history = fit(
-            examined, task, seed=0, steps=60, batch=8, length=9, lr=1e-2, watch={"parts": watched}
-        )
-        return history.watched["parts"][:, 1]
+def test_the_penalty_reaches_the_parameters_with_its_weight():
+    def gradients(weight):
+        examined, task = model(), Penalised(TASK, weight=weight)
+        task.loss(examined, TASK.sample(8, 9, stream(2))).backward()
+        found = [each.grad for each in examined.parameters() if each.grad is not None]
+        return torch.cat([each.flatten() for each in found])
 
-    charged, free = trained(1.0), trained(0.0)
-    assert charged[-1] < charged[0] - 0.05
-    assert charged[-1] < free[-1] - 0.05
+    free, half, whole = (gradients(weight) for weight in (0.0, 0.5, 1.0))
+    assert (whole - free).abs().max() > 1e-2
+    torch.testing.assert_close(half - free, 0.5 * (whole - free), rtol=1e-3, atol=1e-6)
+
+
+def test_a_model_with_fresh_noise_trains_and_its_parts_are_watched():
+    examined, task = model("fresh"), Penalised(TASK, weight=0.5)
+    watched = task.logged(TASK.sample(20, 9, stream(2)))
+    history = fit(
+        examined, task, seed=0, steps=4, batch=8, length=9, lr=1e-3, watch={"parts": watched}
+    )
+    parts = history.watched["parts"]
+    assert parts.shape == (5, 3)
+    torch.testing.assert_close(parts[:, 2], parts[:, 0] + 0.5 * parts[:, 1])
 
 
 def test_a_negative_weight_is_named():
