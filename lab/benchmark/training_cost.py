@@ -125,8 +125,8 @@ def training_cost(
             weight.grad = torch.zeros_like(weight)
     tokens = torch.zeros(batch // accumulated, length, dtype=torch.int64, device="meta")
     with _Counted(held * (1 + (accumulated > 1)), weights) as counted:
-        logits = model(tokens)
-        cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
+        # Logits have no name that would keep them for the backward pass, as in `Task.loss`.
+        cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
     operations = Counter({each: accumulated * n for each, n in counted.operations.items()})
     operations[0, _ADAM_PASSES * held] += 1
     return TrainingCost(

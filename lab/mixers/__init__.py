@@ -1,6 +1,6 @@
 """Sequence mixers, one architecture per file, each with a parallel and a step form."""
 
-from lab.mixers.base import Continuing, Mixer, unroll
+from lab.mixers.base import Continuing, Mixer, Packing, unroll
 from lab.mixers.delay_line import DelayLine
 from lab.mixers.delta_net import DeltaNet
 from lab.mixers.kuramoto import KuramotoSSM
@@ -41,6 +41,7 @@ __all__ = [
     "OscDPLR",
     "OscillatorBank",
     "OutputGate",
+    "Packing",
     "Placebo",
     "RoutedHeads",
     "RoutedMemories",

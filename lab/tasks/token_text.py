@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,7 +42,7 @@ class TokenText(Windows):
         self.pieces, self.n_words = tuple(pieces), whole(where, "n_words", n_words, least=0)
         narrow = np.ascontiguousarray(tokens, np.int32)
         digest = hashlib.sha256(repr(self.pieces).encode())
-        digest.update(narrow.astype("<i4", copy=False))
+        digest.update(narrow.astype("<i4", copy=False).data)
         super().__init__(
             torch.from_numpy(narrow), vocabulary=len(pieces), name=name, unit="tokens",
             digest=digest.hexdigest(),
@@ -50,7 +50,7 @@ class TokenText(Windows):
         lengths = torch.tensor([len(piece) for piece in self.pieces])
         self.n_bytes = int((self.counts * lengths).sum())
 
-    def decode(self, tokens: Int64[Tensor, "T"] | Iterable[int]) -> bytes:
+    def decode(self, tokens: Int[Tensor, "T"] | Iterable[int]) -> bytes:
         """The bytes that tokens stand for. Text that was generated may be no valid UTF-8.
 
         Raises:

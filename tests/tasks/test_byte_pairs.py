@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache, partial
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from lab.tasks.byte_pairs import BytePairs
 LINES = ["low lower lowest \n", "new newer newest \n", " \n", "wider é wide\n"] * 5
 
 
+@cache
 def trained(vocabulary=270):
     return BytePairs.trained(LINES, vocabulary=vocabulary)
 
@@ -50,7 +52,7 @@ def test_frequent_words_take_few_tokens_and_lines_are_encoded_apart():
 
 
 def test_an_encoding_is_its_text():
-    encoding, again = trained(), trained()
+    encoding, again = trained(), BytePairs.trained(LINES, vocabulary=270)
     assert encoding.text == again.text
     read = BytePairs(encoding.text)
     assert read.pieces == encoding.pieces
@@ -79,6 +81,7 @@ def test_what_is_no_encoding_is_refused(text):
 def test_without_the_package_the_remedy_is_named(monkeypatch):
     encoding = trained()
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    for call in (trained, lambda: encoding.encode(["a"])):
+    train = partial(BytePairs.trained, LINES, vocabulary=270)
+    for call in (train, lambda: encoding.encode(["a"])):
         with pytest.raises(ImportError, match=r"pip install -c constraints\.txt -e '\.\[text\]'"):
             call()
