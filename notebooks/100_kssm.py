@@ -44,6 +44,7 @@ counted_bytes: int = 200000  # bytes of training text that are counted, in [1000
 samples: int = 100  # windows that a score is the mean over, in [50, 1000]
 windows: int = 16  # windows of the interventions, in [8, 4096]
 texts: int = 10  # samples of text per seed, in [4, 1000]
+device: str = "cpu"  # where models train: cpu, cuda or auto
 
 # %% jupyter={"source_hidden": true}
 import math
@@ -75,10 +76,9 @@ from lab.train.optimiser import multipliers
 from lab.train.snapshots import Snapshots, at, every, weights
 
 torch.set_num_threads(1)
-RUNS = ["bistable", "monostable"]
 K, S, T, HARMONIC, SOONER = "coupled", "uncoupled", "Transformer", "coupled, harmonic read-out", "coupled, equal time"
 V, SPARED, FREE, BARE = "v3", "v3, phases spared", "v3 without clamp", "v3 without oscillators"
-QUALITY = ["lines that compile", "4-grams seen in training", "distinct 4-grams"]
+RUNS, QUALITY = ["bistable", "monostable"], ["lines that compile", "4-grams seen in training", "distinct 4-grams"]
 PROPOSAL = [  # its own criteria, and before them what its record gives
     Planned("R1", "published R - closed form, root mean square, {part}", "<", 0.01, NUMBER, arm="reported", parts=RUNS, low_is_good=True),
     Planned("A1", "v3, distinct-4 of samples at high and at low R, p", "<", 0.05, NUMBER, arm="proposal", varies=True, low_is_good=True),
@@ -289,7 +289,7 @@ def bank_arms(lr, steps, decay=0.8):
 
 
 # %%
-RECIPE = {"batch": p.batch, "length": p.length, "schedule": "warmup-cosine", "clip": 1.0, "device": "cpu"}
+RECIPE = {"batch": p.batch, "length": p.length, "schedule": "warmup-cosine", "clip": 1.0, "device": p.device}
 
 
 def tuned(arms, recipe):
