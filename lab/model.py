@@ -224,6 +224,29 @@ class SequenceModel(Guarded):
         return u + self.channels[layer](self.channel_norms[layer](u))
 
 
+class PenalisedModel(SequenceModel):
+    """A model whose mixers have a `barrier`; it can return the mean of them beside its logits.
+
+    Called with a second argument of True, it returns both, computed in one pass, as a task with a
+    penalty asks (`lab.tasks.Penalised`). Otherwise it is the `SequenceModel` that it is built as.
+
+    Source: the trainer of K-SSM v3, as experiment 100 states it.
+    """
+
+    def forward(self, tokens: Int64[Tensor, "B T"], with_barrier: bool = False) -> Any:
+        """Int64["B T"] to logits ["B T classes"], or to these and the barrier, one number."""
+        if not with_barrier:
+            return super().forward(tokens)
+        u, barriers = self.embedded(tokens), []
+        if self.positions is not None:
+            u = u + self._position(slice(0, tokens.shape[1]))
+        for layer, mixer in enumerate(self.mixers):
+            x = self.mixer_norms[layer](u)
+            barriers.append(mixer.barrier(x))
+            u = self._mixed_channels(u + mixer(x), layer)
+        return self._logits(u), torch.stack(barriers).mean()
+
+
 class Stepping(Protocol):
     """What can be generated from: a model, or counts of n-grams."""
 

@@ -50,12 +50,18 @@ class NGrams:
 
     def losses(self, data: bytes) -> Float64[Tensor, "T"]:
         """Bits for every byte given those before it in `data`, of which the first has none."""
+        return self.losses_by_order(data)[-1]
+
+    def losses_by_order(self, data: bytes) -> Float64[Tensor, "order T"]:
+        """`losses` of every order from 1 to n, of which each is computed from the one below it."""
         text = np.frombuffer(data, np.uint8)
-        p = np.full(len(text), 1 / BYTES)
-        for k in range(1, min(self.order, len(text)) + 1):
+        p = np.full((self.order + 1, len(text)), 1 / BYTES)
+        for k in range(1, self.order + 1):
             # Bytes with fewer than k - 1 bytes before them keep what shorter contexts say.
-            p[k - 1 :] = self._interpolated(k, gram_keys(text, k), p[k - 1 :])
-        return torch.from_numpy(-np.log2(p))
+            p[k] = p[k - 1]
+            if k <= len(text):
+                p[k, k - 1 :] = self._interpolated(k, gram_keys(text, k), p[k - 1, k - 1 :])
+        return torch.from_numpy(-np.log2(p[1:]))
 
     def bits_per_byte(self, data: bytes) -> float:
         """The mean of `losses`.

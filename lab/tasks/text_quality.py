@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.arguments import refuse, whole
-from lab.tasks.ngrams import LONGEST, gram_keys
+from lab.tasks.ngrams import LONGEST, NGrams, gram_keys
 
 # What a line of Python may be, and what completes it to a program.
 _COMPLETED = (
@@ -49,22 +49,27 @@ def compiled_share(samples: Sequence[bytes]) -> float:
     return sum(map(_is_python, lines)) / len(lines)
 
 
-def seen_share(samples: Sequence[bytes], train: bytes, *, order: int = 4) -> float:
+def seen_share(samples: Sequence[bytes], train: bytes | NGrams, *, order: int = 4) -> float:
     """Share of the n-grams of bytes in samples that occur in the training text, from 0 to 1.
 
     Args:
         samples: text; n-grams lie within one sample. One that occurs k times counts k times.
-        train: the training text.
-        order: n in bytes, 1 to 7.
+        train: the training text, or counts of it.
+        order: n in bytes, 1 to 7, and at most that of the counts.
 
     Raises:
         TypeError: a text is not bytes.
         ValueError: the order is out of range, or no sample is that long.
 
-    Cost: the training text is sorted, in 8 bytes of memory for each of its bytes.
+    Cost: a text is sorted, in 8 bytes of memory for each of its bytes; counts are sorted already.
     """
     grams = _grams("seen_share", samples, order)
-    known = np.unique(_grams("seen_share", [train], order))
+    if not isinstance(train, NGrams):
+        known = np.unique(_grams("seen_share", [train], order))
+    elif order <= train.order:
+        known = train.grams[order - 1]
+    else:
+        refuse("seen_share", "order", order, f"at most {train.order}, that of the counts")
     place = np.searchsorted(known, grams).clip(max=len(known) - 1)
     return float((known[place] == grams).mean())
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numeric import stream
 
+from lab.tasks.ngrams import NGrams
 from lab.tasks.text import python_source
 from lab.tasks.text_quality import compiled_share, cycle_length, distinct, seen_share
 
@@ -81,6 +82,7 @@ def test_shares_of_n_grams_by_hand():
     assert seen_share([b"abcde", b"abcd"], b"xabcdx") == pytest.approx(2 / 3)
     assert seen_share([b"ab", b"b"], b"ba", order=1) == 1
     assert seen_share([b"zzzzz"], b"abcde") == 0
+    assert seen_share([b"abcde", b"abcd"], NGrams(b"xabcdx", order=5)) == pytest.approx(2 / 3)
     assert distinct([b"aaaaa"]) == pytest.approx(1 / 2)
     assert distinct([b"abcab", b"abc"], order=2) == pytest.approx(3 / 6)  # ab bc ca ab, ab bc
 
@@ -101,6 +103,10 @@ def test_shares_are_those_of_slices(samples, train, n):
     ("call", "sentence"),
     [
         (lambda: distinct([b"abc"]), "distinct: samples is .* text of at least 4 bytes"),
+        (
+            lambda: seen_share([b"abcd"], NGrams(b"abcd", order=3)),
+            "order is 4; it must be at most 3",
+        ),
         (lambda: seen_share([b"abcd"], b"abc"), "seen_share: samples is .*abc.* at least 4 bytes"),
         (lambda: distinct([b"abc"], order=0), "distinct: order is 0; it must be at least 1"),
         (lambda: distinct([b"abcdefgh"], order=8), "distinct: order is 8; it must be at most 7"),
