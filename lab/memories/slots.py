@@ -108,8 +108,8 @@ class SoftSlots(Memory):
         log_norm, average = ends.logsumexp(-2), ends.softmax(-2).mT @ v
         decay = a.sum(-1, keepdim=True).expand_as(log_norm)
         shape = decay.shape[:2]
-        parts = (each.flatten(0, 1) for each in (decay, log_norm, average))
-        average, log_norm = softmax_scan(*parts)
+        decay, log_norm, average = (each.flatten(0, 1) for each in (decay, log_norm, average))
+        average, log_norm = softmax_scan(decay, log_norm, average)
         average = pad(average[:, :-1], (0, 0, 0, 0, 1, 0))
         log_norm = pad(log_norm[:, :-1], (0, 0, 1, 0), value=-torch.inf)  # empty slots
         return average.unflatten(0, shape), log_norm.unflatten(0, shape)
