@@ -32,6 +32,8 @@ class Constant(nn.Module):
         """v at every position of x."""
         return self.vector.expand_as(x)
 
-    def step(self, x_t: Float[Tensor, "B D"], state: Any = None) -> tuple[Tensor, Any]:
+    def step(
+        self, x_t: Float[Tensor, "B D"], state: Any = None
+    ) -> tuple[Float[Tensor, "B D"], Any]:
         """`forward` at one position; there is no state."""
         return self(x_t), state

@@ -37,7 +37,9 @@ class Penalised:
         cross_entropy, penalty = self.parts(model, batch)
         return cross_entropy + self.weight * penalty
 
-    def parts(self, model: Callable[..., Any], batch: Batch) -> tuple[Tensor, Tensor]:
+    def parts(
+        self, model: Callable[..., Any], batch: Batch
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy, in nats, and the penalty before it is weighted."""
         logits, penalty = model(batch.inputs, True)
         return self.task.loss(lambda _: logits, batch), penalty
