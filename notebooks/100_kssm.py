@@ -41,15 +41,16 @@ bank_layers: int = 2  # blocks of the published model, in [1, 64]
 harmonics: int = 8  # that v3 reads of them, in [1, 256]
 layers: int = 2  # blocks of the recurrent models and of the Transformer, in [2, 64]
 oscillators: int = 32  # of a block, in [4, 1024]
-length: int = 64  # bytes of a window, in [16, 4096]
+length: int = 16  # bytes of a window, in [16, 4096]
 batch: int = 8  # windows per update, in [1, 4096]
-bank_steps: int = 40  # updates of the published model, in [20, 10000000]
-steps: int = 40  # updates of the other models, in [20, 10000000]
-time_steps: int = 30  # updates that coupled oscillators make in the time of the baselines, in [20, 10000000]
+bank_steps: int = 20  # updates of the published model, in [4, 10000000]
+steps: int = 20  # updates of the other models, in [4, 10000000]
+time_steps: int = 20  # updates that coupled oscillators make in the time of the baselines, in [4, 10000000]
 counted_bytes: int = 200000  # bytes of training text that are counted, in [10000, 1000000000]
 samples: int = 100  # windows that a score is the mean over, in [50, 1000]
-windows: int = 16  # windows of the interventions, in [8, 4096]
+windows: int = 12  # windows of the interventions, in [8, 4096]
 texts: int = 10  # samples of text per seed, in [4, 1000]
+device: str = "cpu"  # where models train: cpu, cuda or auto
 
 # %% jupyter={"source_hidden": true}
 import math
@@ -81,10 +82,9 @@ from lab.train.optimiser import multipliers
 from lab.train.snapshots import Snapshots, at, every, weights
 
 torch.set_num_threads(1)
-RUNS = ["bistable", "monostable"]
 K, S, T, HARMONIC, SOONER = "coupled", "uncoupled", "Transformer", "coupled, harmonic read-out", "coupled, equal time"
 V, SPARED, FREE, BARE = "v3", "v3, phases spared", "v3 without clamp", "v3 without oscillators"
-QUALITY = ["lines that compile", "4-grams seen in training", "distinct 4-grams"]
+RUNS, QUALITY = ["bistable", "monostable"], ["lines that compile", "4-grams seen in training", "distinct 4-grams"]
 PROPOSAL = [  # its own criteria, and before them what its record gives
     Planned("R1", "published R - closed form, root mean square, {part}", "<", 0.01, NUMBER, arm="reported", parts=RUNS, low_is_good=True),
     Planned("A1", "v3, distinct-4 of samples at high and at low R, p", "<", 0.05, NUMBER, arm="proposal", varies=True, low_is_good=True),
@@ -295,7 +295,7 @@ def bank_arms(lr, steps, decay=0.8):
 
 
 # %%
-RECIPE = {"batch": p.batch, "length": p.length, "schedule": "warmup-cosine", "clip": 1.0, "device": "cpu"}
+RECIPE = {"batch": p.batch, "length": p.length, "schedule": "warmup-cosine", "clip": 1.0, "device": p.device}
 
 
 def tuned(arms, recipe):
@@ -506,8 +506,8 @@ exp.judge("K2", max((of_phases - r).abs().max().item() for r, (of_phases, _) in 
 exp.table("interventions", [{"R": r} | level.row() for r, level in levels.items()])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-def dose_figure(doses, title):
-    rows = {name: [clustered.bootstrap(row, files, draws=2000, generator=stream(0, "band")) for row in each] for name, each in zip(("do(R = r)", "placebo"), doses, strict=True)}
+def dose_figure(both, title):
+    rows = {name: [clustered.bootstrap(row, files, draws=2000, generator=stream(0, "band")) for row in each] for name, each in zip(("do(R = r)", "placebo"), both, strict=True)}
     return figures.bands(rows, x=LEVELS, x_title="r", y_title="change of the loss, bits per byte", dashed=["placebo"], title=title)
 
 
