@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from lab.arguments import whole
+from lab.scan.torch_private import TorchDispatchMode, storage_identity, tree_leaves
 
 GIB = 2**30
 _MOMENTS = 2  # that Adam keeps for every parameter
@@ -189,8 +188,7 @@ class _Counted(TorchDispatchMode):
 
 def _storage(tensor: Tensor) -> int:
     """What tells one storage from another; those without contents have no address of contents."""
-    key: int = tensor.untyped_storage()._cdata
-    return key
+    return storage_identity(tensor.untyped_storage())
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -172,7 +172,7 @@ def scatter(**settings):
 
 REFUSED = {
     "is a pie": go.Figure(go.Pie(values=[1])),
-    "sets 'fill'": scatter(fill="tozeroy"),
+    "fill 'tozeroy'": scatter(fill="tozeroy"),
     "sets 'connectgaps'": scatter(connectgaps=True),
     "marker sets 'sizemode'": scatter(marker={"sizemode": "area"}),
     "dash '3px'": scatter(mode="lines", line={"dash": "3px"}),
