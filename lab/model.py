@@ -16,6 +16,7 @@ from lab.nn.linear import linear
 from lab.seeding import stream
 
 Norm = Literal["rms", "layer"]
+Visit = Callable[[Any, Tensor], None]
 _NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
 
 
@@ -187,18 +188,25 @@ class SequenceModel(Guarded):
         """The embeddings of tokens; a subclass may put them together from those of their parts."""
         return look_up(self.embedding, tokens)
 
-    def _stream(self, tokens: Tensor, layers: int) -> Tensor:
-        """["B T D"]: the residual stream after the first `layers` layers."""
+    def _stream(self, tokens: Tensor, layers: int, visit: Visit | None = None) -> Tensor:
+        """["B T D"]: the residual stream after the first `layers` layers.
+
+        `visit`, if there is one, is called with each mixer and its input, before the mixer.
+        """
         u = self.embedded(tokens)
         if self.positions is not None:
             u = u + self._position(slice(0, tokens.shape[1]))
         has_table = self.positions is None and type(self).embedded is SequenceModel.embedded
+        has_table = has_table and visit is None  # the table is no input of a sequence
         for layer, mixer in enumerate(self.mixers[:layers]):
             norm = self.mixer_norms[layer]
             if layer == 0 and has_table and hasattr(mixer, "of_tokens"):
                 u = u + mixer.of_tokens(norm(self.embedding), tokens)
             else:
-                u = u + mixer(norm(u))
+                x = norm(u)
+                if visit is not None:
+                    visit(mixer, x)
+                u = u + mixer(x)
             u = self._mixed_channels(u, layer)
         return u
 
@@ -237,13 +245,10 @@ class PenalisedModel(SequenceModel):
         """Int64["B T"] to logits ["B T classes"], or to these and the barrier, one number."""
         if not with_barrier:
             return super().forward(tokens)
-        u, barriers = self.embedded(tokens), []
-        if self.positions is not None:
-            u = u + self._position(slice(0, tokens.shape[1]))
-        for layer, mixer in enumerate(self.mixers):
-            x = self.mixer_norms[layer](u)
-            barriers.append(mixer.barrier(x))
-            u = self._mixed_channels(u + mixer(x), layer)
+        barriers: list[Tensor] = []
+        u = self._stream(
+            tokens, len(self.mixers), lambda mixer, x: barriers.append(mixer.barrier(x))
+        )
         return self._logits(u), torch.stack(barriers).mean()
 
 

@@ -68,5 +68,5 @@ def doses(
         levels: r, in [0, 1].
         seed: of the placebos.
     """
-    kinds = ([SetOrder(r) for r in levels], [Placebo(r, seed) for r in levels])
-    return torch.stack([changes(model, batch, kind, blocks=blocks) for kind in kinds])
+    both: list[Intervention] = [*(SetOrder(r) for r in levels), *(Placebo(r, seed) for r in levels)]
+    return changes(model, batch, both, blocks=blocks).unflatten(0, (2, -1))

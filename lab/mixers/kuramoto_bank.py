@@ -15,6 +15,7 @@ from lab.arguments import finite, one_of, refuse, whole
 from lab.linalg.precision import wide
 from lab.mixers.base import Layer
 from lab.mixers.kuramoto import circular_features
+from lab.nn.attributes import replaced
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 
@@ -182,14 +183,8 @@ def noise_of(model: nn.Module, noise: Noise) -> Iterator[None]:
     """
     one_of("noise_of", "noise", noise, get_args(Noise))
     banks = [module for module in model.modules() if isinstance(module, KuramotoBank)]
-    earlier = [bank.noise for bank in banks]
-    try:
-        for bank in banks:
-            bank.noise = noise
+    with replaced(banks, "noise", noise):
         yield
-    finally:
-        for bank, was in zip(banks, earlier, strict=True):
-            bank.noise = was
 
 
 def predicted_order(

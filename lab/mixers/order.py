@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lab.arguments import finite, refuse, whole
+from lab.nn.attributes import replaced
 from lab.seeding import stream
 
 BISECTIONS, NEWTON_STEPS = 10, 8
@@ -243,11 +244,5 @@ def intervening(layers: Iterable[Any], intervention: Intervention) -> Iterator[N
     changed = list(layers)
     if not changed or not all(hasattr(layer, "intervention") for layer in changed):
         refuse("intervening", "layers", changed, "layers that have an attribute `intervention`")
-    earlier = [layer.intervention for layer in changed]
-    try:
-        for layer in changed:
-            layer.intervention = intervention
+    with replaced(changed, "intervention", intervention):
         yield
-    finally:
-        for layer, was in zip(changed, earlier, strict=True):
-            layer.intervention = was
