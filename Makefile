@@ -103,7 +103,7 @@ known-notebook:
 # Touched last of all, so that an interrupted installation goes on where it was.
 $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || { PATH="$(OUTSIDE)"; $(NEW_ENVIRONMENT); }
-	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,cluster,docs,dev]
+	.venv/bin/python -m pip install -c constraints.txt -e .[notebooks,gpu,cluster,text,docs,dev]
 	@touch $@
 
 $(LAB_SETTINGS): lab/records/default_setting_overrides.json | $(INSTALLED)

@@ -16,6 +16,7 @@ from lab.nn.linear import linear
 from lab.seeding import stream
 
 Norm = Literal["rms", "layer"]
+Visit = Callable[[Any, Tensor], None]
 _NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
 
 
@@ -187,18 +188,25 @@ class SequenceModel(Guarded):
         """The embeddings of tokens; a subclass may put them together from those of their parts."""
         return look_up(self.embedding, tokens)
 
-    def _stream(self, tokens: Tensor, layers: int) -> Tensor:
-        """["B T D"]: the residual stream after the first `layers` layers."""
+    def _stream(self, tokens: Tensor, layers: int, visit: Visit | None = None) -> Tensor:
+        """["B T D"]: the residual stream after the first `layers` layers.
+
+        `visit`, if there is one, is called with each mixer and its input, before the mixer.
+        """
         u = self.embedded(tokens)
         if self.positions is not None:
             u = u + self._position(slice(0, tokens.shape[1]))
         has_table = self.positions is None and type(self).embedded is SequenceModel.embedded
+        has_table = has_table and visit is None  # the table is no input of a sequence
         for layer, mixer in enumerate(self.mixers[:layers]):
             norm = self.mixer_norms[layer]
             if layer == 0 and has_table and hasattr(mixer, "of_tokens"):
                 u = u + mixer.of_tokens(norm(self.embedding), tokens)
             else:
-                u = u + mixer(norm(u))
+                x = norm(u)
+                if visit is not None:
+                    visit(mixer, x)
+                u = u + mixer(x)
             u = self._mixed_channels(u, layer)
         return u
 
@@ -222,6 +230,26 @@ class SequenceModel(Guarded):
         if not self.channels:
             return u
         return u + self.channels[layer](self.channel_norms[layer](u))
+
+
+class PenalisedModel(SequenceModel):
+    """A model whose mixers have a `barrier`; it can return the mean of them beside its logits.
+
+    Called with a second argument of True, it returns both, computed in one pass, as a task with a
+    penalty asks (`lab.tasks.Penalised`). Otherwise it is the `SequenceModel` that it is built as.
+
+    Source: the trainer of K-SSM v3, as experiment 100 states it.
+    """
+
+    def forward(self, tokens: Int64[Tensor, "B T"], with_barrier: bool = False) -> Any:
+        """Int64["B T"] to logits ["B T classes"], or to these and the barrier, one number."""
+        if not with_barrier:
+            return super().forward(tokens)
+        barriers: list[Tensor] = []
+        u = self._stream(
+            tokens, len(self.mixers), lambda mixer, x: barriers.append(mixer.barrier(x))
+        )
+        return self._logits(u), torch.stack(barriers).mean()
 
 
 class Stepping(Protocol):

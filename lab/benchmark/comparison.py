@@ -1,20 +1,20 @@
-"""Compares all contenders for a scan at one shape: times, errors, and a bound by memory speed."""
+"""Compares all contenders for a scan or a layer at one shape: times, errors, bounds by memory."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.benchmark.problem import (
     OURS,
     Contender,
     Problem,
     Shape,
-    bytes_moved,
     memory_available,
     written,
 )
@@ -31,6 +31,7 @@ class Errors:
 
     For discontinuous gradients (`Problem.jumps`), the error of gradients is instead the sum of all
     errors divided by the sum of all entries: the share of the gradient that reached a wrong input.
+    So is that of states that jump. Where all entries have to be zero, an error is absolute.
     """
 
     states: float
@@ -142,7 +143,7 @@ def compare(
             continue
         if reference is not None:
             unpacked = contender.gradients(values, gradients)
-            errors[name] = _errors(contender.unpack(states), unpacked, reference, problem.jumps)
+            errors[name] = _errors(contender.unpack(states), unpacked, reference, problem)
         del states, gradients
         calls[name] = call
     del reference
@@ -151,7 +152,7 @@ def compare(
     copies: dict[str, Call] = {EXISTING: partial(target.copy_, source), FRESH: source.clone}
     label = f"{problem.name} {written(shape)}"
     times = take_turns({**calls, **copies}, rounds=rounds, budget=budget, label=label)
-    moved, fresh = bytes_moved(values)
+    moved, fresh = problem.moved(values)
     # A copy of n bytes moves 2 n of them.
     into_old, into_new = (times.pop(name).median / (2 * source.nbytes) for name in copies)
     return Comparison(
@@ -221,28 +222,27 @@ def _call(
         torch.compiler.reset()
         scan = torch.compile(scan, dynamic=False)
 
-    def call() -> list[Tensor]:
-        states = scan(*inputs)
-        return [states.detach(), *torch.autograd.grad(states, inputs, arriving)]
-
-    return call
+    return partial(contender.run, inputs, arriving, scan)
 
 
 def _reference(loop: Callable[..., Tensor], values: Sequence[Tensor], grad: Tensor) -> list[Tensor]:
     double = torch.complex128 if grad.is_complex() else torch.float64
+    if isinstance(loop, nn.Module):
+        loop = deepcopy(loop).to(double)
     return _call(Contender(loop), [value.to(double) for value in values], grad.to(double))()
 
 
 def _errors(
-    states: Tensor, gradients: Sequence[Tensor], expected: Sequence[Tensor], jumps: bool
+    states: Tensor, gradients: Sequence[Tensor], expected: Sequence[Tensor], problem: Problem
 ) -> Errors:
-    def error(have: Tensor, want: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-        return reduce((have - want).abs()) / reduce(want.abs())
+    def error(have: Tensor, want: Tensor, jumps: bool) -> Tensor:
+        reduce = torch.sum if jumps else torch.max
+        size = reduce(want.abs())
+        return reduce((have - want).abs()) / torch.where(size > 0, size, 1)
 
-    overall = torch.sum if jumps else torch.max
     pairs = zip(gradients, expected[1:], strict=True)
-    worst = torch.stack([error(have, want, overall) for have, want in pairs]).max()
-    return Errors(error(states, expected[0], torch.max).item(), worst.item())
+    worst = torch.stack([error(have, want, problem.jumps) for have, want in pairs]).max()
+    return Errors(error(states, expected[0], problem.states_jump).item(), worst.item())
 
 
 def _objection(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from lab.benchmark.timing import seconds
+
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -48,3 +50,13 @@ def describe() -> dict[str, str]:
         "threads": f"{torch.get_num_threads()} of torch, {os.cpu_count()} processors",
         "GPU": gpu,
     }
+
+
+def product_speed(*, size: int = 1024, rounds: int = 7) -> float:
+    """Floating-point operations a second of a product of two square matrices in float32.
+
+    Measured, as the best of some rounds, with as many threads as torch takes.
+    """
+    a, b = torch.ones(2, size, size)
+    a @ b  # the first call touches memory
+    return 2 * size**3 / min(seconds(lambda: a @ b) for _ in range(rounds))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,15 +38,32 @@ def peak(problem: Problem, contender: str, shape: Shape) -> Peak | None:
     Raises:
         RuntimeError: the process failed.
     """
-    if not sys.platform.startswith("linux"):
-        return None
-    threads = str(torch.get_num_threads())
-    arguments = [problem.name, contender, written(shape), threads]
+    found = peaks([(problem.name, contender, shape)])
+    return found[0] if found else None
+
+
+def peaks(cases: Sequence[tuple[str, str, Shape]]) -> list[Peak]:
+    """The same for several cases, one after another in one process.
+
+    Args:
+        cases: for each the name of a scan or of a layer, the name of a contender, and the shape.
+
+    Returns:
+        In the order of the cases; an empty list without cases, and where the system does not
+        report it.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    if not cases or not sys.platform.startswith("linux"):
+        return []
+    arguments = [str(torch.get_num_threads())]
+    for problem, contender, shape in cases:
+        arguments += [problem, contender, written(shape)]
     command = [sys.executable, "-m", "lab.benchmark.peak", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-        raise RuntimeError(
-            f"measuring the memory of {contender} at {written(shape)} failed: {last}"
-        )
-    return Peak(**json.loads(done.stdout.splitlines()[-1]))
+        which = "; ".join(f"{contender} at {written(shape)}" for _, contender, shape in cases)
+        raise RuntimeError(f"measuring the memory of {which} failed: {last}")
+    return [Peak(**each) for each in json.loads(done.stdout.splitlines()[-1])]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lab.benchmark.comparison import Comparison
+from lab.benchmark.comparison import EXISTING, Comparison
 from lab.benchmark.problem import written
 
 # pandas is imported where a table is made, because measuring does not need it.
@@ -72,6 +72,36 @@ def beside(
     columns = ["contender", "shape", "earlier, ms", "now, ms"]
     table = pd.DataFrame(rows, columns=columns).set_index(["contender", "shape"])
     return table.astype(float).map(_rounded)
+
+
+def what_bounds(
+    comparisons: Sequence[Comparison], calls: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Our time divided into three: the call itself, moving memory, and the rest, which is work.
+
+    Args:
+        comparisons: results at any shapes, with a contender other than ours in each.
+        calls: seconds of a call with two steps, by the name of the problem.
+
+    Returns:
+        A row per comparison, with shares of our time, and the largest of them by name.
+    """
+    rows = []
+    for each in comparisons:
+        call = min(1.0, calls[each.problem] / each.ours)
+        moving = min(1.0 - call, each.bounds[EXISTING] / each.ours)
+        shares = {"the call": call, "moving memory": moving, "work": 1.0 - call - moving}
+        row = {
+            "layer": each.problem,
+            "shape": written(each.shape),
+            "ours, ms": 1e3 * each.ours,
+            "best other": each.best[0],
+            "best other / ours": each.lead,
+            **{f"share of {name}": share for name, share in shares.items()},
+            "bound by": max(shares, key=lambda name: shares[name]),
+        }
+        rows.append({name: _rounded(value) for name, value in row.items()})
+    return rows
 
 
 def _column(comparison: Comparison) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +106,7 @@ def empty_function(*, rounds: int, budget: float) -> float:
     return take_turns(call, rounds=rounds, budget=budget, label="an empty Function")["empty"].median
 
 
-def growth(sizes: list[int], times: list[float]) -> float:
+def growth(sizes: Sequence[float], times: Sequence[float]) -> float:
     """Exponent of the growth of times with size: the slope of the line in logarithms.
 
     Raises:

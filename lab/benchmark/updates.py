@@ -5,6 +5,7 @@ their own with one torch thread each, which take turns, so that a busy moment of
 both. A third turn trains two arms of the current version at once, as `lab.experiment` does.
 
     python -m lab.benchmark.updates "022 rank 4" "009 GLA"
+    python -m lab.benchmark.updates --keep    # all of them, added to the committed history
 """
 
 import argparse
@@ -23,6 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from lab import git
+from lab.benchmark import history
 from lab.benchmark.trainings import TRAININGS
 from lab.files import PROJECT
 from lab.progress import Progress
@@ -259,11 +261,15 @@ def main() -> None:
     parser.add_argument("--commit", help="of the earlier version")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=20)
+    parser.add_argument("--keep", action="store_true", help=f"add the rows to {history.FILE.name}")
     given = parser.parse_args()
     names = given.trainings or list(TRAININGS)
     for name in names:
         (row,) = measure([name], commit=given.commit, rounds=given.rounds, updates=given.updates)
         print(text(row), flush=True)
+        if given.keep:
+            run = {"rounds": given.rounds, "updates": given.updates}
+            history.keep(row | run | history.origin(given.commit or reference()))
 
 
 if __name__ == "__main__":

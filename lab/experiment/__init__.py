@@ -8,11 +8,12 @@ from lab.evidence.planned import Planned
 from lab.experiment.arms import Arm, Arms, Trained
 from lab.experiment.experiment import Experiment
 from lab.experiment.scores import Scores
-from lab.experiment.statistics import EVERY, MEAN, MEDIAN, NUMBER, WORST, solved
+from lab.experiment.statistics import EVERY, GIVEN, MEAN, MEDIAN, NUMBER, WORST, solved
 from lab.experiment.tuning import Tuned
 
 __all__ = [
     "EVERY",
+    "GIVEN",
     "MEAN",
     "MEDIAN",
     "NUMBER",

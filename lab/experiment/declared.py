@@ -20,7 +20,8 @@ Form = dict[str, Any]  # arguments of a criterion by name, `Unread` where a run 
 _FIELDS = {field.name: field.default for field in dataclasses.fields(Planned)}
 _CHECK = ("id", "value", "op", "threshold")  # of `Evidence.check`, in their order
 _KNOWN: dict[str, Any] = {
-    name: getattr(statistics, name) for name in ("NUMBER", "WORST", "EVERY", "MEDIAN", "MEAN")
+    name: getattr(statistics, name)
+    for name in ("NUMBER", "WORST", "EVERY", "MEDIAN", "MEAN", "GIVEN")
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "solved": statistics.solved, "range": range, "tuple": tuple, "list": list,

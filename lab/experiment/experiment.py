@@ -21,6 +21,7 @@ from lab.experiment.scores import Scorer
 from lab.experiment.standing import standing
 from lab.experiment.statistics import MEAN, Values
 from lab.experiment.tuning import Tuned, tune, with_setting
+from lab.statistics import Interval
 from lab.train import Settings
 
 BY_SEED = "criteria by seed"  # the table of a record with the values behind every criterion
@@ -195,8 +196,9 @@ class Experiment:
 
         Args:
             id: id of the criterion.
-            values: one value per seed, in the order of the seeds, or a single number, depending on
-                the statistic; for a criterion with parts, these values by the name of the part.
+            values: one value per seed, in the order of the seeds, or a single number, or an
+                interval (`lab.statistics.Interval`), depending on the statistic; for a criterion
+                with parts, these values by the name of the part.
             minus: for a paired criterion, the values of the other arm in the same form.
             seeds: the seeds of the values; all reported seeds if None.
 
@@ -358,6 +360,6 @@ def _difference(one: Values, other: Values) -> Tensor:
 
 def _by_seed(values: Values) -> list[float]:
     """The values of several seeds; empty for a single number."""
-    if isinstance(values, int | float) or getattr(values, "ndim", 1) != 1:
+    if isinstance(values, int | float | Interval) or getattr(values, "ndim", 1) != 1:
         return []
     return [float(value) for value in values]

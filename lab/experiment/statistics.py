@@ -20,7 +20,7 @@ from lab.evidence.judged import Reading, of_interval
 from lab.evidence.planned import Planned
 from lab.statistics import Interval, mean_interval, share_interval
 
-Values = Tensor | Sequence[float] | float
+Values = Tensor | Sequence[float] | float | Interval
 Reduce = Callable[[Tensor, bool, str, Threshold], Reading]
 
 NUMBER = "one number"
@@ -28,6 +28,7 @@ WORST = "worst seed"
 EVERY = "every seed"  # for a failure or kill, which must hold even in the seed with the least of it
 MEDIAN = "median seed"
 MEAN = "mean, 95 % t interval"
+GIVEN = "with the interval of its own analysis"  # of units that are not seeds, such as windows
 
 _SHARE = "share of seeds above {:g}, Wilson interval"
 _SHARE_PATTERN = re.compile(r"share of seeds above (\S+), Wilson interval")
@@ -49,7 +50,7 @@ def read(
     """Apply a statistic to values; the result has an interval if the statistic has one.
 
     Args:
-        values: Float["seeds"], or one number; computed in float64.
+        values: Float["seeds"], or one number; computed in float64. For `GIVEN`, an `Interval`.
         statistic: name of the statistic.
         high_is_bad: whether a high value speaks against the hypothesis; if the threshold is an
             interval or has to be met exactly, whether a value far from it does.
@@ -57,9 +58,11 @@ def read(
 
     Raises:
         ValueError: the statistic is unknown; values have more than one axis or are empty; several
-            values are given for a statistic of a single number; or one value is given for an
-            interval.
+            values are given for a statistic of a single number; one value is given for an
+            interval; or an interval is given for a statistic of seeds, or none for `GIVEN`.
     """
+    if isinstance(values, Interval) or statistic == GIVEN:
+        return _given(values, statistic)
     reduce = reduction(statistic)
     tensor = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
     if tensor.ndim > 1 or tensor.numel() == 0:
@@ -81,7 +84,7 @@ def reduction(statistic: str) -> Reduce:
         return _BY_NAME[statistic]
     if found := _SHARE_PATTERN.fullmatch(statistic):
         return partial(_share, float(found[1]))
-    known = ", ".join(repr(name) for name in _BY_NAME)
+    known = ", ".join(repr(name) for name in (*_BY_NAME, GIVEN))
     raise ValueError(f"there is no statistic {statistic!r}; there are {known} and solved(level)")
 
 
@@ -91,7 +94,8 @@ def check(planned: Planned) -> None:
     Raises:
         ValueError: it is one of these.
     """
-    reduction(planned.statistic)
+    if planned.statistic != GIVEN:
+        reduction(planned.statistic)
     if planned.bounds is None and _SHARE_PATTERN.fullmatch(planned.statistic):
         replace(planned, bounds=(0.0, 1.0))  # refuses what cannot be missed
 
@@ -124,6 +128,19 @@ def seeds_to_decide(spread: float, distance: float) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def _given(values: Values, statistic: str) -> Reading:
+    """An interval that the notebook computed, as it is."""
+    if not isinstance(values, Interval) or statistic != GIVEN:
+        kind = type(values).__name__
+        given = f"{kind} for the statistic {statistic!r}"
+        raise ValueError(f"{given}: an Interval and GIVEN go together")
+    if not all(map(math.isfinite, values)):
+        return Reading(None, detail=f"{list(values)} is not finite")
+    if not values.low <= values.mean <= values.high:
+        raise ValueError(f"{values} does not hold its own mean")
+    return Reading(*values)
 
 
 def _number(values: Tensor, _: bool, __: str, ___: Threshold) -> Reading:

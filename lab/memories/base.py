@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lab.arguments import whole
 from lab.linalg.precision import autocasts, uncast, wide
-from lab.nn.guard import Guarded, Method, check_numbers
+from lab.nn.guard import Guarded, Method, check_numbers, check_reset
 
 # The smallest divisor for sums of weights: see `normalised`.
 EPSILON = 1e-10
@@ -52,9 +52,17 @@ def _precisely(memory: "Memory", method: Method, parts: list[Tensor], *state: An
         return method(memory, *map(wide, parts), *state)
 
 
-def _reading(memory: "Memory", method: Method, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Any:
+def _reading(
+    memory: "Memory", method: Method, q: Tensor, k: Tensor, v: Tensor, x: Tensor,
+    reset: Tensor | None = None,
+) -> Any:  # fmt: skip
     _checked(memory, q, k, v, x, " T")
-    return _precisely(memory, method, [q, k, v, x]).to(v.dtype)
+    if reset is None:
+        return _precisely(memory, method, [q, k, v, x]).to(v.dtype)
+    if not memory.resets:
+        raise ValueError(f"{type(memory).__name__} has no reset: give it one sequence a row")
+    check_reset(memory, reset, x)
+    return _precisely(memory, method, [q, k, v, x], reset).to(v.dtype)
 
 
 def _looking(memory: "Memory", method: Method, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Any:
@@ -92,6 +100,8 @@ class Memory(Guarded):
     Attributes:
         d_model, heads, d_key, d_value: the sizes.
         any_precision: whether the memory handles half precision itself.
+        resets: whether sequences of different lengths can be packed into one row: `forward` then
+            takes `reset`, Bool["B T"], and forgets everything before the steps that it marks.
     """
 
     guards: ClassVar = {
@@ -101,6 +111,7 @@ class Memory(Guarded):
         "step": _step,
     }
     any_precision: ClassVar[bool] = False
+    resets: ClassVar[bool] = False
 
     def __init__(self, d_model: int, *, heads: int, d_key: int, d_value: int | None = None) -> None:
         super().__init__()
@@ -160,6 +171,24 @@ class Memory(Guarded):
         """
         dtype = wide(x).dtype.to_complex()
         return torch.ones(*x.shape[:2], self.heads, dtype=dtype, device=x.device)
+
+
+def forgotten(
+    log_gain: Float[Tensor, "B T H G"] | None, reset: Bool[Tensor, "B T"], heads: int,
+    dtype: torch.dtype,
+) -> Float[Tensor, "B T H G"]:  # fmt: skip
+    """log gains that are -inf at the steps before which a state is set to zero.
+
+    Args:
+        log_gain: None for gains of 1, which become ["B T H 1"].
+        reset: the steps.
+        heads: H.
+        dtype: of the gains, where there were none.
+    """
+    steps = reset[:, :, None, None]
+    if log_gain is None:
+        log_gain = torch.zeros((), dtype=dtype, device=reset.device).expand(*reset.shape, heads, 1)
+    return torch.where(steps, -torch.inf, log_gain)
 
 
 def causal(T: int, device: torch.device) -> Bool[Tensor, "T T"]:

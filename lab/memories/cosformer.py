@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lab.memories.linear_attention import FEATURES, Feature, LinearMemory
@@ -55,10 +55,11 @@ class CosFormer(LinearMemory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"]."""
+        """["B H T M"]; the horizon holds for all steps of a row together."""
         self._check(x.shape[1])
-        return super().forward(q, k, v, x)
+        return super().forward(q, k, v, x, reset)
 
     def step(
         self,

@@ -1,11 +1,11 @@
 """The delta rule: a new value replaces what is stored under its key, instead of adding to it."""
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lab.memories.base import Memory
+from lab.memories.base import Memory, forgotten
 from lab.nn.linear import linear, precise
 from lab.scan.key_value import key_value_scan
 
@@ -25,6 +25,8 @@ class DeltaRule(Memory):
     Source: Schlag et al. 2021, Linear transformers are secretly fast weight programmers, equation
     24; Yang et al. 2024, Parallelizing linear transformers with the delta rule.
     """
+
+    resets = True
 
     def __init__(
         self,
@@ -49,9 +51,12 @@ class DeltaRule(Memory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"], in chunks."""
+        """["B H T M"], in chunks; before the steps of `reset`, S is set to zero."""
         beta, log_gain = precise(self.beta, x).sigmoid().mT, self.log_gain(x)
+        if reset is not None:
+            log_gain = forgotten(log_gain, reset, self.heads, beta.dtype)
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
         # Heads become part of the batch.
         gain = None if log_gain is None else log_gain.movedim(-2, 1).flatten(0, 1)

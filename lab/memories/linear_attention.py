@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Complex, Float, Int64
+from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor
 from torch.nn.functional import elu, pad, softplus
 
-from lab.memories.base import Memory, normalised
+from lab.memories.base import Memory, forgotten, normalised
 from lab.nn.linear import linear, precise
 from lab.scan import linear_scan
 from lab.scan.key_value import key_value_scan
@@ -35,6 +35,7 @@ class LinearMemory(Memory):
     """
 
     normalise: bool = False
+    resets = True
 
     def features(
         self, x: Float[Tensor, "... K"], t: Int64[Tensor, "..."]
@@ -52,10 +53,17 @@ class LinearMemory(Memory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"], in chunks."""
+        """["B H T M"], in chunks; before the steps of `reset`, S is set to zero.
+
+        Features that depend on the step count it from the first step of the row. Where weights
+        depend on distances alone, as here, a packed sequence is read as if it were by itself.
+        """
         t = torch.arange(x.shape[1], device=x.device)
         decay = self.log_decay(x)
+        if reset is not None:
+            decay = forgotten(decay, reset, self.heads, x.dtype)
         parts = [self.features(q, t), self.features(k, t), self._values(v)]
         if decay is not None:
             parts.append(decay.movedim(-2, 1))

@@ -3,13 +3,16 @@
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
-from lab.linalg.chunks import segment_sums
+from lab.linalg.chunks import cut, joined, segment_sums
 from lab.memories.base import Memory, causal
 from lab.memories.linear_attention import scalar_decay
 from lab.nn.linear import precise
 from lab.scan import softmax_scan
+
+PAIRS = 64  # steps: longer sequences are cut into chunks
+CHUNK = 32  # steps of a chunk; measured best of 16, 32 and 64
 
 State = tuple[Float[Tensor, "B H m M"], Float[Tensor, "B H m"]]
 
@@ -76,28 +79,61 @@ class SoftSlots(Memory):
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"], from all pairs of steps; `scanned` if mu times logits spans more than 60.
+        """["B H T M"], for mu times logits that span at most 60; else see `scanned`.
 
-        Weights below 1e-28 of the largest possible weight are replaced by this bound.
+        Up to 64 steps are computed from all pairs of them (`weights`). Longer sequences are cut
+        into chunks of 32 steps: a step reads the pairs within its chunk, and the slots as they were
+        before it. Time and memory are linear in T. Weights below 1e-28 of the largest possible
+        weight of a chunk are replaced by this bound.
         """
-        return self.weights(q, k, x) @ v
+        T = q.shape[2]
+        if T <= PAIRS:
+            return self.weights(q, k, x) @ v
+        q, k, v = (cut(part, CHUNK) for part in (q, k, v))
+        a = cut(self.log_decay(x)[..., None], CHUNK)[..., 0]
+        average, log_norm = self._before_chunks(k, v, a)
+        within = self._logits(q, k, a if self.decay is not None else None)
+        # The largest read logit was left out within the chunk, and so it is left out here.
+        earlier = (
+            self.mu * q - _most(self.mu * q) + log_norm[..., None, :] + a.cumsum(-1)[..., None]
+        )
+        weights = torch.cat([within, earlier], dim=-1).softmax(-1)
+        return joined(weights[..., :CHUNK] @ v + weights[..., CHUNK:] @ average, T)
+
+    def _before_chunks(self, k: Tensor, v: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Averages ["B H C m M"] and log-normalisers ["B H C m"] before every chunk."""
+        # The decay between every step and the end of its chunk.
+        left = pad(a[..., 1:], (0, 1)).flip(-1).cumsum(-1).flip(-1)
+        ends = self.mu * k + left[..., None]
+        log_norm, average = ends.logsumexp(-2), ends.softmax(-2).mT @ v
+        decay = a.sum(-1, keepdim=True).expand_as(log_norm)
+        shape = decay.shape[:2]
+        decay, log_norm, average = (each.flatten(0, 1) for each in (decay, log_norm, average))
+        average, log_norm = softmax_scan(decay, log_norm, average)
+        average = pad(average[:, :-1], (0, 0, 0, 0, 1, 0))
+        log_norm = pad(log_norm[:, :-1], (0, 0, 1, 0), value=-torch.inf)  # empty slots
+        return average.unflatten(0, shape), log_norm.unflatten(0, shape)
 
     def weights(
         self, q: Float[Tensor, "B H T m"], k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
     ) -> Float[Tensor, "B H T T"]:
-        """["B H T T"], axes (reading step, writing step): the weights of all values in o.
+        """["B H T T"], axes (reading step, writing step): the weights of all values in o."""
+        a = None if self.decay is None else self.log_decay(x)
+        return self._logits(q, k, a).softmax(-1)
+
+    def _logits(self, q: Tensor, k: Tensor, a: Tensor | None) -> Tensor:
+        """["... T T"]: the logits of `weights`, but for what all writes of a step share.
 
         The sum over slots is a matrix product, so no array of T x T x m is allocated.
         """
         q, k = self.mu * q, self.mu * k
-        most_q, most_k = (part.amax(-1, keepdim=True).detach() for part in (q, k))
-        matches = (q - most_q).exp() @ (k - most_k).exp().mT
+        most_k = _most(k)
+        matches = (q - _most(q)).exp() @ (k - most_k).exp().mT
         floor = torch.finfo(q.dtype).tiny ** 0.75  # the gradient contains its finite reciprocal
-        # The largest read logit is the same for all writes, so it cancels in the softmax over them.
         logits = matches.clamp_min(floor).log() + most_k.mT
-        if self.decay is not None:
-            return (logits + segment_sums(self.log_decay(x))).softmax(-1)
-        return logits.masked_fill(~causal(q.shape[2], q.device), -torch.inf).softmax(-1)
+        if a is not None:
+            return logits + segment_sums(a)
+        return logits.masked_fill(~causal(q.shape[-2], q.device), -torch.inf)
 
     def scanned(
         self,
@@ -188,3 +224,8 @@ class SoftSlots(Memory):
         _, log_norm = self.slots(k, v, x)
         share = -torch.expm1(self.mu * k - log_norm).movedim(1, 2).flatten(-2)
         return torch.complex(share, torch.zeros_like(share))
+
+
+def _most(logits: Tensor) -> Tensor:
+    """["... 1"]: the largest of every row, as a constant."""
+    return logits.amax(-1, keepdim=True).detach()

@@ -1,10 +1,10 @@
 """Sequence mixers, one architecture per file, each with a parallel and a step form."""
 
-from lab.mixers.base import Continuing, Mixer, unroll
+from lab.mixers.base import Continuing, Mixer, Packing, unroll
 from lab.mixers.delay_line import DelayLine
 from lab.mixers.delta_net import DeltaNet
 from lab.mixers.kuramoto import KuramotoSSM
-from lab.mixers.kuramoto_bank import KuramotoBank, decayed, predicted_order
+from lab.mixers.kuramoto_bank import KuramotoBank, decayed, noise_of, predicted_order
 from lab.mixers.mamba import Mamba
 from lab.mixers.multi_head import MultiHead
 from lab.mixers.order import (
@@ -41,6 +41,7 @@ __all__ = [
     "OscDPLR",
     "OscillatorBank",
     "OutputGate",
+    "Packing",
     "Placebo",
     "RoutedHeads",
     "RoutedMemories",
@@ -51,6 +52,7 @@ __all__ = [
     "decayed",
     "intervening",
     "look_up",
+    "noise_of",
     "order_parameter",
     "placebo",
     "predicted_order",

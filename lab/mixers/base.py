@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Protocol
 
 import torch
-from jaxtyping import Complex, Float, Inexact, Num
+from jaxtyping import Bool, Complex, Float, Inexact, Num
 from torch import Tensor
 
 from lab.nn.guard import Guarded, Method, check_numbers, check_tokens
@@ -40,6 +40,15 @@ class Continuing(Mixer, Protocol):
         self, x: Float[Tensor, "B S D"], length: int | None = None
     ) -> Float[Tensor, "B T E"]:
         """["B S D"] to ["B T D"], with zeros after x; T is `length`, at least S, or S if None."""
+
+
+class Packing(Mixer, Protocol):
+    """A mixer that can forget, so that sequences of different lengths can share a row."""
+
+    def __call__(
+        self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T E"]:
+        """["B T D"] to ["B T D"]; what came before a step of `reset` is forgotten there."""
 
 
 def _sequence(layer: "Layer", method: Method, x: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -103,13 +103,18 @@ class KuramotoSSM(Layer):
         """`forward` as a recurrence; the state is z, real parts before imaginary ones.
 
         Raises:
-            ValueError: there is an intervention, which may depend on the whole sequence.
+            ValueError: there is an intervention that depends on the whole sequence, as all do but
+                do(R = r).
         """
-        if self.intervention is not None:
-            raise ValueError(f"KuramotoSSM: {self.intervention} is of sequences, and not of a step")
         parts = self._parts(x_t)
         z = torch.zeros_like(parts[3]) if state is None else state
         z = kuramoto_step(*parts, z)
+        if self.intervention is not None:
+            if not getattr(self.intervention, "by_step", False):
+                raise ValueError(
+                    f"KuramotoSSM: {self.intervention} is of sequences, and not of a step"
+                )
+            z = self.intervention.planned(z.new_zeros(len(z), 0))(z, 0)
         return self._read(z, x_t), z
 
     def states(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 2 N"]:

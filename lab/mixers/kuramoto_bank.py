@@ -1,6 +1,8 @@
 """The Kuramoto phase bank of K-SSM v3, as published: position-wise, without a memory."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -13,6 +15,7 @@ from lab.arguments import finite, one_of, refuse, whole
 from lab.linalg.precision import wide
 from lab.mixers.base import Layer
 from lab.mixers.kuramoto import circular_features
+from lab.nn.attributes import replaced
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 
@@ -169,6 +172,19 @@ def _row(seed: int, t: int, N: int) -> Tensor:
     """Float64["N"]: common noise at step t."""
     # NumPy draws it, because torch.vmap lets nothing draw from torch that all lanes share.
     return torch.from_numpy(np.random.default_rng([seed, t]).standard_normal(N))
+
+
+@contextmanager
+def noise_of(model: nn.Module, noise: Noise) -> Iterator[None]:
+    """Inside this context, all banks of a model have this kind of noise.
+
+    Raises:
+        ValueError: the noise is unknown.
+    """
+    one_of("noise_of", "noise", noise, get_args(Noise))
+    banks = [module for module in model.modules() if isinstance(module, KuramotoBank)]
+    with replaced(banks, "noise", noise):
+        yield
 
 
 def predicted_order(

@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -87,12 +87,22 @@ class Mamba(Layer):
         """D."""
         return self.u.in_features
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """["B T D"] to ["B T D"], as a scan whose states are never all in memory."""
-        u = self._convolved(self.u(x))
+    def forward(
+        self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """["B T D"] to ["B T D"], as a scan whose states are never all in memory.
+
+        Args:
+            x: sequences.
+            reset: the steps at which another sequence begins that shares a row with those before;
+                none if None.
+        """
+        u = self._convolved(self.u(x), reset)
         delta, A = precise(self.dt, u), -wide(self.log_A).exp()
         u, B, C, skip = (wide(each) for each in (u, self.B(u), self.C(u), self.D))
-        y: Tensor = selective_scan(u, delta, A, B, C, skip, delta_softplus=True, time_first=True)
+        y: Tensor = selective_scan(
+            u, delta, A, B, C, skip, delta_softplus=True, reset=reset, time_first=True
+        )
         return self._out(y, x)
 
     def step(
@@ -119,8 +129,8 @@ class Mamba(Layer):
         a, _ = self._maps(self._convolved(self.u(x)))
         return torch.complex(a, torch.zeros_like(a)).flatten(-2)
 
-    def _convolved(self, u: Tensor) -> Tensor:
-        return nn.functional.silu(u if self.convolution is None else self.convolution(u))
+    def _convolved(self, u: Tensor, reset: Tensor | None = None) -> Tensor:
+        return nn.functional.silu(u if self.convolution is None else self.convolution(u, reset))
 
     def _maps(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The step as a map h -> a * h + b: a and b, both ["... E N"]."""

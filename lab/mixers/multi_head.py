@@ -4,14 +4,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
 from lab.memories.base import Memory
 from lab.mixers.base import Layer
 from lab.mixers.output_gate import Kind, OutputGate
 from lab.mixers.short_convolution import ShortConvolution
-from lab.nn.guard import check_kind, check_width
+from lab.nn.guard import check_kind, check_reset, check_width
 from lab.nn.linear import linear
 from lab.nn.weight_decay import without_decay
 
@@ -77,9 +77,18 @@ class MultiHead(Layer):
         """D."""
         return self.q.in_features
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """["B T D"] to ["B T D"]."""
-        return self._written(self.memory(*self.heads(x), x).movedim(1, 2), x)
+    def forward(
+        self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """["B T D"] to ["B T D"].
+
+        Args:
+            x: sequences.
+            reset: the steps at which another sequence begins that shares a row with those before,
+                for memories that have it (`resets`); none if None.
+        """
+        packed = () if reset is None else (reset,)
+        return self._written(self.memory(*self.heads(x, *packed), x, *packed).movedim(1, 2), x)
 
     def step(
         self, x_t: Float[Tensor, "B D"], state: Any = None
@@ -103,11 +112,13 @@ class MultiHead(Layer):
         """Eigenvalues of the map that a step applies to the stored state."""
         return self.memory.eigenvalues(*self.heads(x), x)
 
-    def heads(self, x: Float[Tensor, "B T D"]) -> Heads:
+    def heads(self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None) -> Heads:
         """q and k ["B H T K"] and v ["B H T M"] of x ["B T D"]."""
-        joined = self._projected(x, x if self.shift is None else self.shift(x))
+        if reset is not None:
+            check_reset(self, reset, x)
+        joined = self._projected(x, x if self.shift is None else self.shift(x, reset))
         if self.convolution is not None:
-            joined = self.convolution(joined)
+            joined = self.convolution(joined, reset)
         q, k, v = (part.movedim(2, 1) for part in self._split(joined))
         return q, k, v
 

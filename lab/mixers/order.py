@@ -8,16 +8,17 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lab.arguments import finite, refuse, whole
+from lab.nn.attributes import replaced
 from lab.seeding import stream
 
-BISECTIONS = 50
+BISECTIONS, NEWTON_STEPS = 10, 8
 SPREADS = 41  # factors from 1 to 3 at which it is seen whether spreading phases lowers R
 
 Change = Callable[[Float[Tensor, "B 2 N"], int], Float[Tensor, "B 2 N"]]
@@ -34,9 +35,10 @@ def set_order(
     """The oscillators with R = target: do(R = r).
 
     With d the phases relative to the mean direction, in (-pi, pi], they become c d. To raise R, c
-    in [0, 1] is found by bisection. To lower it, c is searched from 1 to 3; where R(c) is not
-    monotone up to the target or does not reach it, d is mixed with equally spaced phases in the
-    order of d instead. Then all phases are rotated back by the angle that the mean direction moved.
+    in [0, 1] is found by bisection and Newton's method. To lower it, c is searched from 1 to 3;
+    where R(c) is not monotone up to the target or does not reach it, d is mixed with equally spaced
+    phases in the order of d instead. Then all phases are rotated back by the angle that the mean
+    direction moved.
 
     Args:
         z: the states.
@@ -77,28 +79,42 @@ def _phases_with_order(theta: Tensor, goal: Tensor) -> Tensor:
     N = d.shape[-1]
     rank = d.argsort(-1).argsort(-1)
     spaced = (2 * rank + 1) * (math.pi / N) - math.pi
+    rises = goal >= _order(d)
+    # How far to spread, in the rows that have to: the first factor at which R reaches the goal.
     factors = torch.linspace(1, 3, SPREADS, dtype=d.dtype, device=d.device)
-    at = torch.stack([_order(factor * d) for factor in factors], dim=-1)
-    reached = at <= goal[..., None]
-    first = reached.to(torch.int64).argmax(-1).clamp_min(1)
-    before_it = torch.arange(1, SPREADS, device=d.device) <= first[..., None]
+    at = _order(factors[:, None] * d[~rises][:, None, :])
+    reached = at <= goal[~rises][:, None]
+    place = reached.to(torch.int64).argmax(-1).clamp_min(1)
+    before_it = torch.arange(1, SPREADS, device=d.device) <= place[:, None]
     is_monotone = ((at.diff(dim=-1) <= 0) | ~before_it).all(-1)
-    rises, spreads = goal >= at[..., 0], reached.any(-1) & is_monotone
+    first, spreads = torch.ones_like(goal, dtype=torch.int64), torch.zeros_like(rises)
+    first[~rises], spreads[~rises] = place, reached.any(-1) & is_monotone
     # R is above the goal at `low` and below it at `high`.
     low = torch.where(rises, 0.0, torch.where(spreads, factors[first - 1], 0.0))
     high = torch.where(rises | ~spreads, 1.0, factors[first])
     mixes = (~rises & ~spreads)[..., None]
 
-    def phases(share: Tensor) -> Tensor:
-        share = share[..., None]
-        return torch.where(mixes, (1 - share) * d + share * spaced, share * d)
-
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        is_above = _order(phases(middle)) > goal
-        low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
-    found = phases((low + high) / 2)
+    # Phases are start + share * change, where the share is 0 to 1 of a mixture, or c.
+    start, change = torch.where(mixes, d, 0.0), torch.where(mixes, spaced - d, d)
+    share = (low + high) / 2
+    for step in range(BISECTIONS + NEWTON_STEPS):
+        R, slope = _order_and_slope(start + share[..., None] * change, change)
+        evaluated, is_above = share, goal < R
+        low, high = torch.where(is_above, share, low), torch.where(is_above, high, share)
+        share = (low + high) / 2
+        if step >= BISECTIONS:
+            nearer = (evaluated - (R - goal) / slope).clamp(low, high)
+            share = torch.where(nearer.isfinite(), nearer, share)
+    found = start + share[..., None] * change
     return found - _direction(found) + direction
+
+
+def _order_and_slope(theta: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """R, and its derivative where each phase moves by `change`."""
+    cosine, sine = theta.cos(), theta.sin()
+    x, y = cosine.mean(-1), sine.mean(-1)
+    R = torch.hypot(x, y)
+    return R, (y * (change * cosine).mean(-1) - x * (change * sine).mean(-1)) / R
 
 
 def _phase(z: Tensor) -> Tensor:
@@ -129,7 +145,11 @@ def _wrapped(angle: Tensor) -> Tensor:
 
 
 class Intervention(Protocol):
-    """What is done to the oscillators after every step; what it leaves is carried forward."""
+    """What is done to the oscillators after every step; what it leaves is carried forward.
+
+    One that has an attribute `by_step` which is true does the same at every step, whatever R is at
+    other steps, so that the step form of a layer can run under it, too.
+    """
 
     def planned(self, order: Float[Tensor, "B T"]) -> Change:
         """The change at each step, given R at every step of the undisturbed trajectory."""
@@ -144,6 +164,7 @@ class SetOrder:
     """
 
     target: float
+    by_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_target(self, self.target)
@@ -223,11 +244,5 @@ def intervening(layers: Iterable[Any], intervention: Intervention) -> Iterator[N
     changed = list(layers)
     if not changed or not all(hasattr(layer, "intervention") for layer in changed):
         refuse("intervening", "layers", changed, "layers that have an attribute `intervention`")
-    earlier = [layer.intervention for layer in changed]
-    try:
-        for layer in changed:
-            layer.intervention = intervention
+    with replaced(changed, "intervention", intervention):
         yield
-    finally:
-        for layer, was in zip(changed, earlier, strict=True):
-            layer.intervention = was

@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float, Inexact
+from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lab.mixers.base import Layer
-from lab.nn.guard import check_width
+from lab.nn.guard import check_reset, check_width
 from lab.nn.weight_decay import without_decay
 
 
@@ -58,9 +58,19 @@ class ShortConvolution(Layer):
         """D."""
         return self.kernel.shape[1]
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """["B T D"] to ["B T D"]."""
-        return self._weighed([pad(x, (0, 0, i, 0))[:, : x.shape[1]] for i in range(self.width)])
+    def forward(
+        self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """["B T D"] to ["B T D"]; what came before a step of `reset` is zero from there on."""
+        T = x.shape[1]
+        delayed = [pad(x, (0, 0, i, 0))[:, :T] for i in range(self.width)]
+        if reset is not None:
+            check_reset(self, reset, x)
+            begun = reset.cumsum(1)  # the number of the sequence in its row
+            for i in range(1, min(self.width, T)):
+                other = begun[:, i:] != begun[:, :-i]
+                delayed[i] = delayed[i].masked_fill(pad(other, (i, 0))[..., None], 0)
+        return self._weighed(delayed)
 
     def step(
         self, x_t: Float[Tensor, "B D"], state: Float[Tensor, "B Z D"] | None = None

@@ -15,6 +15,8 @@ from lab.nn.weight_decay import without_decay
 from lab.scan.torch_private import tree_map
 from lab.transitions.base import Parameters, Transition
 
+FEW = 1024  # tokens, up to which `look_up` is a product
+
 
 class StateSpace(Layer):
     """h[t] = A(x[t]) h[t-1] + B x[t], y[t] = Re(C h[t]) + D * x[t].
@@ -141,9 +143,12 @@ def look_up(
 ) -> Inexact[Tensor, "..."]:
     """The rows of `table` at tokens, whose axes come first, unchanged by torch.autocast.
 
-    This is a product with one-hot vectors, whose gradient is a product as well. For the few tokens
-    of a word problem, it is faster than gathering rows and scattering their gradients.
+    For few tokens this is a product with one-hot vectors, whose gradient is a product as well. For
+    those of a word problem, it is faster than gathering rows and scattering their gradients; for a
+    vocabulary of words, the one-hot vectors would be larger than all else.
     """
+    if table.shape[0] > FEW:
+        return table[tokens]
     chosen = one_hot(tokens, table.shape[0]).to(table.dtype)
     with uncast(table):  # rows keep their precision; they may be parameters of a transition
         return (chosen @ table.flatten(1)).unflatten(-1, table.shape[1:])

@@ -85,6 +85,24 @@ def _dtypes(parameter: Tensor, *, autocast: bool, or_wider: bool) -> set[torch.d
 _CASTABLE = {torch.float16, torch.bfloat16, torch.float32}
 
 
+def check_reset(layer: nn.Module, reset: Tensor, x: Tensor) -> None:
+    """Check the marks of steps before which a state is set to zero.
+
+    Args:
+        layer: the layer, which the error names.
+        reset: Bool["B T"], on the device of x.
+        x: ["B T D"].
+
+    Raises:
+        TypeError: they are not a tensor.
+        ValueError: the shape, the dtype or the device is another one.
+    """
+    check_shape(layer, "reset", reset, "B T", B=x.shape[0], T=x.shape[1])
+    if reset.dtype != torch.bool or reset.device != x.device:
+        given = f"{reset.dtype} on {reset.device}"
+        raise ValueError(f"{_who(layer)}: reset is {given}; it must be torch.bool on {x.device}")
+
+
 def check_tokens(layer: nn.Module, tokens: Tensor, axes: str) -> None:
     """Check that tokens are Int64 with these axes, such as "B T".
 
@@ -152,7 +170,7 @@ def check_kind(layer: nn.Module, part: str, given: Any, kind: type) -> None:
 
 def _fits(sizes: Mapping[str, int | None], letter: str, size: int) -> bool:
     wanted = sizes.get(letter)
-    return size > 0 if letter == "T" else wanted is None or wanted == size
+    return (size > 0 or letter != "T") and (wanted is None or wanted == size)
 
 
 def _who(layer: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """Figures: pure functions of arrays, whose axes are labelled with quantities and units."""
 
+from lab.plots.bands import bands
 from lab.plots.cells import tokens
 from lab.plots.curves import accuracy, lines, losses, recall, scaling
 from lab.plots.looks import claim
@@ -12,6 +13,7 @@ __all__ = [
     "COLOURS",
     "GREY",
     "accuracy",
+    "bands",
     "claim",
     "eigenvalues",
     "heatmaps",

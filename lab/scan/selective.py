@@ -140,11 +140,13 @@ def selective_scan_sequential(
     dt = softplus(delta + bias[:, None]) if bias.shape[1] else delta
     B, C = (_of_channels(part, u) for part in (B, C))
     outputs = []
-    for t in range(u.shape[1]):
+    # Taken apart once: the gradient of B[:, t] would fill an array of the whole length every step.
+    steps = zip(*(part.unbind(1) for part in (dt, dt * u, B, C)), strict=True)
+    for t, (dt_t, written, B_t, C_t) in enumerate(steps):
         if reset.shape[1]:
             h = torch.where(reset[:, t, None, None], 0, h)
-        h = (dt[:, t, :, None] * A).exp() * h + (dt[:, t] * u[:, t])[..., None] * B[:, t]
-        outputs.append((h * C[:, t]).sum(-1))
+        h = (dt_t[..., None] * A).exp() * h + written[..., None] * B_t
+        outputs.append((h * C_t).sum(-1))
     y = torch.stack(outputs, dim=1)
     return _finished(given, (y + skip[:, None] * u if skip.shape[1] else y, h), return_last_state)
 

@@ -2,7 +2,8 @@
 
 Each was seen in the torch releases that its docstring names, and a test calls each of them. Where
 torch has changed, this is the file to change. `tree_map` and `tree_leaves`, for tensors in tuples,
-lists and dictionaries, have no public name; seen in torch 2.9 to 2.15.
+lists and dictionaries, and `TorchDispatchMode`, which sees every operation, have no public name;
+seen in torch 2.9 to 2.15.
 """
 
 import importlib
@@ -14,14 +15,17 @@ import torch
 from torch import Tensor
 from torch._functorch import pyfunctorch
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = [
+    "TorchDispatchMode",
     "below_autograd",
     "is_batched",
     "is_differentiating",
     "is_watched",
     "operator_name",
+    "storage_identity",
     "storage_users",
     "torch_associative_scan",
     "tree_leaves",
@@ -119,6 +123,14 @@ def operator_name(operator: Any) -> str:
     """
     name: str = operator._opname
     return name
+
+
+def storage_identity(storage: torch.UntypedStorage) -> int:
+    """A number that tells storages from one another while they live, with contents or without.
+
+    Seen in torch 2.9 to 2.15.
+    """
+    return int(storage._cdata)
 
 
 def storage_users(storage: torch.UntypedStorage) -> int:

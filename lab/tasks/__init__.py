@@ -9,6 +9,7 @@ from lab.tasks.groups import Group
 from lab.tasks.joint_recall import JointRecall
 from lab.tasks.ngrams import NGrams
 from lab.tasks.oscillation import AnonymousOscillations, KnownOscillators, oscillation
+from lab.tasks.penalised import Penalised
 from lab.tasks.random_tokens import RandomTokens
 from lab.tasks.recall import Recall, ZoologyRecall
 from lab.tasks.text import Splits, Text, bits_per_byte, python_library, split_by_file
@@ -25,6 +26,7 @@ __all__ = [
     "KnownOscillators",
     "MixedLengths",
     "NGrams",
+    "Penalised",
     "RandomTokens",
     "Recall",
     "SelectiveCopying",

@@ -44,18 +44,24 @@ class NGrams:
         # For k = 1 to n the different sequences of k bytes, as ascending numbers, and their counts.
         self.grams, self.sums = [], []
         for k in range(1, order + 1):
-            grams, counts = np.unique(_keys(text, k), return_counts=True)
+            grams, counts = np.unique(gram_keys(text, k), return_counts=True)
             self.grams.append(grams)
             self.sums.append(np.concatenate([[0], np.cumsum(counts)]))
 
     def losses(self, data: bytes) -> Float64[Tensor, "T"]:
         """Bits for every byte given those before it in `data`, of which the first has none."""
+        return self.losses_by_order(data)[-1]
+
+    def losses_by_order(self, data: bytes) -> Float64[Tensor, "order T"]:
+        """`losses` of every order from 1 to n, of which each is computed from the one below it."""
         text = np.frombuffer(data, np.uint8)
-        p = np.full(len(text), 1 / BYTES)
-        for k in range(1, min(self.order, len(text)) + 1):
+        p = np.full((self.order + 1, len(text)), 1 / BYTES)
+        for k in range(1, self.order + 1):
             # Bytes with fewer than k - 1 bytes before them keep what shorter contexts say.
-            p[k - 1 :] = self._interpolated(k, _keys(text, k), p[k - 1 :])
-        return torch.from_numpy(-np.log2(p))
+            p[k] = p[k - 1]
+            if k <= len(text):
+                p[k, k - 1 :] = self._interpolated(k, gram_keys(text, k), p[k - 1, k - 1 :])
+        return torch.from_numpy(-np.log2(p[1:]))
 
     def bits_per_byte(self, data: bytes) -> float:
         """The mean of `losses`.
@@ -105,8 +111,8 @@ class NGrams:
         return np.where(known, mixed, shorter)
 
 
-def _keys(text: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
-    """Every k neighbouring bytes as one number, the first byte leading."""
+def gram_keys(text: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
+    """Every k neighbouring bytes as one number, the first byte leading; k is at most `LONGEST`."""
     keys = np.zeros(len(text) - k + 1, np.int64)
     for i in range(k):
         keys = keys * BYTES + text[i : len(text) - k + 1 + i]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from lab.arguments import finite
@@ -83,6 +84,12 @@ def multiplier(schedule: Schedule, step: int, steps: int) -> float:
         return (step + 1) / (rise + 1)
     done = step / rise if step < rise else 1 + (step - rise) / max(steps - rise, 1)
     return 0.5 - 0.5 * math.cos(math.pi * max(done, 0.04))  # never a step size of zero at the start
+
+
+def multipliers(schedule: Schedule, steps: int) -> Float64[Tensor, "steps"]:
+    """`multiplier` at every update."""
+    each = [multiplier(schedule, step, steps) for step in range(steps)]
+    return torch.tensor(each, dtype=torch.float64)
 
 
 @torch.no_grad()

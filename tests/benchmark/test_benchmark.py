@@ -374,6 +374,16 @@ def test_tables_compare_with_the_best_and_with_what_was_reported():
     assert tables.beside(FOUND, {}).empty
 
 
+def test_time_is_divided_into_the_call_moving_memory_and_work():
+    found = tables.what_bounds(FOUND, {"linear": 1.5e-3})
+    assert [row["shape"] for row in found] == ["1x2x3", "4x5x6"]
+    shares = [f"share of {what}" for what in ("the call", "moving memory", "work")]
+    # 2 ms: of 1.5 a call, and of at most 0.5 moving memory, though that takes 1 ms by itself.
+    assert [found[0][share] for share in shares] == [0.75, 0.25, 0.0]
+    assert [row["bound by"] for row in found] == ["the call", "work"]
+    assert [row["best other / ours"] for row in found] == [4.5, 0.75]
+
+
 @pytest.mark.skipif(not machine.Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_peak_memory_counts_every_array_that_is_there_at_once():
     shape = (2, 2048, 512)  # 8 MiB an array

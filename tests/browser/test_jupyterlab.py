@@ -252,7 +252,8 @@ def check_saved(page, source):
     """Saving leaves the .py as it was, and puts every output into the .ipynb beside it."""
     pair = source.with_suffix(".ipynb")
     page.locator('.jp-NotebookPanel-toolbar [data-jp-item-name="save"]').click()
-    until(lambda: is_whole(pair))  # it is there, and empty, before it is written
+    # Both are there, and empty, before they are written.
+    until(lambda: is_whole(pair) and source.read_text())
     assert source.read_text() == (ROOT / "notebooks" / source.name).read_text()
     cells = [cell for cell in nbformat.read(pair, as_version=4).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]

@@ -12,15 +12,18 @@ from lab.evidence.judged import judge
 from lab.evidence.planned import Planned
 from lab.experiment.statistics import (
     EVERY,
+    GIVEN,
     MEAN,
     MEDIAN,
     NUMBER,
     WORST,
+    check,
     read,
     reduction,
     seeds_to_decide,
     solved,
 )
+from lab.statistics import Interval
 
 seeds = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
@@ -109,3 +112,28 @@ def test_values_that_are_not_finite_have_no_number():
     found = value([1.0, float("nan"), float("inf")], WORST)
     assert (found.value, found.detail) == (None, "2 of 3 values are not finite")
     assert reduction(solved(0.99)) is not None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "status"), [(1, 2, "met"), (0, 0.5, "missed"), (0, 3, "undecided")]
+)
+def test_an_interval_of_its_own_analysis_decides_as_it_is_given(low, high, status):
+    planned = Planned("Q", "levels with an effect", ">=", 1, GIVEN)
+    check(planned)
+    found = value(Interval(low, low, high), GIVEN, op=">=", threshold=1.0)
+    assert (found.value, found.low, found.high) == (low, low, high)
+    assert judge(planned, "", found).status == status
+
+
+@pytest.mark.parametrize(
+    ("values", "statistic", "sentence"),
+    [
+        (Interval(0, 0, 1), MEAN, "an Interval and GIVEN go together"),
+        ([0.0, 1.0], GIVEN, "list for the statistic .* an Interval and GIVEN go together"),
+        (Interval(2, 0, 1), GIVEN, "does not hold its own mean"),
+    ],
+)
+def test_an_interval_goes_with_its_own_statistic_alone(values, statistic, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        value(values, statistic)
+    assert value(Interval(0, float("nan"), 1), GIVEN).value is None

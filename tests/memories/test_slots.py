@@ -1,5 +1,7 @@
 """In every form, slots are causal attention with logits of low rank."""
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from numeric import gap, stream
 
 from lab.memories import LinearAttention, SoftSlots
 from lab.memories.base import causal
+from lab.memories.slots import PAIRS
 
 DOUBLE = torch.float64
 
@@ -44,6 +47,46 @@ def test_both_forms_are_the_attention_that_defines_them(B, T, m, M, mu, seed):
     expected = attention(slots, *inputs)
     assert gap(slots(*inputs), expected) < 1e-12
     assert gap(slots.scanned(*inputs), expected) < 1e-12
+
+
+def in_chunks(size):
+    """A context in which sequences of two steps and more are cut into chunks of a size."""
+    return mock.patch.multiple("lab.memories.slots", PAIRS=1, CHUNK=size)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    B=st.integers(0, 2), T=st.integers(1, 19), m=st.integers(1, 6), M=st.integers(1, 4),
+    chunk=st.integers(1, 7), decay=st.sampled_from([None, 0.1, 2.0]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_chunks_of_every_size_are_the_attention_that_defines_them(B, T, m, M, chunk, decay, seed):
+    inputs, slots = problem(B, T, m, M, span=5, seed=seed), memory(m, M, decay=decay)
+    with in_chunks(chunk):
+        assert gap(slots(*inputs), attention(slots, *inputs)) < 1e-12
+
+
+@pytest.mark.parametrize("decay", [None, 0.1])
+def test_gradients_of_chunks_match_finite_differences(decay):
+    inputs, slots = problem(B=1, T=5, m=3, M=2, span=2), memory(3, 2, decay=decay)
+    q, k, v, x = (tensor.requires_grad_() for tensor in inputs)
+    with in_chunks(2):
+        assert torch.autograd.gradcheck(lambda q, k, v: slots(q, k, v, x), (q, k, v))
+        if decay is not None:
+            assert torch.autograd.gradcheck(lambda x: slots(q, k, v, x), (x,))
+
+
+def test_several_models_read_chunks_at_once():
+    inputs, slots = problem(B=3, T=PAIRS + 3, m=3, M=2, span=2), memory(3, 2)
+    q, k, v, x = (tensor[:, None] for tensor in inputs)
+    assert gap(torch.vmap(slots)(q, k, v, x)[:, 0], slots(*inputs)) < 1e-13
+
+
+def test_chunks_under_autocast():
+    inputs, slots = problem(B=2, T=2 * PAIRS + 5, m=4, M=3, span=2), memory(4, 3)
+    expected = attention(slots, *inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = slots.float()(*(tensor.float() for tensor in inputs))
+    assert gap(narrow.double(), expected) < 2e-2
 
 
 def test_gradients_of_both_forms_match_finite_differences():

@@ -18,10 +18,12 @@ from lab.mixers import (
     Shuffle,
     decayed,
     intervening,
+    noise_of,
     order_parameter,
     placebo,
     predicted_order,
     set_order,
+    unroll,
 )
 from lab.mixers.kuramoto import harmonics_of
 from lab.model import FeedForward, SequenceModel, generate
@@ -153,6 +155,21 @@ def test_fresh_noise_differs_between_calls_and_common_noise_does_not():
     # The same position has the same noise, whatever its sequence.
     noise = common.states(x) - bank().states(x)
     assert gap(noise[0], noise[2]) < 1e-12
+
+
+def test_the_noise_of_all_banks_is_changed_inside_a_context_alone():
+    mixer = partial(KuramotoBank, d_state=6, harmonics=3)
+    examined = model(mixer, D=8, layers=2)
+    tokens = torch.randint(256, (2, 5), generator=stream(0))
+    with noise_of(examined, "common"):
+        assert torch.equal(examined(tokens), examined(tokens))
+        assert [each.noise for each in examined.mixers] == ["common", "common"]
+    with pytest.raises(RuntimeError, match="stop"), noise_of(examined, "none"):
+        raise RuntimeError("stop")
+    assert [each.noise for each in examined.mixers] == ["fresh", "fresh"]
+    sentence = "noise_of: noise is 'loud'; it must be one of"
+    with pytest.raises(ValueError, match=sentence), noise_of(examined, "loud"):
+        pass
 
 
 def published_rates(steps=15_000, warmup=1_000, peak=4e-4):
@@ -346,10 +363,6 @@ def test_a_context_intervenes_in_the_layers_that_it_names_and_ends():
     with intervening([examined.mixers[1]], SetOrder(0.9)):
         changed = examined(tokens)
         assert examined.mixers[0].intervention is None
-        with pytest.raises(
-            ValueError, match=r"SetOrder\(target=0\.9\) is of sequences, and not of"
-        ):
-            examined.step(tokens[:, 0])
     with pytest.raises(RuntimeError, match="stop"), intervening(examined.mixers, Freeze()):
         raise RuntimeError("stop")
     assert gap(changed, undisturbed) > 1e-6
@@ -357,6 +370,19 @@ def test_a_context_intervenes_in_the_layers_that_it_names_and_ends():
     sentence = r"intervening: layers is .* it must be layers that have an attribute"
     with pytest.raises(ValueError, match=sentence), intervening([torch.nn.Identity()], Freeze()):
         pass
+
+
+def test_a_set_order_is_set_in_the_step_form_and_what_needs_a_sequence_is_refused():
+    examined, x = layer(), sequence(T=6)
+    with intervening([examined], SetOrder(0.4)), torch.no_grad():
+        assert gap(unroll(examined, x), examined(x)) < 1e-9
+        assert gap(unroll(examined, x), layer()(x)) > 1e-3
+    for other in (Freeze(), Shuffle(), Placebo(0.4)):
+        with (
+            intervening([examined], other),
+            pytest.raises(ValueError, match=r"\) is of sequences, and not of a step"),
+        ):
+            examined.step(x[:, 0])
 
 
 @pytest.mark.parametrize(

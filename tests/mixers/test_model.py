@@ -10,6 +10,7 @@ from torch import nn
 from transition_cases import Dense
 
 from lab.mixers import StateSpace, look_up, unroll
+from lab.mixers.state_space import FEW
 from lab.model import SequenceModel, SwiGLU, residual_model
 from lab.nn import linear
 from lab.seeding import stream as seeded
@@ -90,15 +91,30 @@ def test_the_same_stream_gives_the_same_model():
     assert not torch.equal(model().embedding, model(seed=1).embedding)
 
 
-def test_a_looked_up_row_is_the_row_and_sends_its_gradient_there():
-    table = torch.randn(VOCABULARY, 2, 3, dtype=torch.float64, generator=stream(0))
+@pytest.mark.parametrize("rows", [VOCABULARY, FEW + 1])
+def test_a_looked_up_row_is_the_row_and_sends_its_gradient_there(rows):
+    table = torch.randn(rows, 2, 3, dtype=torch.float64, generator=stream(0))
     table.requires_grad_()
     found = look_up(table, tokens())
     assert torch.equal(found, table[tokens()])
     weights = torch.randn(found.shape, dtype=found.dtype, generator=stream(1))
     (actual,) = torch.autograd.grad((weights * found).sum(), table)
-    (expected,) = torch.autograd.grad((weights * table[tokens()]).sum(), table)
-    assert gap(actual, expected) < 1e-12
+    places, each = tokens().flatten(), weights.flatten(0, 1)
+    assert gap(actual, torch.zeros_like(table).index_add(0, places, each)) < 1e-12
+
+
+@pytest.mark.parametrize("rows", [VOCABULARY, FEW + 1])
+def test_rows_are_looked_up_in_tables_side_by_side(rows):
+    tables = torch.randn(2, rows, 3, dtype=torch.float64, generator=stream(0)).requires_grad_()
+    both = torch.stack([tokens(), tokens().flip(0)])
+    weights = torch.randn(*both.shape, 3, dtype=torch.float64, generator=stream(1))
+    found = torch.vmap(look_up)(tables, both)
+    (slopes,) = torch.autograd.grad((weights * found).sum(), tables)
+    for lane, places in enumerate(both):
+        assert torch.equal(found[lane], tables[lane][places])
+        expected = torch.zeros_like(tables[lane])
+        expected = expected.index_add(0, places.flatten(), weights[lane].flatten(0, 1))
+        assert gap(slopes[lane], expected) < 1e-12
 
 
 class Pairs(SequenceModel):

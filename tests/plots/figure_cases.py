@@ -54,6 +54,17 @@ def lines(count):
     )  # fmt: skip
 
 
+def bands():
+    def found(seed):
+        means = normal(5, seed=seed)
+        return [Interval(m, m - 0.3, m + 0.5) for m in means.tolist()]
+
+    return figures.bands(
+        {"do(R = r)": found(0), "placebo": found(1)}, x=[0.1, 0.3, 0.5, 0.7, 0.9], x_title="r",
+        y_title="change of the loss, bits per byte", dashed=["placebo"], title="Dose and response",
+    )  # fmt: skip
+
+
 def scaling(count):
     times = {arm: {2**k: (1 + i) * 2**k / 1000 for k in range(8, 16)}
              for i, arm in enumerate([*ARMS[:count], "memory traffic"])}  # fmt: skip
@@ -227,7 +238,7 @@ CASES = {
     "recall 5": lambda: recall(5), "recall 14": lambda: recall(14),
     "strips 4": lambda: strips(4), "strips 14": lambda: strips(14), "groups": grouped_strips,
     "errors": errors, "ranges": ranges, "recovered": recovered, "slopes": slopes,
-    "intervals": intervals, "eigenvalues": eigenvalues, "transitions": transitions,
+    "intervals": intervals, "bands": bands, "eigenvalues": eigenvalues, "transitions": transitions,
     "trajectories": trajectories, "heatmaps": heatmaps, "matrices": matrices,
     "word": word, "copying": copying,
     "attention": attention,

@@ -57,6 +57,23 @@ def test_lines_count_steps_from_zero_and_take_gradients_along():
     assert figure.layout.yaxis.type == "log"
 
 
+def test_bands_go_round_their_intervals_and_are_inside_the_axis():
+    found = {
+        "do": [Interval(1, 0, 3), Interval(2, 1.5, 2.5)],
+        "placebo": [Interval(0, -1, 1), Interval(1, 0, 4)],
+    }
+    figure = figures.bands(found, x=[0.1, 0.9], x_title="r", y_title="y", dashed=["placebo"])
+    line, band = named(figure, "do")
+    assert_same(line.y, torch.tensor([1.0, 2.0]))
+    assert_same(band.x, torch.tensor([0.1, 0.9, 0.9, 0.1]))
+    assert_same(band.y, torch.tensor([0, 1.5, 2.5, 3]))
+    assert (band.fillcolor, band.mode) == (line.line.color, "none")
+    assert named(figure, "placebo")[1].fillcolor == figures.GREY
+    low, high = figure.layout.yaxis.range
+    assert low < -1
+    assert high > 4
+
+
 @pytest.mark.parametrize("steps", [1, 3, 400, 401, 1000, 12_500])
 def test_losses_are_thinned_and_keep_their_mean(steps):
     curves = series(2, steps).exp()

@@ -70,6 +70,19 @@ def test_points_stand_where_their_numbers_say():
     assert rows.mean() / SCALE == pytest.approx(40 + 100, abs=1)
 
 
+def test_an_area_is_filled_and_other_fills_are_named():
+    figure = blank(xaxis={"range": [0, 10]}, yaxis={"range": [0, 4]})
+    area = {"x": [0, 5, 5, 0], "y": [0, 0, 2, 2], "mode": "none"}
+    figure.add_scatter(**area, fill="toself", fillcolor="#D55E00")
+    rows, columns = np.nonzero(near(pixels(figure), "#D55E00"))
+    # The left lower quarter of 300 x 200 px from (50, 40) on.
+    assert columns.min() / SCALE == pytest.approx(50, abs=1)
+    assert columns.max() / SCALE == pytest.approx(200, abs=1)
+    assert rows.min() / SCALE == pytest.approx(140, abs=1)
+    with pytest.raises(Undrawable, match="fill 'tozeroy' has no static twin"):
+        png(blank().add_scatter(**area, fill="tozeroy"))
+
+
 def test_an_axis_can_run_down():
     figure = blank(xaxis={"range": [0, 10]}, yaxis={"range": [0, 4], "autorange": "reversed"})
     figure.add_scatter(x=[5], y=[1], mode="markers", marker={"color": "#D55E00", "size": 12})
@@ -159,7 +172,7 @@ def scatter(**settings):
 
 REFUSED = {
     "is a pie": go.Figure(go.Pie(values=[1])),
-    "sets 'fill'": scatter(fill="tozeroy"),
+    "fill 'tozeroy'": scatter(fill="tozeroy"),
     "sets 'connectgaps'": scatter(connectgaps=True),
     "marker sets 'sizemode'": scatter(marker={"sizemode": "area"}),
     "dash '3px'": scatter(mode="lines", line={"dash": "3px"}),

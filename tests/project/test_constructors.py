@@ -22,11 +22,14 @@ from lab.memories import (
 from lab.mixers import (
     Continuing,
     Convolved,
+    Mamba,
     Mixer,
     MultiHead,
     OscDPLR,
     OscillatorBank,
+    Packing,
     RoutedHeads,
+    ShortConvolution,
     StateSpace,
 )
 from lab.mixers.base import Layer
@@ -104,12 +107,18 @@ def test_every_class_has_its_rows_in_the_shared_suites(kind):
     assert (kind in rows()[room]) == (kind not in ABSTRACT)
 
 
+PROTOCOLS = {
+    Mamba: Packing,
+    MultiHead: Packing,
+    OscDPLR: Continuing,
+    ShortConvolution: Packing,
+}
 MIXING = [kind for kind in EXPORTED if issubclass(kind, Layer)]
 
 
 @pytest.mark.parametrize("kind", MIXING, ids=lambda kind: kind.__name__)
 def test_every_mixer_is_called_as_its_protocol_says(kind):
-    protocol = Continuing if kind is OscDPLR else Mixer
+    protocol = PROTOCOLS.get(kind, Mixer)
     expected = inspect.signature(protocol.__call__).parameters
     found = inspect.signature(kind.forward).parameters
     assert [(p.name, p.default) for p in found.values()] == [

@@ -86,7 +86,7 @@ def test_setup_is_resumed_after_an_interruption_and_done_once(folder):
     (folder / "offline").unlink()
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0
-    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,cluster,docs,dev]"
+    install = "-m pip install -c constraints.txt -e .[notebooks,gpu,cluster,text,docs,dev]"
     assert calls.read_text().splitlines() == ["-m pip --version", install]  # no second environment
     calls.unlink()
     assert make(folder, "setup", python).returncode == 0

@@ -163,7 +163,7 @@ def test_every_import_is_declared():
     # A contender of the benchmark that is measured only where somebody has installed it.
     others = names - set(sys.stdlib_module_names) - {"lab", "fla"}
     needed = {BY_WAY_OF.get(name, name) for name in others}
-    assert needed <= declared("notebooks", "gpu", "cluster", "dev")
+    assert needed <= declared("notebooks", "gpu", "cluster", "text", "dev")
 
 
 # The build that pip starts, in a copy of the sources, since setuptools leaves its own in place.

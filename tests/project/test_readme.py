@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from lab import research_log
+from lab.evidence import shown
 from lab.experiment import MEAN, Experiment, Planned
 from lab.mixers import StateSpace
 from lab.model import SequenceModel, residual_model
@@ -212,6 +213,26 @@ def test_every_file_that_the_readme_links_to_exists():
     assert links
     missing = [link for link in links if not (ROOT / link).exists()]
     assert missing == []
+
+
+def reached_by(record, id_):
+    """What a committed run of notebook 200 reached: the worst value of a row, or a dash."""
+    found = [row for row in record["criteria"] if row["id"] == id_ and row["value"] is not None]
+    if not found:
+        return "-"
+    worst = max if found[0]["op"] in ("<", "<=") else min
+    return shown(worst(row["value"] for row in found), 2)
+
+
+def test_what_the_readme_says_that_layers_reach_is_in_the_record():
+    record = research_log.read_notebook(ROOT / "executed" / "200.ipynb").record
+    rows = re.findall(r"^\| ([SLT]\d+) \| .* \| ([<>]=?) ([\d.]+) \| (\S+) \|$", TEXT, re.MULTILINE)
+    assert {"S1", "L1", "L10", "T1"} <= {row[0] for row in rows}
+    for id_, op, limit, reached in rows:
+        assert reached == reached_by(record, id_), id_
+        for row in record["criteria"]:
+            if row["id"] == id_:
+                assert (row["op"], row["threshold"]) == (op, float(limit)), id_
 
 
 def test_every_experiment_that_the_readme_runs_has_what_it_needs():

@@ -145,7 +145,7 @@ def test_the_rooms_of_lab_are_checked():
 ANY = {
     "lab/linalg/fenwick.py": {"advance"},
     "lab/linalg/precision.py": {"wide", "autocasts", "uncast"},
-    "lab/nn/guard.py": {"check_numbers", "check_tokens"},
+    "lab/nn/guard.py": {"check_numbers", "check_reset", "check_tokens"},
     "lab/scan/arguments.py": {"alike", "full_precision", "within"},
     "lab/scan/block.py": {"gradients"},
     "lab/scan/growth.py": {"Growth.see"},

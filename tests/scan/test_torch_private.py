@@ -88,6 +88,9 @@ def test_every_private_call_is_there_in_this_torch():
     assert not torch_private.is_batched(x)
     assert torch_private.operator_name(torch.ops.lab.linear_scan.default) == "linear_scan"
     assert torch_private.storage_users(x.untyped_storage()) == 2
+    identity = torch_private.storage_identity
+    assert identity(x.untyped_storage()) == identity(x[:1].untyped_storage())
+    assert identity(x.untyped_storage()) != identity(x.clone().untyped_storage())
     assert callable(torch_private.torch_associative_scan())
     assert torch_private.tree_leaves(torch_private.tree_map(abs, (-1, [-2, {}]))) == [1, 2]
     assert torch_private.values_of(x).equal(x)

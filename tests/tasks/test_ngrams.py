@@ -76,6 +76,15 @@ def test_more_context_finds_what_a_chain_of_that_order_repeats():
     assert first > second > 1.2 * third
 
 
+def test_every_order_at_once_is_each_counted_by_itself():
+    data, held_out = b"abracadabra, abracadabra" * 3, b"cadabra abra"
+    found = NGrams(data, order=5).losses_by_order(held_out)
+    assert found.shape == (5, 12)
+    for order in range(1, 6):
+        assert torch.equal(found[order - 1], NGrams(data, order=order).losses(held_out))
+    assert NGrams(data, order=5).losses_by_order(b"ab").shape == (5, 2)
+
+
 @pytest.mark.parametrize(
     ("order", "sentence"),
     [(0, "at least 1"), (2.5, "a whole number"), (8, "order is 8; it must be at most 7"),

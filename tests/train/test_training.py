@@ -20,6 +20,7 @@ from lab.tasks import (
 )
 from lab.train import fit, fit_together, loop, score
 from lab.train.loop import _multiplier
+from lab.train.optimiser import multipliers
 from lab.train.side_by_side import pick_device
 
 DOUBLE = torch.float64
@@ -389,6 +390,7 @@ def test_lengths_are_taken_in_turns():
 @pytest.mark.parametrize("steps", [10, 100, 1000])
 def test_one_cycle_rises_to_the_peak_and_falls_to_nothing(steps):
     rates = [_multiplier("one-cycle", step, steps) for step in range(steps)]
+    assert multipliers("one-cycle", steps).tolist() == rates
     peak = 3 * steps // 10
     assert rates[peak] == 1
     assert rates[: peak + 1] == sorted(rates[: peak + 1])

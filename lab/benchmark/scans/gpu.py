@@ -16,7 +16,7 @@ _accelerated = partial(
     Contender, pack=lambda x: x.mT, unpack=lambda x: x.mT,
     module="accelerated_scan", package="accelerated-scan",
 )  # fmt: skip
-_fla = partial(Contender, logarithm=True, module="fla", package="flash-linear-attention")
+_fla = partial(Contender, logarithm=True, module="fla", package="fla-core")
 
 
 def draw(shape: Shape, generator: torch.Generator, dtype: torch.dtype) -> list[Tensor]:

@@ -41,7 +41,7 @@ _COLOURED = {"colorscale", "coloraxis", "zmin", "zmax", "zmid", "showscale", "co
 _MARKER = {"color", "size", "symbol", "opacity", "line", "maxdisplayed"}
 _DRAWN: dict[str, set[str]] = {
     "scatter": _TRACE | {"mode", "line", "marker", "error_x", "error_y", "text", "textposition",
-                         "textfont"},
+                         "textfont", "fill", "fillcolor"},
     "scatter.line": {"color", "width", "dash", "shape"},
     "scatter.marker": _MARKER,
     "scatter.error_x": _ERROR,

@@ -46,7 +46,7 @@ def scatter_extents(trace: Trace, x: Axis, y: Axis) -> tuple[list[Extent], list[
 
 
 def draw_scatter(sheet: Sheet, plane: Plane, alike: Sequence[Trace], number: int) -> None:
-    """Draw error bars, line, markers and texts of a scatter trace.
+    """Draw filled area, error bars, line, markers and texts of a scatter trace.
 
     Args:
         sheet, plane: where to draw.
@@ -55,6 +55,8 @@ def draw_scatter(sheet: Sheet, plane: Plane, alike: Sequence[Trace], number: int
     """
     trace, (x, y) = alike[0], plane.points(alike[0])
     style = scatter_style(trace, number)
+    if trace.get("fill") not in (None, "none"):
+        _draw_area(sheet, plane, trace, style["opacity"])
     _draw_errors(sheet, plane, trace, style)
     if "lines" in mode_of(trace):
         line = style["line"]
@@ -68,6 +70,14 @@ def draw_scatter(sheet: Sheet, plane: Plane, alike: Sequence[Trace], number: int
         draw_markers(sheet, x[kept], y[kept], style["marker"], style["opacity"], _wider(plane.box))
     if "text" in mode_of(trace):
         _draw_texts(sheet, trace, x, y)
+
+
+def _draw_area(sheet: Sheet, plane: Plane, trace: Trace, opacity: float) -> None:
+    """Draw the area that the points of a trace go round."""
+    if trace["fill"] != "toself" or not trace.get("fillcolor"):
+        raise Undrawable(f"fill {trace['fill']!r} has no static twin: toself with a fillcolor does")
+    corners = np.stack(plane.points(trace), axis=-1)[None]
+    sheet.polygons(corners, trace["fillcolor"], plane.box, opacity=opacity)
 
 
 def scatter_style(trace: Trace, number: int) -> dict[str, Any]:

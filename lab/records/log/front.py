@@ -1,17 +1,29 @@
 """The front page of the log: what was asked, what was found, what to run next."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from lab.records.executed import Entry
 from lab.records.log import ranking, words
 from lab.records.log.experiment import Experiment
-from lab.records.log.markup import address, duration, escape, link, picture, plain, seeds, table
+from lab.records.log.markup import (
+    address,
+    duration,
+    escape,
+    link,
+    picture,
+    plain,
+    seeds,
+    table,
+)
 
 # Largest size in pixels of a picture; a click on it opens the page of its experiment.
 WIDEST, HIGHEST = 240, 170
 # Browsers make a column only as wide as its words need. Without these, pictures would shrink and
 # "in doubt" would be broken into two lines.
 _WIDE, _ON_ONE_LINE = "&nbsp;" * 48, "&nbsp;" * 14
+
+_MOST_WORDS = 40  # of a finding: two minutes for a dozen experiments
 
 _INTRODUCTION = """\
 # Research log
@@ -64,9 +76,20 @@ def _experiment(each: Experiment) -> str:
 
 
 def _text(each: Experiment) -> str:
-    lines = [f"<b>{plain(each.question)}</b>", escape(each.finding)]
+    lines = [f"<b>{plain(each.question)}</b>", escape(shortened(each.finding))]
     lines += [f"To settle it: {escape(each.summary.settles)}"] if each.summary else []
     return "<br>".join([*lines, f"<sub>{_run(each)}</sub>"])
+
+
+def shortened(finding: str) -> str:
+    """A long finding as far as the end of a sentence or clause; its page has all of it."""
+    if len(finding.split()) <= _MOST_WORDS:
+        return finding
+    for end in reversed([found.start() for found in re.finditer(r"[.;](?=\s)", finding)]):
+        kept = finding[:end]
+        if len(kept.split()) <= _MOST_WORDS and kept.count("(") == kept.count(")"):
+            return f"{kept} …"
+    return finding
 
 
 def _run(each: Experiment) -> str:

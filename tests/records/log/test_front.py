@@ -30,7 +30,7 @@ from lab.evidence.doubts import Doubt
 from lab.records.executed import Entry
 from lab.records.log import words
 from lab.records.log.experiment import NO_FINDING, Experiment
-from lab.records.log.front import front_page
+from lab.records.log.front import front_page, shortened
 
 ROOT = Path(__file__).parents[3]
 MARKDOWN = MarkdownIt("commonmark").enable("table")
@@ -201,3 +201,11 @@ def test_every_committed_picture_is_small_and_belongs_to_a_page():
         assert path.stat().st_size <= 60_000
         assert f'src="log/{path.name}"' in PAGE
         assert path.with_suffix(".md").exists()
+
+
+def test_a_long_finding_ends_with_a_sentence_or_clause():
+    start, clause = "One is 0.5 (a; b) of two; ", "three words more, "
+    assert shortened(f"{start}{9 * clause}end.") == f"{start}{9 * clause}end."
+    assert shortened(f"{start}{12 * clause}end.") == "One is 0.5 (a; b) of two …"
+    assert shortened(f"{start}three. {12 * clause}end.") == "One is 0.5 (a; b) of two; three …"
+    assert shortened(50 * "word ") == 50 * "word "
