@@ -304,7 +304,7 @@ print(len(image), "elements, blocks 2:4:", sparsity.is_two_four(R), "- largest c
 # transition. Free blocks are $(I + Wx)/\max(1, \sigma)$. Where masks depend on magnitude
 # they follow the mean square of an entry over all tokens. Entries that are not kept have a
 # gradient as if they were (straight through). SR-STE adds a decay of these entries; apart
-# from Adam, as it should be, it would shrink them by $\lambda\eta \le 1.2\cdot10^{-5}$ an
+# from Adam, as it should be, it would shrink them by $\lambda\eta \le 10^{-5}$ an
 # update, which is nothing here, and it is left out.
 
 # %% [markdown]
@@ -465,29 +465,30 @@ as_proposed.losses(title="As proposed", floors={"chance": two.chance(TRAIN)})
 # Every arm has the step size that does best for it on a tuning seed, after as many updates as
 # in the report. That matters: after 250 updates the largest of three steps looked best for nine
 # of the thirteen arms, and with it the dense model of 36 states does not learn in 700 what it
-# learns there with a third of it. Trials are scored over all tokens up to 80, which the criteria
-# ask about; up to 40, six arms are right on every word with more than one step size.
+# learns there with a third of it. Trials are scored over all tokens up to the length that the
+# criteria ask the arm about: 40 for blocks under a mask, and 80 for all others, which up to 40 are
+# right on every word with more than one step size. (By 80 tokens, where they are at chance, masks
+# are told apart by the luck of one seed: learned groupings chosen so had 75 % at 20 on a seed.)
 #
-# Blocks under a mask want larger steps than all others. So they try the upper three of a ladder
-# of four, and all others the lower three. Groupings that are learned late are no trial of their
-# own: they have the step size of those that are learned early.
+# Blocks under a mask want larger steps than all others, and have a ladder of their own.
+# Groupings that are learned late are no trial of their own: they have the step size of those
+# that are learned early.
 
 
 # %%
-LADDER = [2e-3, 6e-3, 2e-2, 6e-2]
 MASKED = FREE[1:-1]  # of the free arms, without the dense one and the aligned mask
 
 
-def over_all(model, task, *, seed):
-    return score(model, task, length=TESTS[2], samples=p.samples // 2, seed=seed).accuracy
+def over_all(model, task, *, seed, length):
+    return score(model, task, length=length, samples=p.samples // 2, seed=seed).accuracy
 
 
-def tuned(masked, grid):
+def tuned(masked, grid, length):
     trials = {name: arm for name, arm in arms_of(p.tuning_steps).items() if (name in MASKED) == masked and "late" not in name}
-    return exp.tune(trials, task, RECIPE | {"steps": p.tuning_steps}, lr=grid, seeds=p.tuning_seeds, score=over_all)
+    return exp.tune(trials, task, RECIPE | {"steps": p.tuning_steps}, lr=grid, seeds=p.tuning_seeds, score=partial(over_all, length=length))
 
 
-others, masks = tuned(False, LADDER[:3]), tuned(True, LADDER[1:])
+others, masks = tuned(False, [2e-3, 6e-3, 2e-2], TESTS[2]), tuned(True, [6e-3, 1.2e-2, 2.4e-2, 4.8e-2], TESTS[1])
 rates = {**others, **masks, "learned grouping, late": masks["learned grouping"]}
 
 # %%
@@ -496,6 +497,7 @@ arms = exp.train({name: with_setting(arm, "lr", rates[name]) for name, arm in ar
 scores = arms.scores(length=TESTS[-1], samples=p.samples)
 at20, at40, at80 = (scores.at(n + 1) for n in TESTS[:3])  # the start token comes first
 trials = {name: each.medians(name).nan_to_num(0.0).max().item() for each in (others, masks) for name in each}
+# Masks, which are scored up to 40 tokens, have the advantage here, and C2 asks about 20.
 best = max((name for name in trials if name.startswith("2:4") or "grouping" in name), key=trials.get)
 reflections = "2:4 aligned, reflections"
 exp.judge("C2", at20[best], minus=at20["dense, orthogonal"])
