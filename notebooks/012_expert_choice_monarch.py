@@ -404,7 +404,7 @@ figures.lines({"taken": taken.mean(0), "expected": expected, "two errors above":
 # %% [markdown]
 # ## Corrected: a task that splits
 #
-# As everywhere here, every arm has the step size that does best for it on a tuning seed, in a
+# As everywhere here, every arm has the step size that does best for it on two tuning seeds, in a
 # training of as many updates as in the report. A token moves one head of two, half of what uniform heads do, and words are up to four times as long as in training.
 
 # %%
