@@ -118,9 +118,10 @@ class CauchyLike(Structured):
     Its displacement is G H^T without its diagonal, so its rank is at most r only if that diagonal
     is zero.
 
-    There is no `solve`. The inverse has the same displacement rank, but its diagonal is not part of
-    its displacement, and elimination on generators (Gohberg, Kailath & Olshevsky 1995) recovers no
-    diagonals: torch.linalg.solve of the dense matrix is exact, at n^3.
+    There is no `solve`. Elimination on generators, at n^2 r, takes pivots from the diagonal alone
+    where rows and columns have the same nodes (Kailath & Olshevsky 1997, Diagonal pivoting for
+    partially reconstructible Cauchy-like matrices), and these may be 0 in an invertible matrix.
+    torch.linalg.solve(A.to_dense(), x), at n^3, chooses its pivots freely.
 
     Args:
         nodes: Float["n"], distinct, the same for a whole batch.

@@ -51,12 +51,12 @@ class DPLR(Structured):
 
     @property
     def numbers(self) -> int:
-        """n (1 + 2 r)."""
+        """N (1 + 2 r)."""
         return self.diagonal.shape[-1] * (1 + 2 * self.rank)
 
     @property
     def multiplications(self) -> int:
-        """n (1 + 2 r)."""
+        """N (1 + 2 r)."""
         return self.numbers
 
     @property
