@@ -17,7 +17,7 @@ All but `MonarchMatrix` have a transpose of their kind. A product of Householder
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Inexact, Shaped
 from torch import Tensor
 
 from lab.linalg.precision import wide
@@ -66,7 +66,7 @@ class Structured(ABC):
         """The product with x."""
 
 
-def with_one_batch(*parts: tuple[Tensor, int]) -> list[Tensor]:
+def with_one_batch(*parts: tuple[Shaped[Tensor, "..."], int]) -> list[Shaped[Tensor, "..."]]:
     """Parts in float32 at least, all with the same axes in front of their own.
 
     Args:
@@ -88,12 +88,16 @@ def with_one_batch(*parts: tuple[Tensor, int]) -> list[Tensor]:
     ]
 
 
-def solved(A: Inexact[Tensor, "... n n"], x: Inexact[Tensor, "... n k"]) -> Tensor:
+def solved(
+    A: Inexact[Tensor, "... n n"], x: Inexact[Tensor, "... n k"]
+) -> Inexact[Tensor, "... n k"]:
     """torch.linalg.solve with axes of a batch broadcast; alone, it may take x for vectors."""
     batch = torch.broadcast_shapes(A.shape[:-2], x.shape[:-2])
     return torch.linalg.solve(A, x.expand(*batch, *x.shape[-2:]))
 
 
-def beside(*columns: Tensor) -> Tensor:
-    """["... n r1+r2+..."]: columns next to each other, with their axes of a batch broadcast."""
-    return torch.cat(with_one_batch(*((each, 2) for each in columns)), dim=-1)
+def beside(
+    first: Inexact[Tensor, "... n r"], second: Inexact[Tensor, "... n s"]
+) -> Inexact[Tensor, "... n r+s"]:
+    """Columns next to each other, with their axes of a batch broadcast."""
+    return torch.cat(with_one_batch((first, 2), (second, 2)), dim=-1)

@@ -19,6 +19,7 @@ from lab.linalg import (
     CirculantMatrix,
     MonarchMatrix,
     Routed,
+    Structured,
 )
 from lab.linalg.displacement import uniform_nodes
 
@@ -150,6 +151,11 @@ def test_single_and_half_precision(problem):
 
 
 # --- what a structure has, and what it costs -----------------------------------------------------
+
+
+def test_every_structure_has_a_case():
+    built = {type(case.build(*case.draw(stream_of(0), (), *case.sizes[0]))) for case in CASES}
+    assert built == set(Structured.__subclasses__())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
