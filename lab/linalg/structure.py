@@ -17,7 +17,7 @@ All but `MonarchMatrix` have a transpose of their kind. A product of Householder
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Inexact, Shaped
+from jaxtyping import Inexact
 from torch import Tensor
 
 from lab.linalg.precision import wide
@@ -66,7 +66,7 @@ class Structured(ABC):
         """The product with x."""
 
 
-def with_one_batch(*parts: tuple[Shaped[Tensor, "..."], int]) -> list[Shaped[Tensor, "..."]]:
+def with_one_batch(*parts: tuple[Tensor, int]) -> list[Tensor]:
     """Parts in float32 at least, all with the same axes in front of their own.
 
     Args:
@@ -76,6 +76,9 @@ def with_one_batch(*parts: tuple[Shaped[Tensor, "..."], int]) -> list[Shaped[Ten
         ValueError: the axes of a batch cannot be broadcast.
     """
     leading = [part.shape[: part.ndim - own] for part, own in parts]
+    # The first call of torch.broadcast_shapes imports for seconds; most parts need none.
+    if all(batch == leading[0] for batch in leading):
+        return [wide(part) for part, _ in parts]
     try:
         batch = torch.broadcast_shapes(*leading)
     except RuntimeError as error:
