@@ -1,6 +1,7 @@
 """Levels of the past, merges and products against the plain definition."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from lab.linalg.fenwick import (
     lowest_digit,
     split,
 )
+from lab.linalg.packed_fenwick import packed_fenwick_product
 from lab.memories import CosFormer, LinearAttention, LogLinearAttention, Retention
 from lab.mixers import MultiHead, unroll
 
@@ -101,6 +103,39 @@ def test_both_fast_forms_are_the_recurrence(T, seed, chunk, extra, batch, inclus
     assert gap(fenwick_product(*inputs, inclusive=inclusive), expected) < 1e-12
     found = fenwick_product_chunked(*inputs, inclusive=inclusive, chunk=chunk)
     assert gap(found, expected) < 1e-12
+
+
+@conventions
+@settings(deadline=None, max_examples=60)
+@given(
+    T=lengths, seed=st.integers(0, 2**31), chunk=st.sampled_from([1, 2, 8, 32, 128]),
+    ends=st.floats(0, 1), sizes=st.sampled_from([(1, 1), (2, 3), (0, 2)]),
+)  # fmt: skip
+def test_the_packed_form_is_the_recurrence_of_every_sequence(
+    T, seed, chunk, ends, sizes, inclusive
+):
+    inputs = problem(T, inclusive, seed, sizes)
+    reset = torch.rand(sizes[0], T, generator=stream(seed)) < ends / 8
+    found = packed_fenwick_product(*inputs, reset, inclusive=inclusive, chunk=chunk)
+    for row, marks in enumerate(reset):
+        starts = sorted({0, T, *marks.nonzero().flatten().tolist()})
+        for a, b in pairwise(starts):
+            own = [part[row, :, a:b] for part in inputs]
+            expected = fenwick_product_sequential(*own, inclusive=inclusive)
+            assert gap(found[row, :, a:b], expected) < 1e-12
+
+
+@conventions
+@pytest.mark.parametrize("chunk", [1, 4, 32])
+def test_gradients_of_the_packed_form_match_finite_differences(chunk, inclusive):
+    inputs = [part.requires_grad_() for part in problem(11, inclusive, batch=(1, 1))]
+    reset = torch.zeros(1, 11, dtype=torch.bool)
+    reset[0, [3, 4]] = True
+
+    def form(*inputs):
+        return packed_fenwick_product(*inputs, reset, inclusive=inclusive, chunk=chunk)
+
+    assert torch.autograd.gradcheck(form, inputs)
 
 
 @conventions

@@ -13,6 +13,7 @@ from lab.memories import (
     GatedLinearAttention,
     LinearAttention,
     LogEMA,
+    LogLinearAttention,
     LogSSM,
     Memory,
     Retention,
@@ -50,6 +51,12 @@ MEMORIES = {
     "slots, hard": lambda _: TropicalSlots(D, **SIZES, training_form="hard"),
     "tropical gate": lambda g: TropicalGated(
         D, **SIZES, decay=0.3, training_form="straight-through", generator=g
+    ),
+    "log-linear": lambda g: LogLinearAttention(
+        D, LinearAttention(D, **SIZES), levels=7, generator=g
+    ),
+    "log-linear, cosFormer, inclusive": lambda g: LogLinearAttention(
+        D, CosFormer(D, **SIZES, horizon=50), levels=6, inclusive=True, generator=g
     ),
     "hierarchical": lambda g: HierarchicalAttention(
         D, heads=2, d_key=4, leaf=1, rank=1, generator=g
