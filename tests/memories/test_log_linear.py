@@ -182,6 +182,8 @@ def test_shapes_are_checked(form):
 def test_a_chunk_is_a_power_of_two():
     with pytest.raises(ValueError, match="power of two"):
         fenwick_product_chunked(*problem(9), chunk=6)
+    with pytest.raises(ValueError, match="power of two"):
+        packed_fenwick_product(*problem(9, batch=(1, 1)), torch.zeros(1, 9).bool(), chunk=0)
 
 
 # --- the mixer -----------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ every_case = pytest.mark.parametrize(
         for dtype in case.dtypes
     ],
 )
+# One draw of every scan, where another would not show more.
+every_scan = pytest.mark.parametrize(
+    "case", {case.name: case for case in PACKED}.values(), ids=lambda case: case.name
+)
 
 
 def marked():
@@ -101,7 +105,17 @@ def test_marks_are_those_of_one_model_of_several(case, dtype):
             assert gap(found[at], right) < 1e-13
 
 
-@pytest.mark.parametrize("case", {c.name: c for c in PACKED}.values(), ids=lambda case: case.name)
+@every_scan
+def test_torch_compile_takes_marks(case):
+    arguments = case.arguments(case.dtypes[0], len(STARTS), 7, N, seed=0)
+    reset = torch.rand(len(STARTS), 7, generator=stream(0)) < 0.4
+    compiled = torch.compile(case.fast, backend="aot_eager", fullgraph=True)
+    expected = tree_leaves(case.fast(*arguments, reset=reset))
+    for found, right in zip(tree_leaves(compiled(*arguments, reset=reset)), expected, strict=True):
+        assert gap(found, right) < 1e-13
+
+
+@every_scan
 @pytest.mark.parametrize(
     ("reset", "error", "sentence"),
     [
