@@ -1,5 +1,6 @@
 """Sequences packed into one row of a scan give what each of them gives by itself."""
 
+import inspect
 import re
 from itertools import pairwise
 
@@ -8,6 +9,8 @@ import torch
 from numeric import gap, stream
 from scan_cases import CASES, Case, floating, of_floats
 from torch.utils._pytree import tree_leaves, tree_map
+
+from lab import scan
 
 T, N = 43, 3
 # One sequence has a single step, and one ends with the row; the second row begins without a mark.
@@ -19,9 +22,11 @@ def monarch(random, B, T, N):
     return L, R, random.normal(B, T, N * N), random.normal(B, N * N)
 
 
-# A step of reflections has no gain that could be zero.
-PACKED = [case for case in CASES if case.name != "householder_scan"]
-PACKED += [Case(monarch, "monarch_scan")]
+PACKED = [
+    case
+    for case in [*CASES, Case(monarch, "monarch_scan")]
+    if "reset" in inspect.signature(getattr(scan, case.name)).parameters
+]
 every_case = pytest.mark.parametrize(
     ("case", "dtype"),
     [
@@ -79,6 +84,15 @@ def with_gradients(function, arguments):
         total = total + (weight.conj() * torch.where(output.isinf(), 0, output)).real.sum()
     used = floating(arguments)
     return [*tree_leaves(outputs), *torch.autograd.grad(total, used, materialize_grads=True)]
+
+
+def test_every_scan_with_a_gain_takes_marks():
+    # A step of reflections has no gain that could be zero; `key_value_scan` has its own tests.
+    kinds = (
+        "linear", "matmul", "matrix", "block", "pair", "permutation", "scatter", "monarch", "log",
+        "tropical", "softmax", "selective", "kuramoto",
+    )  # fmt: skip
+    assert {case.name for case in PACKED} >= {f"{kind}_scan" for kind in kinds}
 
 
 @every_case
