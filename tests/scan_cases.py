@@ -101,9 +101,9 @@ def one_gain(random, B, T, N):
     return random.gain(B, T), random.normal(B, T, N), random.normal(B, N)
 
 
-def short_blocks(a, b, initial=None):
+def short_blocks(a, b, initial=None, **packed):
     """`matmul_scan` with blocks so short that even these draws need blocks of blocks."""
-    return scan.matmul_scan(a, b, initial, block=3)
+    return scan.matmul_scan(a, b, initial, block=3, **packed)
 
 
 def matrix(random, B, T, N):
@@ -248,16 +248,16 @@ def oscillators(random, B, T, N):
 def time_first(form):
     """With arguments named as in Mamba: capital letters are what its papers call them."""
 
-    def selective(u, delta, A, B, C, initial=None):
-        return form(u, delta, A, B, C, initial=initial, time_first=True)
+    def selective(u, delta, A, B, C, initial=None, **packed):
+        return form(u, delta, A, B, C, initial=initial, time_first=True, **packed)
 
     return selective
 
 
 def time_first_with_all(form):
-    def selective(u, delta, A, B, C, D, z, delta_bias, initial=None):
+    def selective(u, delta, A, B, C, D, z, delta_bias, initial=None, **packed):
         given = u, delta, A, B, C, D, z, delta_bias, True
-        return form(*given, initial=initial, time_first=True)
+        return form(*given, initial=initial, time_first=True, **packed)
 
     return selective
 

@@ -1,14 +1,14 @@
 """What recurrences in chunks share: cutting time into chunks, and sums of decays between steps."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
 from lab.linalg.precision import widened
 
 
-def cut(part: Float[Tensor, "... T X"], size: int) -> Float[Tensor, "... C c X"]:
+def cut(part: Shaped[Tensor, "... T X"], size: int) -> Shaped[Tensor, "... C c X"]:
     """["... T X"] to ["... chunks size X"], filled up with steps of zeros."""
     return pad(part, (0, 0, 0, -part.shape[-2] % size)).unflatten(-2, (-1, size))
 

@@ -6,12 +6,14 @@ alternating sum) are real. Together these are n real numbers, which `to_modes` r
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor
 
-from lab.linalg.precision import wide, widened
+from lab.linalg.precision import uncast, wide, widened
+from lab.linalg.structure import Structured, solved
 
 
 def circulant(column: Inexact[Tensor, "... n"]) -> Inexact[Tensor, "... n n"]:
@@ -168,6 +170,135 @@ def real_fourier(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n
     return to_modes(fourier(torch.eye(n, dtype=dtype)), n).mT
 
 
+@dataclass(frozen=True)
+class CirculantMatrix(Structured):
+    """The matrix `circulant(column)`, applied and inverted by Fourier transforms.
+
+    Args:
+        column: its first column, n > 0.
+
+    Raises:
+        ValueError: there is no column, or it is complex.
+    """
+
+    column: Float[Tensor, "... n"]
+
+    def __post_init__(self) -> None:
+        _check_real("column", self.column, own=1)
+        object.__setattr__(self, "column", wide(self.column))
+
+    @property
+    def numbers(self) -> int:
+        """n."""
+        return self.column.shape[-1]
+
+    @property
+    def multiplications(self) -> int:
+        """n // 2 + 1, of complex numbers."""
+        return self.numbers // 2 + 1
+
+    @property
+    def transforms(self) -> int:
+        """3, of n numbers: of the column, of the vector, and back."""
+        return 3
+
+    @property
+    def mT(self) -> "CirculantMatrix":
+        """The transpose."""
+        return CirculantMatrix(self.column.flip(-1).roll(1, -1))
+
+    def to_dense(self) -> Float[Tensor, "... n n"]:
+        """`circulant`."""
+        return circulant(self.column)
+
+    @widened
+    def __matmul__(self, x: Float[Tensor, "... n k"]) -> Float[Tensor, "... n k"]:
+        """`circulant_product`."""
+        return circulant_product(self.column[..., None, :], x.mT).mT
+
+    def after(self, earlier: "CirculantMatrix") -> "CirculantMatrix":
+        """The product self @ earlier, a circulant again; the order does not matter."""
+        return CirculantMatrix(circulant_product(self.column, earlier.column))
+
+    @widened
+    def solve(self, x: Float[Tensor, "... n k"]) -> Float[Tensor, "... n k"]:
+        """The inverse times x: a division by the eigenvalues, which are the `frequencies`.
+
+        Raises:
+            ValueError: a frequency is exactly 0, and there is no inverse.
+        """
+        spectrum = frequencies(self.column)
+        if (spectrum == 0).any():
+            at = (spectrum == 0).nonzero()[0].tolist()
+            raise ValueError(
+                f"frequency {at} is 0, and there is no inverse; a larger column[0] moves all of "
+                "them away from 0"
+            )
+        return space(fourier(x.mT) / spectrum[..., None, :], self.numbers).mT
+
+
+@dataclass(frozen=True)
+class BlockCirculantMatrix(Structured):
+    """The matrix `block_circulant(blocks)`, block-diagonal in the Fourier basis over its blocks.
+
+    Args:
+        blocks: its first column of k > 0 blocks.
+
+    Raises:
+        ValueError: there are no square blocks, or they are complex.
+    """
+
+    blocks: Float[Tensor, "... k p p"]
+
+    def __post_init__(self) -> None:
+        _check_real("blocks", self.blocks, own=3)
+        object.__setattr__(self, "blocks", wide(self.blocks))
+
+    @property
+    def numbers(self) -> int:
+        """k p^2."""
+        return self.blocks.shape[-3:].numel()
+
+    @property
+    def multiplications(self) -> int:
+        """(k // 2 + 1) p^2, of complex numbers."""
+        k, p = self.blocks.shape[-3:-1]
+        return (k // 2 + 1) * p**2
+
+    @property
+    def transforms(self) -> int:
+        """p^2 + 2 p, of k numbers: of the blocks, of the vector, and back."""
+        p = self.blocks.shape[-1]
+        return p**2 + 2 * p
+
+    @property
+    def mT(self) -> "BlockCirculantMatrix":
+        """The transpose."""
+        return BlockCirculantMatrix(self.blocks.mT.flip(-3).roll(1, -3))
+
+    def to_dense(self) -> Float[Tensor, "... n n"]:
+        """`block_circulant`."""
+        return block_circulant(self.blocks)
+
+    @widened
+    def __matmul__(self, x: Float[Tensor, "... n k"]) -> Float[Tensor, "... n k"]:
+        """`block_circulant_product`."""
+        return block_circulant_product(self.blocks[..., None, :, :, :], x.mT).mT
+
+    def after(self, earlier: "BlockCirculantMatrix") -> "BlockCirculantMatrix":
+        """The product self @ earlier, which is block-circulant again."""
+        with uncast(self.blocks):
+            spectrum = block_frequencies(self.blocks) @ block_frequencies(earlier.blocks)
+        return BlockCirculantMatrix(from_block_frequencies(spectrum, self.blocks.shape[-3]))
+
+    @widened
+    def solve(self, x: Float[Tensor, "... n k"]) -> Float[Tensor, "... n k"]:
+        """The inverse times x: one complex p x p system for every frequency."""
+        k, p = self.blocks.shape[-3:-1]
+        right = block_fourier(x.mT, p).movedim(-3, -1)  # (..., f, p, columns)
+        return block_space(solved(block_frequencies(self.blocks), right).movedim(-1, -3), k).mT
+
+
 # torch's Fourier transforms refuse an empty batch, for which an empty array that depends on the
 # input is returned. In half precision they support only powers of two, and nothing on a CPU.
 def _rfft(x: Tensor, dim: int = -1, norm: str = "backward") -> Tensor:
@@ -182,6 +313,15 @@ def _irfft(spectrum: Tensor, n: int, dim: int = -1, norm: str = "backward") -> T
     if spectrum.numel():
         return torch.fft.irfft(spectrum, n, dim=dim, norm=norm)
     return spectrum.real.sum(dim, keepdim=True).repeat_interleave(n, dim)
+
+
+def _check_real(name: str, part: Tensor, own: int) -> None:
+    shape = part.shape[-own:]
+    if len(shape) < own or 0 in shape or (own == 3 and shape[1] != shape[2]):
+        expected = "(..., n)" if own == 1 else "(..., k, p, p)"
+        raise ValueError(f"{name} {tuple(part.shape)} must be {expected}, and none of these 0")
+    if part.is_complex():
+        raise ValueError(f"{name} is {part.dtype}; only real numbers have half a spectrum")
 
 
 def _check_half(half: int, n: int, name: str) -> None:

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Complex128, Float, Float64, Inexact, Int64
 from torch import Tensor
 
-from lab.linalg.precision import widened
+from lab.linalg.precision import uncast, wide, widened
+from lab.linalg.structure import Structured, beside, with_one_batch
 
 DOUBLE = torch.float64
 
@@ -111,31 +112,40 @@ def zero_diagonal(
 
 
 @dataclass(frozen=True)
-class CauchyLike:
+class CauchyLike(Structured):
     """The n x n matrix diag(d) + K * (G H^T), with K the Cauchy kernel of the nodes.
 
     Its displacement is G H^T without its diagonal, so its rank is at most r only if that diagonal
     is zero.
 
+    There is no `solve`. Elimination on generators, at n^2 r, takes pivots from the diagonal alone
+    where rows and columns have the same nodes (Kailath & Olshevsky 1997, Diagonal pivoting for
+    partially reconstructible Cauchy-like matrices), and these may be 0 in an invertible matrix.
+    torch.linalg.solve(A.to_dense(), x), at n^3, chooses its pivots freely.
+
     Args:
-        nodes: Float["n"], distinct.
-        diagonal: Float["n"].
-        G, H: Float["n r"]; r may be 0.
+        nodes: Float["n"], distinct, the same for a whole batch.
+        diagonal: Float["... n"].
+        G, H: Float["... n r"]; r may be 0.
 
     Raises:
         ValueError: a shape is not as above.
     """
 
     nodes: Float[Tensor, "n"]
-    diagonal: Float[Tensor, "n"]
-    G: Float[Tensor, "n r"]
-    H: Float[Tensor, "n r"]
+    diagonal: Float[Tensor, "... n"]
+    G: Float[Tensor, "... n r"]
+    H: Float[Tensor, "... n r"]
 
     def __post_init__(self) -> None:
-        n = len(self.nodes)
-        if self.diagonal.shape != (n,) or self.G.shape != self.H.shape or len(self.G) != n:
+        n, (one, two) = len(self.nodes), (self.G.shape[-2:], self.H.shape[-2:])
+        if self.diagonal.shape[-1:] != (n,) or one != two or one[:-1] != (n,):
             shapes = [tuple(part.shape) for part in (self.diagonal, self.G, self.H)]
             raise ValueError(f"diagonal, G, H are {shapes}; {n} nodes ask for ({n},), 2 x ({n}, r)")
+        parts = with_one_batch((self.diagonal, 1), (self.G, 2), (self.H, 2))
+        object.__setattr__(self, "nodes", wide(self.nodes))
+        for name, part in zip(("diagonal", "G", "H"), parts, strict=True):
+            object.__setattr__(self, name, part)
 
     @classmethod
     def from_dense(
@@ -151,38 +161,60 @@ class CauchyLike:
         """Number of columns of G; at least the displacement rank, if diag(G H^T) is zero."""
         return self.G.shape[-1]
 
-    def to_dense(self) -> Float[Tensor, "n n"]:
-        """The definition."""
-        return torch.diag(self.diagonal) + cauchy_kernel(self.nodes) * (self.G @ self.H.mT)
+    @property
+    def numbers(self) -> int:
+        """2 n (1 + r): nodes, diagonal and generators."""
+        return 2 * len(self.nodes) * (1 + self.rank)
 
-    def __matmul__(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        """The product with x ["n k"], by r products with the kernel and none with the matrix."""
-        kernel = cauchy_kernel(self.nodes)
-        terms = self.G[:, :, None] * (kernel @ (self.H[:, :, None] * x[:, None]).flatten(1)).view(
-            len(x), self.rank, x.shape[1]
-        )
-        return self.diagonal[:, None] * x + terms.sum(1)
+    @property
+    def multiplications(self) -> int:
+        """n (1 + 2 r + n r), for r above 1 more than the n^2 of the dense matrix.
+
+        The kernel is made anew, by n^2 divisions.
+        """
+        return len(self.nodes) * (1 + 2 * self.rank + len(self.nodes) * self.rank)
+
+    @property
+    def mT(self) -> "CauchyLike":
+        """The transpose; the kernel is antisymmetric."""
+        return CauchyLike(self.nodes, self.diagonal, -self.H, self.G)
+
+    def to_dense(self) -> Float[Tensor, "... n n"]:
+        """The definition."""
+        with uncast(self.G):
+            product = self.G @ self.H.mT
+        return torch.diag_embed(self.diagonal) + cauchy_kernel(self.nodes) * product
+
+    @widened
+    def __matmul__(self, x: Float[Tensor, "... n k"]) -> Float[Tensor, "... n k"]:
+        """The product with x, by r products with the kernel and none with the matrix."""
+        read = self.H[..., :, None] * x[..., None, :]  # (..., n, r, k)
+        moved = (cauchy_kernel(self.nodes) @ read.flatten(-2)).reshape(read.shape)
+        return self.diagonal[..., None] * x + (self.G[..., :, None] * moved).sum(-2)
+
+    def after(self, earlier: "CauchyLike") -> "CauchyLike":
+        """The product self @ earlier: widths add up, and the diagonal is computed exactly.
+
+        The displacement is a derivation: D(A2 A1) = D(A2) A1 + A2 D(A1). With D(A) = G H^T this
+        gives G = [G2, A2 G1] and H = [A1^T H2, H1]. The diagonal of a product is not the product of
+        diagonals. Both matrices must have a zero diag(G H^T) (see `zero_diagonal`).
+
+        Cost: n^2 (r2 + r1 + 1), from both dense matrices.
+
+        Raises:
+            ValueError: the nodes differ.
+        """
+        if not torch.equal(self.nodes, earlier.nodes):
+            raise ValueError("both must have the same nodes: with different nodes, no rank is low")
+        A2, A1 = self.to_dense(), earlier.to_dense()
+        with uncast(A2):
+            G, H = beside(self.G, A2 @ earlier.G), beside(A1.mT @ self.H, earlier.H)
+        return CauchyLike(self.nodes, (A2 * A1.mT).sum(-1), G, H)
 
 
 def compose(later: CauchyLike, earlier: CauchyLike) -> CauchyLike:
-    """later @ earlier by generators, whose widths add up; the diagonal is computed exactly.
-
-    The displacement is a derivation: D(A2 A1) = D(A2) A1 + A2 D(A1). With D(A) = G H^T this gives
-    G = [G2, A2 G1] and H = [A1^T H2, H1]. The diagonal of a product is not the product of
-    diagonals.
-
-    Args:
-        later, earlier: matrices with the same nodes and a zero diag(G H^T) (see `zero_diagonal`).
-
-    Raises:
-        ValueError: the nodes differ.
-    """
-    if not torch.equal(later.nodes, earlier.nodes):
-        raise ValueError("later and earlier have different nodes: their product has no low rank")
-    A2, A1 = later.to_dense(), earlier.to_dense()
-    G = torch.cat([later.G, A2 @ earlier.G], dim=1)
-    H = torch.cat([A1.mT @ later.H, earlier.H], dim=1)
-    return CauchyLike(later.nodes, (A2 * A1.mT).sum(-1), G, H)
+    """`later.after(earlier)`."""
+    return later.after(earlier)
 
 
 def truncate(A: CauchyLike, rank: int) -> CauchyLike:

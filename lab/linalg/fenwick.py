@@ -92,7 +92,7 @@ def fenwick_product_sequential(
     S[t, level] is the sum of k[s] v[s]^T over the steps of that level. Arguments and results as for
     `fenwick_product`.
     """
-    _check(q, k, v, weights, inclusive)
+    check_levels(q, k, v, weights, inclusive)
     states: States = {}
     outputs = []
     for t in range(q.shape[-2]):
@@ -128,8 +128,8 @@ def fenwick_product(
 
     Cost: T^2 (F + M) operations and memory for T^2 numbers.
     """
-    _check(q, k, v, weights, inclusive)
-    return _pairs(q, k, v, weights, level_map(q.shape[-2], inclusive=inclusive, device=q.device))
+    check_levels(q, k, v, weights, inclusive)
+    return pairs(q, k, v, weights, level_map(q.shape[-2], inclusive=inclusive, device=q.device))
 
 
 @widened
@@ -156,7 +156,7 @@ def fenwick_product_chunked(
 
     Cost: T (chunk (F + M) + log2(T / chunk) F M) operations.
     """
-    _check(q, k, v, weights, inclusive)
+    check_levels(q, k, v, weights, inclusive)
     if chunk < 1 or chunk & (chunk - 1):
         raise ValueError(f"the chunk is {chunk}; it must be a power of two")
     T = q.shape[-2]
@@ -167,13 +167,19 @@ def fenwick_product_chunked(
     missing = -q.shape[-2] % chunk
     parts = (_longer(part, missing).unflatten(-2, (-1, chunk)) for part in (q, k, v, weights))
     q, k, v, weights = parts
-    o = _pairs(q, k, v, weights, level_map(chunk, device=q.device))
+    o = pairs(q, k, v, weights, level_map(chunk, device=q.device))
     o = (o + _chunks_before(q, k.mT @ v, weights, chunk)).flatten(-3, -2)
     return o[..., int(inclusive) : int(inclusive) + T, :]
 
 
-def _pairs(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
-    """The product over all pairs of "... T" steps, with the levels ["T T"] of the pairs."""
+def pairs(
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... S F"],
+    v: Float[Tensor, "... S M"],
+    weights: Float[Tensor, "... T L"],
+    levels: Int64[Tensor, "... T S"],
+) -> Float[Tensor, "... T M"]:
+    """The product over all pairs of reading and writing steps of these levels, -1 for none."""
     by_pair = weights.gather(-1, levels.clamp_min(0).expand(*weights.shape[:-2], -1, -1))
     return ((q @ k.mT) * by_pair).masked_fill(levels < 0, 0) @ v
 
@@ -204,7 +210,18 @@ def _longer(x: Tensor, steps: int) -> Tensor:
     return pad(x, (0, 0, 0, steps))
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, weights: Tensor, inclusive: bool) -> None:
+def check_levels(
+    q: Float[Tensor, "... T F"],
+    k: Float[Tensor, "... T F"],
+    v: Float[Tensor, "... T M"],
+    weights: Float[Tensor, "... T L"],
+    inclusive: bool,
+) -> None:
+    """Check the shapes of a product, and that there are enough levels.
+
+    Raises:
+        ValueError: the shapes differ, T is 0, or there are too few levels.
+    """
     shapes = [tuple(part.shape) for part in (q, k, v, weights)]
     if q.shape != k.shape or len({shape[:-1] for shape in shapes}) > 1 or q.shape[-2] == 0:
         raise ValueError(

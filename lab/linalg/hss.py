@@ -22,7 +22,8 @@ from jaxtyping import Inexact
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lab.linalg.precision import wide, widened
+from lab.linalg.precision import widened
+from lab.linalg.structure import Structured, with_one_batch
 
 
 class Level(NamedTuple):
@@ -40,14 +41,12 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HODLR:
+class HODLR(Structured):
     """A matrix ["... d d"] of dense leaves on the diagonal and blocks of low rank off it.
 
     Args:
         leaves: the p blocks of m rows on the diagonal; d is p m.
         levels: from the finest, whose halves are the leaves, to the two halves of the matrix.
-
-    Axes of a batch are broadcast. Half-precision numbers are converted to float32.
 
     Raises:
         ValueError: a level has not half as many halves as the one below it, of twice the size.
@@ -69,8 +68,7 @@ class HODLR:
         if p != 1 << len(self.levels):
             raise ValueError(f"{p} leaves need log2({p}) levels, got {len(self.levels)}")
         parts = [self.leaves, *(part for level in self.levels for part in level)]
-        batch = torch.broadcast_shapes(*(part.shape[:-3] for part in parts))
-        parts = [wide(part).expand(*batch, *part.shape[-3:]) for part in parts]
+        parts = with_one_batch(*((part, 3) for part in parts))
         triples = zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
         object.__setattr__(self, "leaves", parts[0])
         object.__setattr__(self, "levels", tuple(Level(*triple) for triple in triples))
@@ -80,6 +78,11 @@ class HODLR:
         """How many numbers one matrix has in leaves, bases and couplings."""
         parts = [self.leaves, *(part for level in self.levels for part in level)]
         return sum(part.shape[-3:].numel() for part in parts)
+
+    @property
+    def multiplications(self) -> int:
+        """As many as `numbers`: a product with a vector uses each of them once."""
+        return self.numbers
 
     @property
     def mT(self) -> "HODLR":
@@ -107,23 +110,25 @@ class HODLR:
 
         Cost: about d r^2 log2(d / m)^2, where r is the rank of both.
         """
+        batch = torch.broadcast_shapes(self.leaves.shape[:-3], earlier.leaves.shape[:-3])
+        later, earlier = self._repeated(batch), earlier._repeated(batch)
         middles = [
             one.W @ _siblings(one.V.mT @ two.U @ two.W)
-            for one, two in zip(self.levels, earlier.levels, strict=True)
+            for one, two in zip(later.levels, earlier.levels, strict=True)
         ]
         # A block inside a half sees the blocks of all larger halves through their other half.
         shared = [
             (one.U, middle, two.V)
-            for one, middle, two in zip(self.levels, middles, earlier.levels, strict=True)
+            for one, middle, two in zip(later.levels, middles, earlier.levels, strict=True)
         ]
-        leaves, m = self.leaves @ earlier.leaves, self.leaves.shape[-1]
+        leaves, m = later.leaves @ earlier.leaves, later.leaves.shape[-1]
         for part in shared:
             U, W, V = _cut(*part, m)
             leaves = leaves + U @ W @ V.mT
         levels = []
-        for depth, (one, two) in enumerate(zip(self.levels, earlier.levels, strict=True)):
+        for depth, (one, two) in enumerate(zip(later.levels, earlier.levels, strict=True)):
             n, b = one.U.shape[-3:-1]
-            left = self._inside(two.U.flatten(-3, -2), depth).unflatten(-2, (n, b))
+            left = later._inside(two.U.flatten(-3, -2), depth).unflatten(-2, (n, b))
             right = earlier.mT._inside(one.V.flatten(-3, -2), depth).unflatten(-2, (n, b))
             cuts = [_cut(*part, b) for part in shared[depth + 1 :]]
             U = torch.cat([left, one.U, *(cut[0] for cut in cuts)], dim=-1)
@@ -158,6 +163,10 @@ class HODLR:
             y = torch.linalg.solve(core, right.unflatten(-3, (-1, 2)).flatten(-3, -2))
             rest = (parts - own @ y.unflatten(-2, (2, r)).flatten(-4, -3)).flatten(-3, -2)
         return rest
+
+    def _repeated(self, batch: tuple[int, ...]) -> "HODLR":
+        """The same with more axes of a batch."""
+        return HODLR(self.leaves.expand(*batch, *self.leaves.shape[-3:]), self.levels)
 
     def _inside(self, x: Inexact[Tensor, "... d k"], depth: int) -> Inexact[Tensor, "... d k"]:
         """The product with the blocks on the diagonal that the first `depth` levels make up."""

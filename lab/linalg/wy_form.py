@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lab.linalg.dplr import DPLR
+from lab.linalg.precision import widened
 from lab.linalg.triangular_inverse import solve_by_substitution
 
 Solve = Callable[[Tensor, Tensor], Tensor]
@@ -40,3 +42,18 @@ def wy_form(
     below = (beta[..., None] * (k @ k.mT)).tril(-1)
     W, U = solve(below, scaled).split([k.shape[-1], v.shape[-1]], dim=-1)
     return W, U
+
+
+@widened
+def householder_product(
+    k: Float[Tensor, "... C N"], beta: Float[Tensor, "... C"], solve: Solve = solve_by_substitution
+) -> DPLR:
+    """The product of I - beta[t] k[t] k[t]^T, the last step leftmost: I - K^T W, of rank C.
+
+    Unlike torch.linalg.householder_product, it takes any keys and does not make the dense matrix.
+
+    Args:
+        k, beta, solve: as for `wy_form`.
+    """
+    W, _ = wy_form(k, k[..., :0], beta, solve)
+    return DPLR(torch.ones_like(W[..., 0, :]), -k.mT, W.mT)

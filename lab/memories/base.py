@@ -194,3 +194,9 @@ def forgotten(
 def causal(T: int, device: torch.device) -> Bool[Tensor, "T T"]:
     """Bool["T T"], axes (reading step, writing step): whether the write is not after the read."""
     return torch.ones(T, T, dtype=torch.bool, device=device).tril()
+
+
+def visible(reset: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T T"]:
+    """Bool["B T T"], as `causal`, where other sequences begin at the steps of `reset`."""
+    sequence = reset.cumsum(1)  # the number of the sequence in its row
+    return causal(reset.shape[1], reset.device) & (sequence[:, :, None] == sequence[:, None])

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
 from lab.arguments import whole
 from lab.linalg.hss import HODLR, Level, level_sizes
-from lab.memories.base import Memory, normalised
+from lab.memories.base import Memory, forgotten, normalised
 from lab.scan import linear_scan
 from lab.scan.key_value import key_value_scan
 
@@ -44,6 +44,8 @@ class HierarchicalAttention(Memory):
 
     Source: proposed, in experiment 005; Katharopoulos et al. 2020 for a single leaf.
     """
+
+    resets = True
 
     def __init__(
         self,
@@ -87,9 +89,12 @@ class HierarchicalAttention(Memory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T K"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T K"]:
-        """["B H T K"], in chunks."""
+        """["B H T K"], in chunks; before the steps of `reset`, S and z are set to zero."""
         decay = self.log_decay(x)
+        if reset is not None:
+            decay = forgotten(decay, reset, self.heads, x.dtype)
         gain = None if decay is None else decay.movedim(-2, 1)
         q, k = elu(q) + 1, elu(k) + 1
         if gain is None:

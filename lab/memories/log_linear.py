@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, softmax
 from torch.nn.functional import pad
 
 from lab.linalg.fenwick import States, advance, fenwick_product_chunked, level_count, lowest_digit
+from lab.linalg.packed_fenwick import packed_fenwick_product
 from lab.linalg.precision import wide
 from lab.memories.base import Memory, normalised
 from lab.memories.linear_attention import LinearMemory
@@ -44,6 +45,8 @@ class LogLinearAttention(Memory):
     Source: Guo et al. 2025, Log-linear attention; levels as in its section 3.
     """
 
+    resets = True
+
     def __init__(
         self,
         d_model: int,
@@ -75,19 +78,20 @@ class LogLinearAttention(Memory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"], from pairs of steps within chunks and sums over earlier chunks."""
+        """["B H T M"], from pairs of steps within chunks and sums over earlier chunks.
+
+        At the steps of `reset`, all levels are emptied, and intervals are counted anew. The number
+        of levels and the horizon hold for all steps of a row together.
+        """
         self._check(x.shape[1])
         t = torch.arange(x.shape[1], device=x.device)
-        return self._divided(
-            fenwick_product_chunked(
-                self.inner.features(q, t),
-                self.inner.features(k, t),
-                self._values(v),
-                self.level_weights(x).movedim(-2, 1),
-                inclusive=self.inclusive,
-            )
-        )
+        features = self.inner.features(q, t), self.inner.features(k, t)
+        parts = *features, self._values(v), self.level_weights(x).movedim(-2, 1)
+        if reset is None:
+            return self._divided(fenwick_product_chunked(*parts, inclusive=self.inclusive))
+        return self._divided(packed_fenwick_product(*parts, reset, inclusive=self.inclusive))
 
     def step(
         self,

@@ -7,7 +7,7 @@ import math
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -44,6 +44,8 @@ class LogEMA(Memory):
     Beck et al. 2024, xLSTM, equations 13 to 15 (the normaliser).
     """
 
+    resets = True
+
     def __init__(
         self,
         d_model: int,
@@ -69,9 +71,10 @@ class LogEMA(Memory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"], by the scan."""
-        averages, _ = self.scanned(q, k, v, x)
+        """["B H T M"], by the scan; before the steps of `reset`, the averages are emptied."""
+        averages, _ = self.scanned(q, k, v, x, reset=reset)
         return self._merged(averages).movedim(1, 2)
 
     def step(
@@ -94,9 +97,11 @@ class LogEMA(Memory):
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
         initial: State | None = None,
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> States:
         """Averages ["B T N V"] and log-normalisers ["B T N"] after every step."""
-        return softmax_scan(self.log_decay(x), self.logits(q, k), self._values(v), initial)
+        gates = self.log_decay(x), self.logits(q, k)
+        return softmax_scan(*gates, self._values(v), initial, reset=reset)
 
     def weights(
         self, q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H T K"], x: Float[Tensor, "B T D"]

@@ -1,7 +1,7 @@
 """Slots: several softmax averages over the past, and a query that chooses among them."""
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
@@ -52,6 +52,8 @@ class SoftSlots(Memory):
     Katharopoulos et al. 2020, Transformers are RNNs (the same in exponentials of logits).
     """
 
+    resets = True
+
     def __init__(
         self,
         d_model: int,
@@ -78,21 +80,23 @@ class SoftSlots(Memory):
         k: Float[Tensor, "B H T m"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
         """["B H T M"], for mu times logits that span at most 60; else see `scanned`.
 
         Up to 64 steps are computed from all pairs of them (`weights`). Longer sequences are cut
         into chunks of 32 steps: a step reads the pairs within its chunk, and the slots as they were
         before it. Time and memory are linear in T. Weights below 1e-28 of the largest possible
-        weight of a chunk are replaced by this bound.
+        weight of a chunk are replaced by this bound. Before the steps of `reset`, the slots are
+        emptied.
         """
         T = q.shape[2]
         if T <= PAIRS:
-            return self.weights(q, k, x) @ v
+            return self.weights(q, k, x, reset) @ v
         q, k, v = (cut(part, CHUNK) for part in (q, k, v))
-        a = cut(self.log_decay(x)[..., None], CHUNK)[..., 0]
+        a = cut(self.log_decay(x, reset)[..., None], CHUNK)[..., 0]
         average, log_norm = self._before_chunks(k, v, a)
-        within = self._logits(q, k, a if self.decay is not None else None)
+        within = self._logits(q, k, None if self.decay is None and reset is None else a)
         # The largest read logit was left out within the chunk, and so it is left out here.
         earlier = (
             self.mu * q - _most(self.mu * q) + log_norm[..., None, :] + a.cumsum(-1)[..., None]
@@ -115,10 +119,14 @@ class SoftSlots(Memory):
         return average.unflatten(0, shape), log_norm.unflatten(0, shape)
 
     def weights(
-        self, q: Float[Tensor, "B H T m"], k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T T"]:
         """["B H T T"], axes (reading step, writing step): the weights of all values in o."""
-        a = None if self.decay is None else self.log_decay(x)
+        a = None if self.decay is None and reset is None else self.log_decay(x, reset)
         return self._logits(q, k, a).softmax(-1)
 
     def _logits(self, q: Tensor, k: Tensor, a: Tensor | None) -> Tensor:
@@ -141,9 +149,10 @@ class SoftSlots(Memory):
         k: Float[Tensor, "B H T m"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
         """`forward` by the scan over time, for logits of any size."""
-        return self.read(q, *self.slots(k, v, x))
+        return self.read(q, *self.slots(k, v, x, reset=reset))
 
     def slots(
         self,
@@ -151,6 +160,7 @@ class SoftSlots(Memory):
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
         initial: State | None = None,
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "B H T m M"], Float[Tensor, "B H T m"]]:
         """Averages ["B H T m M"] and mu times the log-normalisers ["B H T m"], after every step.
 
@@ -159,9 +169,10 @@ class SoftSlots(Memory):
             v: ["B H T M"].
             x: ["B T D"].
             initial: both before step 0, ["B H m M"] and ["B H m"]; empty slots if None.
+            reset: the steps before which all slots are emptied.
         """
         k = self.mu * k
-        decay = self.log_decay(x)[..., None].expand_as(k)
+        decay = self.log_decay(x, reset)[..., None].expand_as(k)
         a, b, values = (part.flatten(0, 1) for part in (decay, k, v[..., None, :]))
         before = None if initial is None else (initial[0].flatten(0, 1), initial[1].flatten(0, 1))
         average, log_norm = softmax_scan(a, b, values, before)
@@ -183,11 +194,15 @@ class SoftSlots(Memory):
         """The weight of every slot in the read-out."""
         return (self.mu * q + log_norm).softmax(-1)
 
-    def log_decay(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T"]:
-        """["B H T"], at most 0: mu a."""
+    def log_decay(
+        self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B H T"]:
+        """["B H T"], at most 0: mu a, and -inf at the steps of `reset`."""
         if self.decay is None:
-            return x.new_zeros(x.shape[0], self.heads, x.shape[1])
-        return -self.mu * softplus(precise(self.decay, x)).mT
+            a = x.new_zeros(x.shape[0], self.heads, x.shape[1])
+        else:
+            a = -self.mu * softplus(precise(self.decay, x)).mT
+        return a if reset is None else torch.where(reset[:, None], -torch.inf, a)
 
     def step(
         self,

@@ -3,11 +3,11 @@
 import warnings
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from lab.memories.base import Memory
+from lab.memories.base import Memory, visible
 
 Cache = tuple[Float[Tensor, "B H _ K"], Float[Tensor, "B H _ M"]]
 
@@ -27,6 +27,7 @@ class SoftmaxAttention(Memory):
     """
 
     any_precision = True
+    resets = True
 
     def forward(
         self,
@@ -34,13 +35,18 @@ class SoftmaxAttention(Memory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"]."""
+        """["B H T M"]; steps of `reset` and later ones do not see what was before.
+
+        With `reset`, torch's kernel is given a mask of T x T for every row.
+        """
+        mask = None if reset is None else visible(reset)[:, None]
         with warnings.catch_warnings():
             # Models that train side by side call torch's kernel one after another. This is faster
             # than the kernel that could process them at once, so the warning is ignored.
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            return scaled_dot_product_attention(q, k, v, is_causal=True)
+            return scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
 
     def step(
         self,

@@ -4,7 +4,7 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Complex, Float, Int64
+from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor
 
 from lab.memories.slots import SoftSlots, State
@@ -81,12 +81,13 @@ class TropicalSlots(SoftSlots):
         k: Float[Tensor, "B H T m"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"]."""
+        """["B H T M"]; before the steps of `reset`, the slots are emptied."""
         if self.form == "hard":
-            return self.hard(q, k, v, x)
-        soft = (super().forward if self.mu <= SHARP else self.scanned)(q, k, v, x)
-        return soft if self.form == "soft" else _through(soft, self.hard(q, k, v, x))
+            return self.hard(q, k, v, x, reset)
+        soft = (super().forward if self.mu <= SHARP else self.scanned)(q, k, v, x, reset)
+        return soft if self.form == "soft" else _through(soft, self.hard(q, k, v, x, reset))
 
     def hard(
         self,
@@ -94,29 +95,39 @@ class TropicalSlots(SoftSlots):
         k: Float[Tensor, "B H T m"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
         """The value of the winner at every step."""
-        return _taken(v, self.winners(q, k, x))
+        return _taken(v, self.winners(q, k, x, reset))
 
     def winners(
-        self, q: Float[Tensor, "B H T m"], k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+        self,
+        q: Float[Tensor, "B H T m"],
+        k: Float[Tensor, "B H T m"],
+        x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Int64[Tensor, "B H T"]:
         """The step whose value is read, for logits q and k ["B H T m"]."""
-        level, holder = self.holders(k, x)
+        level, holder = self.holders(k, x, reset)
         slot = (q + level).argmax(-1, keepdim=True)
         return holder.gather(-1, slot)[..., 0]
 
     def holders(
-        self, k: Float[Tensor, "B H T m"], x: Float[Tensor, "B T D"]
+        self,
+        k: Float[Tensor, "B H T m"],
+        x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "B H T m"], Int64[Tensor, "B H T m"]]:
         """["B H T m"] each: l of every slot, and as Int64 the step whose value it holds."""
-        decay = self.decay_per_step(x)[..., None].expand_as(k)
+        decay = self.decay_per_step(x, reset)[..., None].expand_as(k)
         level, holder = tropical_scan(decay.flatten(0, 1), k.flatten(0, 1))
         return level.unflatten(0, k.shape[:2]), holder.unflatten(0, k.shape[:2])
 
-    def decay_per_step(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T"]:
-        """["B H T"], at most 0: a."""
-        return self.log_decay(x) / self.mu
+    def decay_per_step(
+        self, x: Float[Tensor, "B T D"], reset: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B H T"]:
+        """["B H T"], at most 0: a, and -inf at the steps of `reset`."""
+        return self.log_decay(x, reset) / self.mu
 
     def step(
         self,
@@ -195,9 +206,10 @@ class TropicalGated(TropicalSlots):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T M"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T M"]:
-        """["B H T M"]."""
-        return super().forward(*self.logits(q, k), v, x)
+        """["B H T M"]; before the steps of `reset`, the slot is emptied."""
+        return super().forward(*self.logits(q, k), v, x, reset)
 
     def logits(
         self, q: Float[Tensor, "... K"], k: Float[Tensor, "... K"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import elu
 
@@ -34,6 +34,8 @@ class TruncatedAttention(Memory):
     Source: proposed, in experiment 005.
     """
 
+    resets = True
+
     def __init__(self, d_model: int, *, heads: int, d_key: int, leaf: int, rank: int) -> None:
         super().__init__(d_model, heads=heads, d_key=d_key)
         who = type(self).__name__
@@ -46,9 +48,13 @@ class TruncatedAttention(Memory):
         k: Float[Tensor, "B H T K"],
         v: Float[Tensor, "B H T K"],
         x: Float[Tensor, "B T D"],
+        reset: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B H T K"]:
-        """The step form, once a step: truncation is not associative."""
-        return torch.stack([read for read, _ in self._steps(q, k, v, x)], dim=2)
+        """The step form, once a step: truncation is not associative.
+
+        Before the steps of `reset`, S and z are set to zero.
+        """
+        return torch.stack([read for read, _ in self._steps(q, k, v, x, reset)], dim=2)
 
     def step(
         self,
@@ -76,9 +82,14 @@ class TruncatedAttention(Memory):
         """S."""
         return torch.stack([S for _, (_, S) in self._steps(q, k, v, x)], dim=1)
 
-    def _steps(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Iterator[tuple[Tensor, State]]:
+    def _steps(
+        self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, reset: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, State]]:
         """The read and the state of every step."""
-        state = None
+        state: State | None = None
         for t in range(x.shape[1]):
+            if reset is not None and state is not None:
+                begins, (z, S) = reset[:, t, None, None], state
+                state = torch.where(begins, 0, z), torch.where(begins[..., None], 0, S)
             read, state = self.step(q[:, :, t], k[:, :, t], v[:, :, t], x[:, t], state)
             yield read, state

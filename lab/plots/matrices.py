@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from lab.linalg.structure import Structured
 from lab.plots import fit
 from lab.plots.theme import FONT_SIZE, GREY, WIDTH, wrapped
 
@@ -14,14 +15,18 @@ _ROOM = 150  # px beside the matrices, for the axis and the colour bar
 
 
 def matrices(
-    values: Mapping[str, Tensor], *, outline: Tensor | None = None, title: str = ""
+    values: Mapping[str, Tensor | Structured], *, outline: Tensor | None = None, title: str = ""
 ) -> go.Figure:
     """Matrices side by side in one scale of colours, first row on top; white is zero.
 
     Args:
-        values: Float or Bool["rows columns"] by name; of complex numbers, their size is drawn.
+        values: Float or Bool["rows columns"] by name, or one structured matrix of `lab.linalg`,
+            whose dense form is drawn; of complex numbers, their size is drawn.
         outline: Bool["rows columns"], entries with a frame around them in every matrix.
         title: what the figure shows.
+
+    Raises:
+        ValueError: a value is a batch of matrices, or no matrix.
     """
     arrays = {name: _numbers(each) for name, each in values.items()}
     width = (WIDTH - _ROOM) / len(arrays)
@@ -48,7 +53,11 @@ def matrices(
     return fit.fit(figure.update_yaxes(title_text="row", col=1))
 
 
-def _numbers(values: Tensor) -> np.ndarray:
+def _numbers(values: Tensor | Structured) -> np.ndarray:
     """Real numbers in single precision, which is enough for a screen."""
+    if isinstance(values, Structured):
+        values = values.to_dense()
+    if values.ndim != 2:
+        raise ValueError(f"a value of shape {tuple(values.shape)} is no matrix; pass one of them")
     shown = values.abs() if values.is_complex() else values
     return shown.detach().cpu().numpy().astype(np.float32)

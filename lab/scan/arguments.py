@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Bool, Inexact
 from torch import Tensor
 
 from lab.linalg.precision import autocasts
@@ -27,9 +27,12 @@ def checked(
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None,
     *,
+    reset: Bool[Tensor, "B T"] | None = None,
     empty: float = 0.0,
 ) -> tuple[Inexact[Tensor, "B T N"], Inexact[Tensor, "B T N"], Inexact[Tensor, "B N"]]:
     """a, b ["B T N"] and initial ["B N"], which is `empty` everywhere if it was None.
+
+    a is `empty`, the zero of the semiring, at the steps of `reset`.
 
     Raises:
         TypeError: one is no tensor.
@@ -41,7 +44,7 @@ def checked(
         shapes = f"a {tuple(a.shape)} and b {tuple(b.shape)}"
         raise ValueError(f"{shapes} must share one (B, T, N) shape with T > 0")
     a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial, empty=empty))
-    return a, b, initial
+    return forgetting(a, b, reset, zero=empty), b, initial
 
 
 def are_numbers(**given: Any) -> None:
@@ -124,6 +127,44 @@ def initial_state(
     if initial.shape != shape:
         raise ValueError(f"initial must be {shape}, got {tuple(initial.shape)}")
     return initial
+
+
+def forgetting(
+    gain: Inexact[Tensor, "#B #T ..."],
+    b: Inexact[Tensor, "B T ..."],
+    reset: Bool[Tensor, "B T"] | None,
+    *,
+    zero: float = 0.0,
+) -> Inexact[Tensor, "..."]:
+    """The gain, which is zero at the steps of `reset`: they forget all before, but no infinity.
+
+    Args:
+        gain: what the state is multiplied by; repeated in memory if shared by a batch or by steps.
+        b: the input, for its shape.
+        reset: the steps; none if None.
+        zero: that of the semiring, so -inf for logarithms.
+
+    Raises:
+        TypeError: `reset` is no tensor.
+        ValueError: it has another shape or dtype, or is on another device.
+    """
+    if reset is None:
+        return gain
+    check_marks(reset, b)
+    return torch.where(reset.view(*reset.shape, *[1] * (gain.ndim - 2)), zero, gain)
+
+
+def check_marks(reset: Bool[Tensor, "B T"], b: Inexact[Tensor, "B T ..."]) -> None:
+    """Check the marks of steps before which the state of a scan over b ["B T ..."] is empty.
+
+    Raises:
+        TypeError: they are no tensor.
+        ValueError: the shape, the dtype or the device is another one.
+    """
+    are_tensors(reset=reset)
+    if reset.shape != b.shape[:2] or reset.dtype != torch.bool or reset.device != b.device:
+        got = f"{reset.dtype} {tuple(reset.shape)} on {reset.device}"
+        raise ValueError(f"reset must be torch.bool {tuple(b.shape[:2])} on {b.device}, got {got}")
 
 
 def within(source: Tensor, size: int, name: str = "source") -> None:

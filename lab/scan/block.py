@@ -1,11 +1,18 @@
 """The scan with a block-diagonal matrix per step: h[t] = diag(A[t, 0], ...) h[t-1] + b[t]."""
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Bool, Inexact
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    forgetting,
+    full_precision,
+    initial_state,
+    rounded_once,
+)
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import matrix as cpu
 from lab.scan.growth import Growth
@@ -17,6 +24,8 @@ def block_scan(
     A: Inexact[Tensor, "#B #T K M M"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = A[t] @ h[t-1] + b[t] for block-diagonal A[t], such as Monarch factors.
 
@@ -26,6 +35,8 @@ def block_scan(
             the same for all steps.
         b: input per step, in units of the state.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], in units of the state.
@@ -39,7 +50,7 @@ def block_scan(
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
     training, section 3 (the factors); the scan itself is that of `matrix_scan`.
     """
-    return rounded_once(_compute, *_checked(A, b, initial))
+    return rounded_once(_compute, *_checked(A, b, initial, reset=reset))
 
 
 def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
@@ -51,9 +62,11 @@ def block_scan_sequential(
     A: Inexact[Tensor, "#B #T K M M"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """The definition of `block_scan`, one step after another: what every other form must equal."""
-    A, b, h = _checked(A, b, initial)
+    A, b, h = _checked(A, b, initial, reset=reset)
     steps = A.expand(-1, b.shape[1], -1, -1, -1)
     states = []
     for t in range(b.shape[1]):
@@ -66,6 +79,8 @@ def block_scan_associative(
     A: Inexact[Tensor, "#B #T K M M"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """`block_scan` in torch operations, by the monoid of affine maps: for any device.
 
@@ -73,7 +88,7 @@ def block_scan_associative(
     ceil(log2(T)) passes, each N^2 / K per step, with the powers of one matrix in memory. Where
     matrices grow when they are multiplied (see `lab.scan.growth`), it is the loop.
     """
-    return rounded_once(associative, *_checked(A, b, initial))
+    return rounded_once(associative, *_checked(A, b, initial, reset=reset))
 
 
 def associative(
@@ -125,7 +140,9 @@ def _split(h: Tensor, A: Tensor) -> Tensor:
     return h.unflatten(-1, (A.shape[2], A.shape[4]))
 
 
-def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(
+    A: Tensor, b: Tensor, initial: Tensor | None, *, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
     are_numbers(A=A, b=b, initial=initial)
     shapes = f"A {tuple(A.shape)} and b {tuple(b.shape)}"
@@ -136,7 +153,7 @@ def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tens
     if A.shape[0] not in (1, B) or A.shape[1] not in (1, T) or A.shape[4] != size or K * size != N:
         raise ValueError(f"{shapes} do not match: A must be (1 or {B}, 1 or {T}, K, {N}/K, {N}/K)")
     A, b, initial = alike(["A", "b", "initial"], A, b, initial_state(b, initial))
-    return A, b, initial
+    return forgetting(A, b, reset), b, initial
 
 
 def gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:

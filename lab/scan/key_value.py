@@ -3,13 +3,13 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lab.linalg.chunks import cut, joined, segment_sums
 from lab.linalg.precision import uncast
 from lab.linalg.triangular_inverse import solve_by_substitution
-from lab.scan.arguments import alike, are_numbers, rounded_once
+from lab.scan.arguments import alike, are_numbers, forgetting, rounded_once
 from lab.scan.cpu import key_value as cpu
 from lab.scan.linear import linear_scan
 from lab.scan.operators import Scan
@@ -26,6 +26,8 @@ def key_value_scan(
     log_gain: Float[Tensor, "B T G"] | None = None,
     beta: Float[Tensor, "B T"] | None = None,
     initial: Float[Tensor, "B K M"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B K M"]]:
     """Reads o[t] = S[t]^T q[t] of S[t] = diag(a[t]) S[t-1] + k[t] u[t]^T, a = exp(log_gain).
 
@@ -40,6 +42,8 @@ def key_value_scan(
         beta: Float["B T"], dimensionless. With |k| = 1, the gain along k is 1 - beta: 0 keeps what
             is stored, 1 replaces it, 2 reflects it. Nothing is corrected if None.
         initial: Float["B K M"], the state before step 0; zero if None.
+        reset: Bool["B T"]: before these steps S is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         o: ["B T M"], in units of the state.
@@ -59,7 +63,7 @@ def key_value_scan(
     Source: Yang et al. 2024, Gated linear attention transformers with hardware-efficient training;
     Yang, Kautz & Hatamizadeh 2024, Gated delta networks (the WY form of a chunk with gains).
     """
-    return rounded_once(_compute, *_checked(q, k, v, log_gain, beta, initial))
+    return rounded_once(_compute, *_checked(q, k, v, log_gain, beta, initial, reset=reset))
 
 
 def _compute(*inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,9 +77,11 @@ def key_value_scan_sequential(
     log_gain: Float[Tensor, "B T G"] | None = None,
     beta: Float[Tensor, "B T"] | None = None,
     initial: Float[Tensor, "B K M"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B K M"]]:
     """The definition of `key_value_scan`, step after step: what every other form must equal."""
-    q, k, v, log_gain, beta, S = _checked(q, k, v, log_gain, beta, initial)
+    q, k, v, log_gain, beta, S = _checked(q, k, v, log_gain, beta, initial, reset=reset)
     reads = []
     for t in range(q.shape[1]):
         if log_gain.shape[2]:
@@ -96,6 +102,7 @@ def key_value_scan_chunked(
     beta: Float[Tensor, "B T"] | None = None,
     initial: Float[Tensor, "B K M"] | None = None,
     *,
+    reset: Bool[Tensor, "B T"] | None = None,
     chunk: int | None = None,
 ) -> tuple[Float[Tensor, "B T M"], Float[Tensor, "B K M"]]:
     """`key_value_scan` in torch operations, for any device, in chunks of so many steps.
@@ -113,7 +120,7 @@ def key_value_scan_chunked(
     """
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 step, got {chunk}")
-    inputs = _checked(q, k, v, log_gain, beta, initial)
+    inputs = _checked(q, k, v, log_gain, beta, initial, reset=reset)
     return rounded_once(partial(_chunked, chunk=chunk), *inputs)
 
 
@@ -184,7 +191,7 @@ def _gradients(
 
 def _checked(
     q: Tensor, k: Tensor, v: Tensor, log_gain: Tensor | None, beta: Tensor | None,
-    initial: Tensor | None,
+    initial: Tensor | None, *, reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """All six as tensors: without columns, ["B T 0"], where there is no gain or no beta."""
     are_numbers(q=q, k=k, v=v)
@@ -208,6 +215,9 @@ def _checked(
     q, k, v, log_gain, beta, initial = alike(names, q, k, v, log_gain, beta, initial)
     if not v.is_floating_point():
         raise ValueError(f"all must be real floating-point numbers, got {v.dtype}")
+    if reset is not None:
+        log_gain = log_gain if log_gain.shape[2] else k.new_zeros(B, T, 1)
+        log_gain = forgetting(log_gain, v, reset, zero=-torch.inf)
     return q, k, v, log_gain, beta, initial
 
 

@@ -1,10 +1,10 @@
 """The scan of damped oscillators that pull one another to their mean phase (Kuramoto's model)."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lab.scan.arguments import alike, are_numbers, initial_state, rounded_once
+from lab.scan.arguments import alike, are_numbers, forgetting, initial_state, rounded_once
 from lab.scan.cpu import kuramoto as cpu
 from lab.scan.log import real
 from lab.scan.operators import Scan
@@ -16,6 +16,8 @@ def kuramoto_scan(
     coupling: Float[Tensor, "B T"],
     b: Float[Tensor, "B T 2 N"],
     initial: Float[Tensor, "B 2 N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T 2 N"]:
     """States of z[t] = gain[t] e^{i phi[t]} z[t-1] + b[t], whose angles depend on all phases.
 
@@ -32,6 +34,8 @@ def kuramoto_scan(
         coupling: K, in radians per step; oscillators approach one another where it is positive.
         b: input per step, real parts before imaginary ones, in units of the state.
         initial: the state before step 0, likewise; zero if None.
+        reset: Bool["B T"]: before these steps z is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         z[0] to z[T-1], real parts before imaginary ones, in units of the state.
@@ -48,7 +52,7 @@ def kuramoto_scan(
     Source: Kuramoto 1984, Chemical oscillations, waves, and turbulence, section 5.4 (the mean
     field); the discrete step and the damping are those of experiment 100.
     """
-    return rounded_once(_compute, *_checked(gain, turn, coupling, b, initial))
+    return rounded_once(_compute, *_checked(gain, turn, coupling, b, initial, reset=reset))
 
 
 def _compute(*inputs: Tensor) -> Tensor:
@@ -62,9 +66,11 @@ def kuramoto_scan_sequential(
     coupling: Float[Tensor, "B T"],
     b: Float[Tensor, "B T 2 N"],
     initial: Float[Tensor, "B 2 N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T 2 N"]:
     """The definition of `kuramoto_scan`, step by step: what every other form must equal."""
-    return rounded_once(_sequential, *_checked(gain, turn, coupling, b, initial))
+    return rounded_once(_sequential, *_checked(gain, turn, coupling, b, initial, reset=reset))
 
 
 def _sequential(gain: Tensor, turn: Tensor, coupling: Tensor, b: Tensor, z: Tensor) -> Tensor:
@@ -138,8 +144,9 @@ def _gradients(
 
 
 def _checked(
-    gain: Tensor, turn: Tensor, coupling: Tensor, b: Tensor, initial: Tensor | None
-) -> tuple[Tensor, ...]:
+    gain: Tensor, turn: Tensor, coupling: Tensor, b: Tensor, initial: Tensor | None,
+    *, reset: Tensor | None = None,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """The one check of everything that comes in; the initial state is zero if it was None."""
     named = {"gain": gain, "turn": turn, "coupling": coupling, "b": b, "initial": initial}
     are_numbers(**named)
@@ -154,7 +161,8 @@ def _checked(
         if tensor is None or tensor.shape != shape:
             got = None if tensor is None else tuple(tensor.shape)
             raise ValueError(f"{name} must be {shape} beside b {tuple(b.shape)}, got {got}")
-    return tuple(alike(list(named), gain, turn, coupling, b, initial_state(b, initial)))
+    gain, *others = alike(list(named), gain, turn, coupling, b, initial_state(b, initial))
+    return forgetting(gain, b, reset), *others
 
 
 _fused = Scan(

@@ -1,7 +1,7 @@
 """The scan with one gain per state: h[t] = a[t] * h[t-1] + b[t]."""
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Bool, Inexact
 from torch import Tensor
 
 from lab.scan import gpu
@@ -16,6 +16,8 @@ def linear_scan(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = a[t] * h[t-1] + b[t].
 
@@ -23,6 +25,8 @@ def linear_scan(
         a: gain per step, dimensionless; any size, zero allowed.
         b: input per step, in units of the state.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], in units of the state.
@@ -40,7 +44,7 @@ def linear_scan(
     Half precision is computed in float32 and rounded once.
     Source: Martin & Cundy 2018, Parallelizing linear recurrent neural nets over sequence length.
     """
-    return rounded_once(_compute, *checked(a, b, initial))
+    return rounded_once(_compute, *checked(a, b, initial, reset=reset))
 
 
 def _compute(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
@@ -52,9 +56,11 @@ def linear_scan_sequential(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """The definition of `linear_scan`, one step after another: what every other form must equal."""
-    a, b, h = checked(a, b, initial)
+    a, b, h = checked(a, b, initial, reset=reset)
     states = []
     for t in range(a.shape[1]):
         h = a[:, t] * h + b[:, t]
@@ -66,12 +72,14 @@ def linear_scan_associative(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """`linear_scan` in torch operations, by the monoid of affine maps: for any device.
 
     Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
     """
-    return rounded_once(_associative, *checked(a, b, initial))
+    return rounded_once(_associative, *checked(a, b, initial, reset=reset))
 
 
 def _associative(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:

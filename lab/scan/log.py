@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lab.scan import gpu
@@ -19,6 +19,8 @@ def log_scan(
     a: Float[Tensor, "B T N"],
     b: Float[Tensor, "B T N"],
     initial: Float[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T N"]:
     """States of h[t] = log(exp(a[t] + h[t-1]) + exp(b[t])).
 
@@ -29,6 +31,8 @@ def log_scan(
         a: logarithm of the gain per step, dimensionless; -inf forgets all before.
         b: logarithm of the input per step, dimensionless; -inf is no input.
         initial: the state before step 0, a logarithm too; -inf, no state, if None.
+        reset: Bool["B T"]: before these steps h is set to -inf, no state, where another sequence
+            begins that shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], dimensionless; -inf as long as nothing has come in.
@@ -51,7 +55,7 @@ def log_scan(
     Source: Heinsen 2023, Efficient parallelization of a ubiquitous sequential computation, which
     takes linear scans to the log domain.
     """
-    return rounded_once(_compute, *_checked(a, b, initial))
+    return rounded_once(_compute, *_checked(a, b, initial, reset=reset))
 
 
 def _compute(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
@@ -63,9 +67,11 @@ def log_scan_sequential(
     a: Float[Tensor, "B T N"],
     b: Float[Tensor, "B T N"],
     initial: Float[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T N"]:
     """The definition of `log_scan`, one step after another: what every other form must equal."""
-    a, b, h = _checked(a, b, initial)
+    a, b, h = _checked(a, b, initial, reset=reset)
     states = []
     for t in range(a.shape[1]):
         h = log_add(a[:, t] + h, b[:, t])
@@ -77,9 +83,11 @@ def log_scan_associative(
     a: Float[Tensor, "B T N"],
     b: Float[Tensor, "B T N"],
     initial: Float[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T N"]:
     """`log_scan` in torch operations, by the monoid of shifts and sums: for any device."""
-    return rounded_once(_associative, *_checked(a, b, initial))
+    return rounded_once(_associative, *_checked(a, b, initial, reset=reset))
 
 
 def _associative(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
@@ -88,9 +96,11 @@ def _associative(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     return associative_scan(_compose, (a, b))[1]
 
 
-def _checked(a: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(
+    a: Tensor, b: Tensor, initial: Tensor | None, *, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is -inf if it was None."""
-    a, b, initial = checked(a, b, initial, empty=-math.inf)
+    a, b, initial = checked(a, b, initial, reset=reset, empty=-math.inf)
     real("a", a)
     return a, b, initial
 

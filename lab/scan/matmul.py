@@ -3,10 +3,17 @@
 from functools import partial
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Bool, Inexact
 from torch import Tensor
 
-from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    forgetting,
+    full_precision,
+    initial_state,
+    rounded_once,
+)
 from lab.scan.growth import Growth
 from lab.scan.linear import linear_scan, linear_scan_sequential
 
@@ -16,6 +23,7 @@ def matmul_scan(
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
     *,
+    reset: Bool[Tensor, "B T"] | None = None,
     block: int = 32,
 ) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = a[t] * h[t-1] + b[t] with one gain a[t] for the whole state.
@@ -29,6 +37,8 @@ def matmul_scan(
         a: gain per step, dimensionless; any size, zero allowed.
         b: input per step, in units of the state.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
         block: steps per triangular block, at least 2.
 
     Returns:
@@ -46,7 +56,7 @@ def matmul_scan(
     Source: Zouzias & McColl 2023, A parallel scan algorithm in the tensor core unit model (all
     gains 1); Dao & Gu 2024, Transformers are SSMs, section 6 (with gains).
     """
-    a, b, initial = _checked(a, b, initial)
+    a, b, initial = _checked(a, b, initial, reset=reset)
     if isinstance(block, bool) or not isinstance(block, int) or block < 2:
         raise ValueError(f"block must be a whole number of steps, at least 2, got {block!r}")
     return rounded_once(partial(_compute, block=block), a, b, initial)
@@ -99,16 +109,20 @@ def matmul_scan_sequential(
     a: Inexact[Tensor, "B T"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """The definition of `matmul_scan`: the loop of `linear_scan`, with a for every column."""
-    a, b, initial = _checked(a, b, initial)
+    a, b, initial = _checked(a, b, initial, reset=reset)
     return linear_scan_sequential(a[..., None].expand_as(b), b, initial)
 
 
-def _checked(a: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(
+    a: Tensor, b: Tensor, initial: Tensor | None, *, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     are_numbers(a=a, b=b, initial=initial)
     if b.ndim != 3 or a.shape != b.shape[:2] or b.shape[1] == 0:
         shapes = f"a {tuple(a.shape)} and b {tuple(b.shape)}"
         raise ValueError(f"{shapes} must be (B, T) and (B, T, N) with T > 0")
     a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial))
-    return a, b, initial
+    return forgetting(a, b, reset), b, initial

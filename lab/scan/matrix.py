@@ -1,11 +1,11 @@
 """The scan with a full matrix per step: h[t] = A[t] @ h[t-1] + b[t]."""
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Bool, Inexact
 from torch import Tensor
 
 from lab.scan import block, gpu
-from lab.scan.arguments import alike, are_numbers, initial_state, rounded_once
+from lab.scan.arguments import alike, are_numbers, forgetting, initial_state, rounded_once
 from lab.scan.cpu import matrix as cpu
 from lab.scan.operators import Scan
 
@@ -14,6 +14,8 @@ def matrix_scan(
     A: Inexact[Tensor, "#B #T N N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = A[t] @ h[t-1] + b[t].
 
@@ -22,6 +24,8 @@ def matrix_scan(
             matrix for the whole batch, one for all steps, and neither is repeated in memory.
         b: input per step, in units of the state.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], in units of the state.
@@ -38,7 +42,7 @@ def matrix_scan(
     float32 over 256 steps, and then in double precision: off by 6e-7 after a million.
     Source: Blelloch 1990, Prefix sums and their applications, section 1.4.1 (the recurrence).
     """
-    return rounded_once(_compute, *_checked(A, b, initial))
+    return rounded_once(_compute, *_checked(A, b, initial, reset=reset))
 
 
 def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
@@ -50,9 +54,11 @@ def matrix_scan_sequential(
     A: Inexact[Tensor, "#B #T N N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """The definition of `matrix_scan`, one step after another: what every other form must equal."""
-    A, b, h = _checked(A, b, initial)
+    A, b, h = _checked(A, b, initial, reset=reset)
     steps = A.expand(-1, b.shape[1], -1, -1)
     states = []
     for t in range(b.shape[1]):
@@ -65,6 +71,8 @@ def matrix_scan_associative(
     A: Inexact[Tensor, "#B #T N N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """`matrix_scan` in torch operations, by the monoid of affine maps: for any device.
 
@@ -72,7 +80,7 @@ def matrix_scan_associative(
     is squared once a pass: ceil(log2(T)) passes, each N^2 per step, and N^2 more memory for each.
     Where matrices grow when they are multiplied (see `lab.scan.growth`), it is the loop.
     """
-    return rounded_once(associative, *_checked(A, b, initial))
+    return rounded_once(associative, *_checked(A, b, initial, reset=reset))
 
 
 def associative(
@@ -82,7 +90,9 @@ def associative(
     return block.associative(A[:, :, None], b, initial)
 
 
-def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(
+    A: Tensor, b: Tensor, initial: Tensor | None, *, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
     are_numbers(A=A, b=b, initial=initial)
     shapes = f"A {tuple(A.shape)} and b {tuple(b.shape)}"
@@ -92,7 +102,7 @@ def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tens
     if A.shape[0] not in (1, B) or A.shape[1] not in (1, T) or A.shape[2:] != (N, N):
         raise ValueError(f"{shapes} do not match: A must be (1 or {B}, 1 or {T}, {N}, {N})")
     A, b, initial = alike(["A", "b", "initial"], A, b, initial_state(b, initial))
-    return A, b, initial
+    return forgetting(A, b, reset), b, initial
 
 
 def _gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:

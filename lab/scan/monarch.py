@@ -4,10 +4,17 @@ The state is a grid of n by n numbers. R[t, r] mixes row r of it, then L[t, c] c
 """
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Bool, Inexact
 from torch import Tensor
 
-from lab.scan.arguments import alike, are_numbers, full_precision, initial_state, rounded_once
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    forgetting,
+    full_precision,
+    initial_state,
+    rounded_once,
+)
 from lab.scan.cpu import monarch as cpu
 from lab.scan.linear import before
 from lab.scan.operators import Scan
@@ -18,6 +25,8 @@ def monarch_scan(
     R: Inexact[Tensor, "B T n n n"],
     b: Inexact[Tensor, "B T n*n"],
     initial: Inexact[Tensor, "B n*n"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T n*n"]:
     """States of h[t] = P^T L[t] P R[t] h[t-1] + b[t], P the transpose of the grid.
 
@@ -27,6 +36,8 @@ def monarch_scan(
         b: input per step, in units of the state; entry n r + c of it is
             (r, c) of the grid.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], in units of the state.
@@ -42,7 +53,7 @@ def monarch_scan(
     Source: Dao et al. 2022, Monarch: expressive structured matrices for efficient and accurate
     training, section 3 (the matrices).
     """
-    return rounded_once(_compute, *_checked(L, R, b, initial))
+    return rounded_once(_compute, *_checked(L, R, b, initial, reset=reset))
 
 
 def _compute(*inputs: Tensor) -> Tensor:
@@ -54,9 +65,11 @@ def monarch_scan_sequential(
     R: Inexact[Tensor, "B T n n n"],
     b: Inexact[Tensor, "B T n*n"],
     initial: Inexact[Tensor, "B n*n"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T n*n"]:
     """The definition of `monarch_scan`, one step after another: what all other forms must equal."""
-    L, R, b, h = _checked(L, R, b, initial)
+    L, R, b, h = _checked(L, R, b, initial, reset=reset)
     states = []
     with full_precision(b):
         for left, right, drive in zip(L.unbind(1), R.unbind(1), b.unbind(1), strict=True):
@@ -101,7 +114,7 @@ def _grid(h: Tensor, n: int) -> Tensor:
 
 
 def _checked(
-    L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None
+    L: Tensor, R: Tensor, b: Tensor, initial: Tensor | None, *, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
     are_numbers(L=L, R=R, b=b, initial=initial)
@@ -113,7 +126,7 @@ def _checked(
     if L.shape != wanted or R.shape != wanted or b.shape[2] != n * n:
         raise ValueError(f"{shapes} do not match: L and R must be {wanted}, b end in {n * n}")
     L, R, b, initial = alike(["L", "R", "b", "initial"], L, R, b, initial_state(b, initial))
-    return L, R, b, initial
+    return L, forgetting(R, b, reset), b, initial
 
 
 _fused = Scan(

@@ -1,11 +1,11 @@
 """The scan with a 2 x 2 matrix per step for every pair of states, such as position and velocity."""
 
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Bool, Inexact
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import alike, are_numbers, initial_state, rounded_once
+from lab.scan.arguments import alike, are_numbers, forgetting, initial_state, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import pair as cpu
 from lab.scan.growth import Growth
@@ -17,6 +17,8 @@ def pair_scan(
     A: Inexact[Tensor, "#B #T 2 2 N"],
     b: Inexact[Tensor, "B T 2 N"],
     initial: Inexact[Tensor, "B 2 N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T 2 N"]:
     """States of h[t, i, n] = sum over j of A[t, i, j, n] h[t-1, j, n] + b[t, i, n].
 
@@ -26,6 +28,8 @@ def pair_scan(
             the whole batch, the same for all steps; neither is repeated in memory.
         b: input per step, in units of the state.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], in units of the state.
@@ -40,7 +44,7 @@ def pair_scan(
     Source: Rusch & Rus 2025, Oscillatory state-space models, section 2 (the 2 x 2 blocks of
     diagonals); Blelloch 1990, Prefix sums and their applications, section 1.4.1 (the recurrence).
     """
-    return rounded_once(_compute, *_checked(A, b, initial))
+    return rounded_once(_compute, *_checked(A, b, initial, reset=reset))
 
 
 def _compute(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
@@ -52,9 +56,11 @@ def pair_scan_sequential(
     A: Inexact[Tensor, "#B #T 2 2 N"],
     b: Inexact[Tensor, "B T 2 N"],
     initial: Inexact[Tensor, "B 2 N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T 2 N"]:
     """The definition of `pair_scan`, one step after another: what every other form must equal."""
-    A, b, h = _checked(A, b, initial)
+    A, b, h = _checked(A, b, initial, reset=reset)
     steps = A.expand(-1, b.shape[1], -1, -1, -1)
     states = []
     for t in range(b.shape[1]):
@@ -67,13 +73,15 @@ def pair_scan_associative(
     A: Inexact[Tensor, "#B #T 2 2 N"],
     b: Inexact[Tensor, "B T 2 N"],
     initial: Inexact[Tensor, "B 2 N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T 2 N"]:
     """`pair_scan` in torch operations, by the monoid of affine maps: for any device.
 
     A matrix of all steps is repeated in memory, since its powers differ. Where matrices grow when
     they are multiplied (see `lab.scan.growth`), it is the loop.
     """
-    return rounded_once(_associative, *_checked(A, b, initial))
+    return rounded_once(_associative, *_checked(A, b, initial, reset=reset))
 
 
 def _associative(A: Tensor, b: Tensor, initial: Tensor) -> Tensor:
@@ -96,7 +104,9 @@ def _apply(A: Tensor, h: Tensor) -> Tensor:
     return A[:, :, :, 0] * h[:, :, None, 0] + A[:, :, :, 1] * h[:, :, None, 1]
 
 
-def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(
+    A: Tensor, b: Tensor, initial: Tensor | None, *, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is zero if it was None."""
     are_numbers(A=A, b=b, initial=initial)
     shapes = f"A {tuple(A.shape)} and b {tuple(b.shape)}"
@@ -106,7 +116,7 @@ def _checked(A: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tens
     if A.shape[0] not in (1, B) or A.shape[1] not in (1, T) or A.shape[2:] != (2, 2, N):
         raise ValueError(f"{shapes} do not match: A must be (1 or {B}, 1 or {T}, 2, 2, {N})")
     A, b, initial = alike(["A", "b", "initial"], A, b, initial_state(b, initial))
-    return A, b, initial
+    return forgetting(A, b, reset), b, initial
 
 
 def _gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:

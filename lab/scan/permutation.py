@@ -3,10 +3,18 @@
 from functools import partial
 
 import torch
-from jaxtyping import Inexact, Int64, Shaped
+from jaxtyping import Bool, Inexact, Int64, Shaped
 from torch import Tensor
 
-from lab.scan.arguments import alike, are_numbers, are_tensors, initial_state, rounded_once, within
+from lab.scan.arguments import (
+    alike,
+    are_numbers,
+    are_tensors,
+    forgetting,
+    initial_state,
+    rounded_once,
+    within,
+)
 from lab.scan.associative import Elements, associative_scan, associative_scan_sequential
 from lab.scan.cpu import permutation as cpu
 from lab.scan.growth import Growth
@@ -19,6 +27,8 @@ def permutation_scan(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """States of h[t, n] = a[t, n] * h[t-1, source[t, n]] + b[t, n].
 
@@ -28,6 +38,8 @@ def permutation_scan(
         a: gain per step, dimensionless; any size, zero allowed.
         b: input per step, in units of the state.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], in units of the state.
@@ -46,7 +58,7 @@ def permutation_scan(
     state-space models. There every state says where it goes, and not where it comes from: see
     `scatter_scan`, which is equal where `source` is a permutation.
     """
-    return rounded_once(_compute, *_checked(source, a, b, initial))
+    return rounded_once(_compute, *_checked(source, a, b, initial, reset=reset))
 
 
 def _compute(a: Tensor, b: Tensor, initial: Tensor, source: Tensor) -> Tensor:
@@ -59,9 +71,11 @@ def permutation_scan_sequential(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """The definition of `permutation_scan`, one step after another, as every form must equal."""
-    a, b, h, source = _checked(source, a, b, initial)
+    a, b, h, source = _checked(source, a, b, initial, reset=reset)
     within(source, b.shape[-1])
     states = []
     for t in range(b.shape[1]):
@@ -75,13 +89,15 @@ def permutation_scan_associative(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """`permutation_scan` in torch operations, by the monoid of such maps: for any device.
 
     Composed maps are again a source, a gain and an input per state, so that no matrix is needed.
     Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
     """
-    return rounded_once(associative, *_checked(source, a, b, initial))
+    return rounded_once(associative, *_checked(source, a, b, initial, reset=reset))
 
 
 def associative(
@@ -131,13 +147,17 @@ def checked(
     initial: Inexact[Tensor, "B N"] | None,
     *,
     name: str,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[
     Inexact[Tensor, "B T N"],
     Inexact[Tensor, "B T N"],
     Inexact[Tensor, "B N"],
     Int64[Tensor, "B T N"],
 ]:
-    """a, b, initial and the index of that name, after the check of all but the index's values."""
+    """a, b, initial and the index of that name, after the check of all but the index's values.
+
+    a is zero at the steps of `reset`.
+    """
     are_tensors(**{name: index})
     are_numbers(a=a, b=b, initial=initial)
     if a.ndim != 3 or not index.shape == a.shape == b.shape or a.shape[1] == 0:
@@ -148,7 +168,7 @@ def checked(
     if index.device != b.device:
         raise ValueError(f"devices differ: {name} {index.device}, b {b.device}")
     a, b, initial = alike(["a", "b", "initial"], a, b, initial_state(b, initial))
-    return a, b, initial, index
+    return forgetting(a, b, reset), b, initial, index
 
 
 _checked = partial(checked, name="source")

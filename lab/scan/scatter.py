@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from jaxtyping import Inexact, Int64
+from jaxtyping import Bool, Inexact, Int64
 from torch import Tensor
 
 from lab.scan import permutation
@@ -20,6 +20,8 @@ def scatter_scan(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """States of h[t] = P[t] (a[t] * h[t-1]) + b[t], where every column of P[t] has a single 1.
 
@@ -31,6 +33,8 @@ def scatter_scan(
         a: gain per step, of the state before it is sent, dimensionless; any size, zero allowed.
         b: input per step, in units of the state.
         initial: the state before step 0, in units of the state; zero if None.
+        reset: Bool["B T"]: before these steps h is set to zero, where another sequence begins that
+            shares a row with those before; none if None.
 
     Returns:
         h[0] to h[T-1], in units of the state.
@@ -47,7 +51,7 @@ def scatter_scan(
     Source: Terzić et al. 2025, Structured sparse transition matrices to enable state tracking in
     state-space models (PD-SSM: column one-hot matrices times diagonals).
     """
-    return rounded_once(_compute, *_checked(target, a, b, initial))
+    return rounded_once(_compute, *_checked(target, a, b, initial, reset=reset))
 
 
 def _compute(a: Tensor, b: Tensor, initial: Tensor, target: Tensor) -> Tensor:
@@ -60,9 +64,11 @@ def scatter_scan_sequential(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """The definition of `scatter_scan`, one step after another, as every form must equal."""
-    a, b, h, target = _checked(target, a, b, initial)
+    a, b, h, target = _checked(target, a, b, initial, reset=reset)
     within(target, b.shape[-1], "target")
     states = []
     for t in range(b.shape[1]):
@@ -76,13 +82,15 @@ def scatter_scan_associative(
     a: Inexact[Tensor, "B T N"],
     b: Inexact[Tensor, "B T N"],
     initial: Inexact[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> Inexact[Tensor, "B T N"]:
     """`scatter_scan` in torch operations, by the monoid of such maps: for any device.
 
     Composed maps are again a target, a gain and an input per state, so that no matrix is needed.
     Where gains grow when they are composed (see `lab.scan.growth`), it is the loop.
     """
-    return rounded_once(_associative, *_checked(target, a, b, initial))
+    return rounded_once(_associative, *_checked(target, a, b, initial, reset=reset))
 
 
 def _associative(a: Tensor, b: Tensor, initial: Tensor, target: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn.functional import silu, softplus
 
 from lab.linalg.precision import autocasts
 from lab.scan import gpu
-from lab.scan.arguments import COMPUTED, are_numbers, are_tensors
+from lab.scan.arguments import COMPUTED, are_numbers, check_marks
 from lab.scan.cpu import selective as cpu
 from lab.scan.linear import before, linear_scan, linear_scan_associative, reversed_scan
 from lab.scan.log import real
@@ -295,10 +295,7 @@ def _fit(given: dict[str, Tensor], reset: Tensor | None, time_first: bool) -> No
         both = f"B {tuple(given['B'].shape)} and C {tuple(given['C'].shape)}"
         raise ValueError(f"{both} must share one shape")
     if reset is not None:
-        are_tensors(reset=reset)
-        if reset.shape != (size, T) or reset.dtype != torch.bool or reset.device != u.device:
-            got = f"{reset.dtype} {tuple(reset.shape)} on {reset.device}"
-            raise ValueError(f"reset must be torch.bool {(size, T)} on {u.device}, got {got}")
+        check_marks(reset, u if time_first else u.mT)
 
 
 def _alike(given: dict[str, Tensor]) -> dict[str, Tensor]:

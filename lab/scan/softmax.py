@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lab.scan import gpu
-from lab.scan.arguments import alike, are_numbers, rounded_once
+from lab.scan.arguments import alike, are_numbers, forgetting, rounded_once
 from lab.scan.associative import Elements, associative_scan
 from lab.scan.cpu import softmax as cpu
 from lab.scan.linear import before, reversed_scan
@@ -23,6 +23,8 @@ def softmax_scan(
     score: Float[Tensor, "B T N"],
     value: Float[Tensor, "B T #N V"],
     initial: State | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> States:
     """Averages of all values so far, with the weights of a softmax, and its log-normaliser.
 
@@ -42,6 +44,8 @@ def softmax_scan(
             NaN.
         initial: the state before step 0, average ["B N V"] and log_norm ["B N"], as another scan
             returned it; 0 and -inf, no step yet, if None.
+        reset: Bool["B T"]: before these steps the state is set to 0 and -inf, no step yet, where
+            another sequence begins that shares a row with those before; none if None.
 
     Returns:
         average: ["B T N V"], in units of the values; within rounding between the smallest and the
@@ -65,7 +69,9 @@ def softmax_scan(
     Source: Milakov & Gimelshein 2018, Online normalizer calculation for softmax; Feng et al. 2024,
     Attention as an RNN (as a scan).
     """
-    return rounded_once(_compute, *_checked(decay, score, value, initial))
+    inputs = _checked(decay, score, value, initial, reset=reset)
+    average, log_norm = rounded_once(_compute, *inputs)
+    return _emptied(average, log_norm, reset)
 
 
 def _compute(*inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,16 +83,18 @@ def softmax_scan_sequential(
     score: Float[Tensor, "B T N"],
     value: Float[Tensor, "B T #N V"],
     initial: State | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> States:
     """The definition of `softmax_scan`, step by step: what every other form must equal."""
-    decay, score, value, average, log_norm = _checked(decay, score, value, initial)
+    decay, score, value, average, log_norm = _checked(decay, score, value, initial, reset=reset)
     averages, log_norms = [], []
     for t in range(decay.shape[1]):
         past = (decay[:, t] + log_norm, average)
         log_norm, average = _merge(*past, score[:, t], value[:, t].expand_as(average))
         averages.append(average)
         log_norms.append(log_norm)
-    return torch.stack(averages, dim=1), torch.stack(log_norms, dim=1)
+    return _emptied(torch.stack(averages, dim=1), torch.stack(log_norms, dim=1), reset)
 
 
 def softmax_scan_associative(
@@ -94,9 +102,13 @@ def softmax_scan_associative(
     score: Float[Tensor, "B T N"],
     value: Float[Tensor, "B T #N V"],
     initial: State | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> States:
     """`softmax_scan` in torch operations, by the monoid that merges averages: for any device."""
-    return rounded_once(_associative, *_checked(decay, score, value, initial))
+    inputs = _checked(decay, score, value, initial, reset=reset)
+    average, log_norm = rounded_once(_associative, *inputs)
+    return _emptied(average, log_norm, reset)
 
 
 def _associative(
@@ -152,9 +164,20 @@ def _gradients(
     return to_decay, to_score, to_value, (keep * g_average)[:, 0], to_decay[:, 0]
 
 
+def _emptied(average: Tensor, log_norm: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The states, without the averages that stay from a sequence before as long as nothing came."""
+    if reset is None:
+        return average, log_norm
+    step = torch.arange(reset.shape[1], device=reset.device)
+    began = torch.where(reset, step, -1).cummax(1).values[..., None]
+    came = torch.where(log_norm.isneginf(), -1, step[:, None]).cummax(1).values
+    return torch.where((came < began)[..., None], 0, average), log_norm
+
+
 def _checked(
-    decay: Tensor, score: Tensor, value: Tensor, initial: State | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    decay: Tensor, score: Tensor, value: Tensor, initial: State | None,
+    *, reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The arguments, with the two parts of the initial state, 0 and -inf if it was None.
 
     Raises:
@@ -184,7 +207,7 @@ def _checked(
     names = ["decay", "score", "value", "initial average", "initial log_norm"]
     decay, score, value, average, log_norm = alike(names, decay, score, value, average, log_norm)
     real("decay", decay)
-    return decay, score, value, average, log_norm
+    return forgetting(decay, score, reset, zero=-math.inf), score, value, average, log_norm
 
 
 def _like_average(named: dict[str, Tensor]) -> Tensor:

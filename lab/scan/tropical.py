@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lab.scan import gpu
@@ -19,6 +19,8 @@ def tropical_scan(
     a: Float[Tensor, "B T N"],
     b: Float[Tensor, "B T N"],
     initial: Float[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T N"], Int64[Tensor, "B T N"]]:
     """States of h[t] = max(a[t] + h[t-1], b[t]), and the step each comes from.
 
@@ -29,6 +31,8 @@ def tropical_scan(
         a: what is added to the state per step, in units of the state.
         b: input per step, in units of the state; -inf is no input.
         initial: the state before step 0, in units of the state; -inf, no state, if None.
+        reset: Bool["B T"]: before these steps h is set to -inf, no state, where another sequence
+            begins that shares a row with those before; none if None.
 
     Returns:
         h: ["B T N"], h[0] to h[T-1], in units of the state; -inf as long as nothing has come in.
@@ -48,7 +52,7 @@ def tropical_scan(
     Precision: as `linear_scan`; ties are those of states as they are stored.
     Source: Baccelli et al. 1992, Synchronization and linearity, chapter 3 (max-plus algebra).
     """
-    return rounded_once(_compute, *_checked(a, b, initial))
+    return rounded_once(_compute, *_checked(a, b, initial, reset=reset))
 
 
 def _compute(a: Tensor, b: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,9 +64,11 @@ def tropical_scan_sequential(
     a: Float[Tensor, "B T N"],
     b: Float[Tensor, "B T N"],
     initial: Float[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T N"], Int64[Tensor, "B T N"]]:
     """The definition of `tropical_scan`, step by step: what every other form must equal."""
-    a, b, h = _checked(a, b, initial)
+    a, b, h = _checked(a, b, initial, reset=reset)
     winner = torch.full_like(h, -1, dtype=torch.int64)
     states, winners = [], []
     for t in range(a.shape[1]):
@@ -76,9 +82,11 @@ def tropical_scan_associative(
     a: Float[Tensor, "B T N"],
     b: Float[Tensor, "B T N"],
     initial: Float[Tensor, "B N"] | None = None,
+    *,
+    reset: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T N"], Int64[Tensor, "B T N"]]:
     """`tropical_scan` in torch operations, by the monoid of shifts and maxima: for any device."""
-    return rounded_once(_associative, *_checked(a, b, initial))
+    return rounded_once(_associative, *_checked(a, b, initial, reset=reset))
 
 
 def _associative(a: Tensor, b: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,9 +99,11 @@ def _associative(a: Tensor, b: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]
     return h, winner
 
 
-def _checked(a: Tensor, b: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(
+    a: Tensor, b: Tensor, initial: Tensor | None, *, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The one check of everything that comes in; the initial state is -inf if it was None."""
-    a, b, initial = checked(a, b, initial, empty=-math.inf)
+    a, b, initial = checked(a, b, initial, reset=reset, empty=-math.inf)
     real("a", a)
     return a, b, initial
 

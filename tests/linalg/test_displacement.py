@@ -146,21 +146,11 @@ def test_inverses_have_the_same_rank(seed, rank):
 
 
 @patient
-@given(n=st.integers(1, 9), rank=st.integers(0, 3), columns=st.integers(1, 3), seed=seeds)
-def test_products_with_vectors_are_those_of_the_dense_matrix(n, rank, columns, seed):
-    A = cauchy_like(seed, rank, n=n, proper=False)
-    x = normal(n, columns, seed=seed + 2)
-    assert gap(A @ x, A.to_dense() @ x) < 1e-12
-
-
-@patient
 @given(seed=seeds, first=ranks, second=ranks)
-def test_composed_generators_are_those_of_the_product(seed, first, second):
+def test_the_diagonal_of_a_product_is_not_that_of_the_diagonals(seed, first, second):
     later, earlier = cauchy_like(seed, second), cauchy_like(seed + 7, first)
     product = compose(later, earlier)
-    assert product.rank == first + second
     assert gap(product.to_dense(), later.to_dense() @ earlier.to_dense()) < 1e-11
-    # A product of diagonals would be another matrix.
     assert (product.diagonal - later.diagonal * earlier.diagonal).abs().max() > 1e-3
 
 

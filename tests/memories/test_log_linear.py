@@ -1,6 +1,7 @@
 """Levels of the past, merges and products against the plain definition."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from lab.linalg.fenwick import (
     lowest_digit,
     split,
 )
+from lab.linalg.packed_fenwick import packed_fenwick_product
 from lab.memories import CosFormer, LinearAttention, LogLinearAttention, Retention
 from lab.mixers import MultiHead, unroll
 
@@ -104,6 +106,39 @@ def test_both_fast_forms_are_the_recurrence(T, seed, chunk, extra, batch, inclus
 
 
 @conventions
+@settings(deadline=None, max_examples=60)
+@given(
+    T=lengths, seed=st.integers(0, 2**31), chunk=st.sampled_from([1, 2, 8, 32, 128]),
+    ends=st.floats(0, 1), sizes=st.sampled_from([(1, 1), (2, 3), (0, 2)]),
+)  # fmt: skip
+def test_the_packed_form_is_the_recurrence_of_every_sequence(
+    T, seed, chunk, ends, sizes, inclusive
+):
+    inputs = problem(T, inclusive, seed, sizes)
+    reset = torch.rand(sizes[0], T, generator=stream(seed)) < ends / 8
+    found = packed_fenwick_product(*inputs, reset, inclusive=inclusive, chunk=chunk)
+    for row, marks in enumerate(reset):
+        starts = sorted({0, T, *marks.nonzero().flatten().tolist()})
+        for a, b in pairwise(starts):
+            own = [part[row, :, a:b] for part in inputs]
+            expected = fenwick_product_sequential(*own, inclusive=inclusive)
+            assert gap(found[row, :, a:b], expected) < 1e-12
+
+
+@conventions
+@pytest.mark.parametrize("chunk", [1, 4, 32])
+def test_gradients_of_the_packed_form_match_finite_differences(chunk, inclusive):
+    inputs = [part.requires_grad_() for part in problem(11, inclusive, batch=(1, 1))]
+    reset = torch.zeros(1, 11, dtype=torch.bool)
+    reset[0, [3, 4]] = True
+
+    def form(*inputs):
+        return packed_fenwick_product(*inputs, reset, inclusive=inclusive, chunk=chunk)
+
+    assert torch.autograd.gradcheck(form, inputs)
+
+
+@conventions
 def test_single_precision_is_as_good_as_it_can_be(inclusive):
     inputs = problem(1000, inclusive)
     expected = fenwick_product_sequential(*inputs, inclusive=inclusive)
@@ -147,6 +182,8 @@ def test_shapes_are_checked(form):
 def test_a_chunk_is_a_power_of_two():
     with pytest.raises(ValueError, match="power of two"):
         fenwick_product_chunked(*problem(9), chunk=6)
+    with pytest.raises(ValueError, match="power of two"):
+        packed_fenwick_product(*problem(9, batch=(1, 1)), torch.zeros(1, 9).bool(), chunk=0)
 
 
 # --- the mixer -----------------------------------------------------------------------------------

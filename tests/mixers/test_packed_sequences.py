@@ -13,9 +13,17 @@ from lab.memories import (
     GatedLinearAttention,
     LinearAttention,
     LogEMA,
+    LogLinearAttention,
+    LogSSM,
+    Memory,
     Retention,
     SoftmaxAttention,
+    SoftSlots,
+    TropicalGated,
+    TropicalSlots,
 )
+from lab.memories.hierarchical import HierarchicalAttention
+from lab.memories.truncated import TruncatedAttention
 from lab.mixers import Mamba, MultiHead, ShortConvolution
 
 D, T = 6, 43
@@ -30,6 +38,30 @@ MEMORIES = {
     "gated": lambda g: GatedLinearAttention(D, **SIZES, generator=g),
     "delta": lambda g: DeltaRule(D, **SIZES, generator=g),
     "gated delta": lambda g: GatedDeltaRule(D, **SIZES, generator=g),
+    "softmax": lambda _: SoftmaxAttention(D, **SIZES),
+    "log EMA": lambda g: LogEMA(D, **SIZES, generator=g),
+    "log SSM, summed": lambda g: LogSSM(D, **SIZES, generator=g),
+    "log SSM, separate": lambda g: LogSSM(D, **SIZES, logits="separate", generator=g),
+    "slots": lambda _: SoftSlots(D, **SIZES),
+    "slots, decay": lambda g: SoftSlots(D, **SIZES, mu=2.0, decay=0.3, generator=g),
+    "slots, sharp": lambda g: TropicalSlots(D, **SIZES, mu=9.0, decay=0.3, generator=g),
+    "slots, straight-through": lambda g: TropicalSlots(
+        D, **SIZES, mu=2.0, decay=0.3, training_form="straight-through", generator=g
+    ),
+    "slots, hard": lambda _: TropicalSlots(D, **SIZES, training_form="hard"),
+    "tropical gate": lambda g: TropicalGated(
+        D, **SIZES, decay=0.3, training_form="straight-through", generator=g
+    ),
+    "log-linear": lambda g: LogLinearAttention(
+        D, LinearAttention(D, **SIZES), levels=7, generator=g
+    ),
+    "log-linear, cosFormer, inclusive": lambda g: LogLinearAttention(
+        D, CosFormer(D, **SIZES, horizon=50), levels=6, inclusive=True, generator=g
+    ),
+    "hierarchical": lambda g: HierarchicalAttention(
+        D, heads=2, d_key=4, leaf=1, rank=1, generator=g
+    ),
+    "truncated": lambda _: TruncatedAttention(D, heads=2, d_key=4, leaf=1, rank=1),
 }
 LAYERS = {
     **{name: lambda g, build=build: MultiHead(D, build(g), generator=g)
@@ -96,11 +128,32 @@ def test_a_convolution_does_not_look_into_the_sequence_before(width):
     assert gap(layer(x, marked(STARTS)), apart(layer, x, STARTS)) < 1e-6
 
 
-@pytest.mark.parametrize("kind", [SoftmaxAttention, LogEMA])
-def test_a_memory_without_a_reset_says_so(kind):
-    layer = MultiHead(D, kind(D, **SIZES))
+# Rows that fill chunks exactly, that do not, and that are shorter than one.
+@pytest.mark.parametrize("chunk", [1, 2, 5, 32, 43, 64])
+@pytest.mark.parametrize("name", ["slots", "slots, decay", "slots, straight-through"])
+def test_slots_are_emptied_in_chunks_of_any_size(name, chunk, monkeypatch):
+    layer = LAYERS[name](stream(0)).double()
+    x = torch.randn(len(STARTS), T, D, generator=stream(1), dtype=torch.float64).requires_grad_()
+    used = [x, *(p for p in layer.parameters() if p.requires_grad)]
+
+    def found(y):
+        return [y, *torch.autograd.grad(y.square().sum(), used, materialize_grads=True)]
+
+    pairs = found(layer(x, marked(STARTS)))
+    monkeypatch.setattr("lab.memories.slots.PAIRS", 0)
+    monkeypatch.setattr("lab.memories.slots.CHUNK", chunk)
+    for in_chunks, of_pairs in zip(found(layer(x, marked(STARTS))), pairs, strict=True):
+        assert gap(in_chunks, of_pairs) < 1e-11
+
+
+class Forgetless(Memory):
+    """A memory that has no reset."""
+
+
+def test_a_memory_without_a_reset_says_so():
+    layer = MultiHead(D, Forgetless(D, **SIZES))
     x = torch.randn(1, T, D)
-    with pytest.raises(ValueError, match=f"{kind.__name__} has no reset: give it one sequence"):
+    with pytest.raises(ValueError, match="Forgetless has no reset: give it one sequence a row"):
         layer(x, torch.zeros(1, T, dtype=torch.bool))
 
 

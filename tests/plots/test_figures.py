@@ -6,6 +6,7 @@ import figure_cases
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import structure_cases
 import torch
 from figure_cases import CASES
 
@@ -213,6 +214,21 @@ def test_matrices_have_their_first_row_on_top_and_frames_where_asked():
     assert frames == [(i - 0.5, i - 0.5, x) for x in ("x", "x2", "x3") for i in range(3)]
     assert figure.layout.coloraxis.cmid == 0
     assert figures.matrices({"mask": mask}).layout.coloraxis.cmid is None
+
+
+@pytest.mark.parametrize("case", structure_cases.CASES, ids=lambda case: case.name)
+def test_any_structure_is_drawn_as_its_dense_matrix(case):
+    A, batch = (
+        case.build(*case.draw(structure_cases.stream_of(0), batch, *case.sizes[-1]))
+        for batch in ((), (2,))
+    )
+    dense, n = A.to_dense(), len(A.to_dense())
+    figure = figures.matrices({"structure": A, "dense": dense})
+    assert len(figure.data) == 2
+    for trace in figure.data:
+        assert_same(np.asarray(trace.z).ravel(), dense.abs() if dense.is_complex() else dense)
+    with pytest.raises(ValueError, match=rf"shape \(2, {n}, {n}\) is no matrix; pass one of them"):
+        figures.matrices({"a batch": batch})
 
 
 def test_trajectories_show_states_and_updates_of_every_mode():

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -83,6 +84,33 @@ def test_every_form_is_the_loop_in_value_and_gradient(name, arguments):
     assert gaps(FORMS[name](*arguments), expected) < 1e-10
     slopes = gradients(key_value_scan_sequential, arguments)
     assert gaps(gradients(FORMS[name], arguments), slopes) < 1e-10
+
+
+@gains
+@kinds
+@pytest.mark.parametrize("name", FORMS)
+def test_packed_sequences_are_separate_ones(name, gain, corrects):
+    *arguments, initial = problem(1, 70, 5, 3, gain, corrects)
+    reset = torch.zeros(1, 70, dtype=torch.bool)
+    reset[0, [9, 10, 64]] = True
+
+    def apart(*arguments):
+        reads = []
+        for a, b in pairwise([0, 9, 10, 64, 70]):
+            given = [None if part is None else part[:, a:b] for part in arguments[:5]]
+            o, last = key_value_scan_sequential(*given, initial=None if a else arguments[5])
+            reads.append(o)
+        return torch.cat(reads, dim=1), last
+
+    packed = partial(FORMS[name], reset=reset)
+    expected, arguments = apart(*arguments, initial), [*arguments, initial]
+    assert gaps(packed(*arguments), expected) < 1e-12
+    assert gaps(gradients(packed, arguments), gradients(apart, arguments)) < 1e-12
+    assert gaps(FORMS[name](*arguments), expected) > 1e-3
+    # What is before a mark at step 0 is forgotten, too.
+    reset[0, 0] = True
+    *empty, _ = arguments
+    assert gaps(packed(*arguments), packed(*empty)) == 0
 
 
 @gains
