@@ -217,8 +217,7 @@ def losses(model):
 
 strong = {name: deepcopy(each) for name, each in fixed.items()}
 for each in strong.values():
-    each.layer.p.data *= 10
-    each.layer.q.data *= 10
+    each.layer.p.data, each.layer.q.data = 10 * each.layer.p.data, 10 * each.layer.q.data
 pairs = {name: (kernel(each).detach(), kernel(absorbed(each)).detach()) for name, each in strong.items()}
 runs = {name: (losses(each), losses(absorbed(each))) for name, each in fixed.items() if name in ("cyclic", "random")}
 exp.judge("C1", max((one - other).abs().max().item() for one, other in pairs.values()))
@@ -351,6 +350,7 @@ def ranked(model, task, *, length, seed):
     return each.accuracy - 1e-3 * min(1.0, each.loss)
 
 
+# %%
 HEADS = {"MLP on the last state": Arm(partial(Filter, mean=False), data=stored), "MLP on the count": Arm(Counter, data=stored)}
 filters = exp.train({name: Arm(partial(Filter, order=name), data=stored) for name in (*ORDERS, "learned")}, parity, REPORTED,
                     checkpoint=False)  # which would look at the classes of this notebook before every update
@@ -361,15 +361,13 @@ found = (filters | heads).scores(length=BITS, samples=20 * p.samples, score="acc
 
 # %%
 means = {name: found[name].mean().item() for name in filters}
-permuted = torch.stack([found[name] for name in filters if name != "identity"])
-exp.judge("S1", permuted[permuted.mean(1).argmax()])
+exp.judge("S1", max((found[name] for name in filters if name != "identity"), key=torch.mean))
 exp.judge("S2", found["identity"])
 exp.judge("K1", max(abs(mean - means["identity"]) for mean in means.values()))
 exp.judge("K2", found["learned"], minus=found["random"])
 exp.judge("P1", min(means.values()))
 exp.judge("C5", found["MLP on the count"])
-conditions = filters.measure(lambda model, _: condition(model.layer.system()[0].to_dense().detach()))
-exp.judge("T3", torch.stack([*conditions.values()]).amax(0))
+exp.judge("T3", torch.stack([*filters.measure(lambda model, _: condition(model.layer.system()[0].to_dense().detach())).values()]).amax(0))
 exp.not_run("T1", "no data set of long sequences here, and no GPU to train on it")
 exp.not_run("T2", "no GPU with the kernels of S4; by C1 the time would be that of S4")
 exp.not_run("T4", "no GPU to train 120 states on")
@@ -628,16 +626,11 @@ choices.losses(title="Training loss; temperatures are zero in the last fifth")
 # %%
 exp.note("updates left out because a gradient was not finite, all models", (arms | choices).skipped(), statistic=NUMBER)
 exp.table("accuracy", scores.rows(TESTS) + learned.rows(TESTS))
-
-
-def percent(form):
-    return round(100 * ends[f"{form}, S3"].mean().item())
-
-
+percent = {form: round(100 * ends[f"{form}, S3"].mean().item()) for form in ("cs", "conj", "cs without b", "conj without b", *DIAGONALS)}
 exp.conclude(
-    finding=f"After 128 tokens of S3 a permutation in front of the diagonal is right on {percent('cs')} % (mean), around it "
-    f"on {percent('conj')} %, and diagonals on at most {max(percent(each) for each in DIAGONALS)} %, all with an input "
-    f"beside it; without one on {percent('cs without b')} and {percent('conj without b')} %. A fixed permutation changes nothing.",
+    finding=f"After 128 tokens of S3 a permutation in front of the diagonal is right on {percent['cs']} % (mean), around it "
+    f"on {percent['conj']} %, and diagonals on at most {max(percent[each] for each in DIAGONALS)} %, all with an input "
+    f"beside it; without one on {percent['cs without b']} and {percent['conj without b']} %. A fixed permutation changes nothing.",
     settles="A5 at five states and 60 elements, and S4 for the conditioning of fixed permutations.",
     tags=["state tracking", "permutations"], impact=3, cost_h=2,
 )
