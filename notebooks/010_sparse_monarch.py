@@ -21,20 +21,21 @@
 # **Reported before.** An implementation, a smoke test and a submitted job; no accuracy was
 # filed.
 #
-# **Answer.** At 20 swaps, the length of training, a mask costs little: all free arms under a mask
-# have at least 95 %. Beyond it what a step loses decides. After 80 swaps 2:4 blocks made of
-# reflections have 91 to 100 %, dense rotations 92 to 100 %, free blocks under a mask at most 8 %,
-# and free blocks without one anything from 1 to 93 %. Learned groupings cannot be told from random
-# ones (-4 points after 40 swaps, -41 to 33). Without any training: a mask takes 13 % of the energy
-# of an orthogonal block, the best of its 35 groupings gives back 2.7 points of that, and $S_5$ fits
-# exactly into a 2:4 mask that is laid out for it.
+# **Answer.** At 20 swaps, the length of training, a mask costs nothing unless groupings change with
+# it (75 to 100 %). Beyond it what a step loses decides. After 80 swaps 2:4 blocks made of reflections
+# have 97 to 100 %, dense rotations 73 to 99 %, free blocks under a mask at most 4 %, and free blocks
+# without one 51 to 89 %. No mask is needed for that: a smaller dense model of rotations, with
+# 432 entries for 512, has 99 % and more, once it is trained to its end. Learned groupings cannot be told
+# from random ones (-25 points after 40 swaps, -76 to 26). Without any training: a mask takes 13 % of the
+# energy of an orthogonal block, the best of its 35 groupings gives back 2.7 points of that, and $S_5$
+# fits exactly into a 2:4 mask that is laid out for it.
 #
 # **Cause.** What a mask costs is isometry, and with it length: singular values below 1 multiply up.
 # A permutation can only choose which inputs share a four, and one shared by all blocks only renames
 # states.
 #
-# **Why DEBUG.** The smaller dense rival (n = 36) has 67 and 89 % at 20 swaps on two of five seeds
-# (K2), so that C7 compares with a model that is not trained to its end.
+# **Why DEBUG.** Two arms with groupings have 75 and 85 % at 20 swaps on their worst seeds (K1), with step
+# sizes chosen by words of 80 swaps, where all masks are at chance and one seed decides.
 
 # %% tags=["parameters"]
 experiment: str = "010"  # the notebook these parameters belong to
@@ -303,7 +304,7 @@ print(len(image), "elements, blocks 2:4:", sparsity.is_two_four(R), "- largest c
 # transition. Free blocks are $(I + Wx)/\max(1, \sigma)$. Where masks depend on magnitude
 # they follow the mean square of an entry over all tokens. Entries that are not kept have a
 # gradient as if they were (straight through). SR-STE adds a decay of these entries; apart
-# from Adam, as it should be, it would shrink them by $\lambda\eta \le 10^{-5}$ an
+# from Adam, as it should be, it would shrink them by $\lambda\eta \le 1.2\cdot10^{-5}$ an
 # update, which is nothing here, and it is left out.
 
 # %% [markdown]
@@ -461,36 +462,32 @@ as_proposed.losses(title="As proposed", floors={"chance": two.chance(TRAIN)})
 #
 # ## Corrected: the input turns the blocks
 #
-# Every arm has the step size that does best for it on tuning seeds, after as many updates as
+# Every arm has the step size that does best for it on a tuning seed, after as many updates as
 # in the report. That matters: after 250 updates the largest of three steps looked best for nine
 # of the thirteen arms, and with it the dense model of 36 states does not learn in 700 what it
-# learns there with a third of it. Trials are scored over all tokens up to the length that the
-# criteria ask the arm about: 40 for blocks under a mask, and 80 for all others, which up to 40 are
-# right on every word with more than one step size. (By 80 tokens, where they are at chance, masks
-# are told apart by the luck of one seed: learned groupings chosen so had 75 % at 20 on a seed.)
+# learns there with a third of it. Trials are scored over all tokens up to 80, which the criteria
+# ask about; up to 40, six arms are right on every word with more than one step size.
 #
-# Blocks under a mask want larger steps than all others, and have a ladder of their own, and two
-# tuning seeds, since their trials end far apart; the others have one.
-# Groupings that are learned late are no trial of their own: they have the step size of those
-# that are learned early. The sparse arm that C2 asks about, after 20 tokens, is the one with the best
-# trial, where masks have the advantage of shorter words.
+# Blocks under a mask want larger steps than all others. So they try the upper three of a ladder
+# of four, and all others the lower three. Groupings that are learned late are no trial of their
+# own: they have the step size of those that are learned early.
 
 
 # %%
+LADDER = [2e-3, 6e-3, 2e-2, 6e-2]
 MASKED = FREE[1:-1]  # of the free arms, without the dense one and the aligned mask
 
 
-def over_all(model, task, *, seed, length):
-    return score(model, task, length=length, samples=p.samples // 2, seed=seed).accuracy
+def over_all(model, task, *, seed):
+    return score(model, task, length=TESTS[2], samples=p.samples // 2, seed=seed).accuracy
 
 
-def tuned(masked, grid, length, seeds):
+def tuned(masked, grid):
     trials = {name: arm for name, arm in arms_of(p.tuning_steps).items() if (name in MASKED) == masked and "late" not in name}
-    return exp.tune(trials, task, RECIPE | {"steps": p.tuning_steps}, lr=grid, seeds=seeds, score=partial(over_all, length=length))
+    return exp.tune(trials, task, RECIPE | {"steps": p.tuning_steps}, lr=grid, seeds=p.tuning_seeds, score=over_all)
 
 
-others = tuned(False, [2e-3, 6e-3, 2e-2], TESTS[2], p.tuning_seeds[:1])
-masks = tuned(True, [6e-3, 1.5e-2, 4e-2], TESTS[1], p.tuning_seeds)
+others, masks = tuned(False, LADDER[:3]), tuned(True, LADDER[1:])
 rates = {**others, **masks, "learned grouping, late": masks["learned grouping"]}
 
 # %%
@@ -524,6 +521,13 @@ exp.key_figure(scores.curves([n + 1 for n in TESTS], x_title="tokens, with the s
 # and 76 %, random groupings 43 and 18 %, learned ones (late) 7 and 10 %. Reflections in the
 # aligned mask had 99 and 100 % at 80, dense rotations 97.8 %, and the dense model of 36
 # states 31 %. Two seeds decide nothing; the table above has the numbers of this run.
+#
+# **What came out.** That dense model of 36 states, which looked like the weaker rival, has 99 % and more
+# after 80 swaps on every seed, as good as reflections in the aligned mask (C7: the difference is
+# within two points), and 62 to 78 % after 160, where reflections have 32 to 100 %. In an earlier run with
+# the same updates for all it had 67 and 89 % at 20 swaps on two seeds, and the mask seemed to win by 76
+# points. Free blocks without a mask keep 51 to 89 % at 80 swaps, so that C6 is missed there: what is free
+# need not lose its isometry, but under a mask it does.
 
 # %% [markdown]
 # ### Isometry
@@ -562,7 +566,7 @@ figures.strips(twice, title="Change of a reached state by one swap, twice", y_ti
 # bounds the largest value and leaves the smallest free, so that a free arm that does well
 # at 20 swaps may keep just enough. Rotations are at 1 by construction, whatever they have
 # learned; the second figure tells them apart. Isometry alone is not enough, either: rotations under
-# the aligned mask, which has no reflection among them, have 2 % after 160 swaps.
+# the aligned mask, which has no reflection among them, have 3 % after 160 swaps.
 #
 # ### Masks while they are learned
 #
