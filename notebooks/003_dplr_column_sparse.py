@@ -79,6 +79,7 @@ from lab.experiment import MEAN, MEDIAN, NUMBER, Arm, Experiment, Planned
 
 PLACED = [f"{form}, {group}" for form in ("cs", "cs without b") for group in ("Z2", "Z3", "S3")]
 AROUND = [f"{form}, {group}" for form in ("conj", "conj without b") for group in ("Z3", "S3")]
+DIAGONALS = ["diagonal in [0, 1]", "diagonal in [-1, 1]", "complex diagonal"]
 CHOICES = ["columns", "columns, Gumbel noise", "Sinkhorn, hard", "Sinkhorn, annealed", "OT4P, annealed"]
 PROPOSAL = [
     Planned("S1", "parity, best of the permutations", ">", 0.9, MEAN, arm="proposal", varies=True),
@@ -104,8 +105,8 @@ exp = Experiment(
         Planned("C4a", "conj, Z2, token 128", ">", 0.95, MEAN, varies=True),
         Planned("C4b", "{part}, token 128", "<", 0.45, MEAN, guard="G1", parts=AROUND, varies=True),
         Planned("C5", "P = I, MLP on the count, parity", ">", 0.9, MEAN, varies=True),
-        Planned("C6", "cs without b - {part}, S3, token 128", ">", 0.0, MEAN, paired=True, varies=True,
-                parts=["diagonal in [0, 1]", "diagonal in [-1, 1]", "complex diagonal"]),
+        Planned("C6", "{part}, S3, token 128", ">", 0.0, MEAN, paired=True, varies=True,
+                parts=[f"{cs} - {other}" for cs in ("cs", "cs without b") for other in DIAGONALS]),
         Planned("C7", "S3 without b, {part}, token 128", ">", 0.95, MEAN, "context", parts=CHOICES, varies=True),
         Planned("G1", "{part}, token 2", ">", 0.9, MEDIAN, "control", parts=AROUND, varies=True),
         Planned("G2", "error: {part}", "<", 1e-9, NUMBER, "control",
@@ -117,7 +118,8 @@ exp
 # S1 to T4 are the proposal's criteria, with its thresholds; they have a verdict of their own.
 # C1 to C5 are the plan's corrected ones. C1 and C2 are identities, and controls here. C3 and C4b
 # ask for every group with and without an input $b(x)$ to the state, since with one a model can
-# also count. C6 puts the placement without $b$ beside diagonals of the same state, which have one, and C7
+# also count. C6 puts the placement, with $b$ and without, beside diagonals of the same state, which
+# have one, and C7
 # compares ways to learn a permutation; the last one decides nothing. G1 asks whether conj has
 # learned anything at all, for C4b would be met by a model that had not. What would change our
 # mind: a diagonal, permuted or not, that is as good after 128 tokens of $S_3$ (C4b, C6).
@@ -215,8 +217,7 @@ def losses(model):
 
 strong = {name: deepcopy(each) for name, each in fixed.items()}
 for each in strong.values():
-    each.layer.p.data *= 10
-    each.layer.q.data *= 10
+    each.layer.p.data, each.layer.q.data = 10 * each.layer.p.data, 10 * each.layer.q.data
 pairs = {name: (kernel(each).detach(), kernel(absorbed(each)).detach()) for name, each in strong.items()}
 runs = {name: (losses(each), losses(absorbed(each))) for name, each in fixed.items() if name in ("cyclic", "random")}
 exp.judge("C1", max((one - other).abs().max().item() for one, other in pairs.values()))
@@ -321,8 +322,9 @@ display(audit.task(parity, length=BITS))
 # clipping are the earlier ones; updates are fewer.
 #
 # Two other heads show what the task tests. An MLP on the last state sees linear functions of
-# the bits as before. An MLP on the count sees $\sum_t (x_t - \tfrac12)$, which is the state of a single
-# eigenvalue 1, set by hand, with no permutation anywhere.
+# the bits as before. An MLP on the count sees $\sum_t (x_t - \tfrac12)$, in units of its standard
+# deviation of $\sqrt{32}/2$, which is the state of a single eigenvalue 1, set by hand, with no
+# permutation anywhere. Both have as many updates as each other, and step sizes of their own.
 
 
 # %%
@@ -334,7 +336,7 @@ class Counter(nn.Module):
         self.head = mlp(1, task.classes, seed)
 
     def forward(self, bits):
-        x = bits.to(torch.float32)[..., None] - 0.5
+        x = (bits.to(torch.float32)[..., None] - 0.5) / (BITS**0.5 / 2)
         return self.head(linear_scan(torch.ones_like(x), x))
 
 
@@ -342,25 +344,30 @@ def accuracy(model, task, *, length, seed):
     return score(model, task, length=length, samples=p.samples, seed=seed).accuracy
 
 
+def ranked(model, task, *, length, seed):
+    """The accuracy; of several that are right on every word, the one with the least loss is first."""
+    each = score(model, task, length=length, samples=p.samples, seed=seed)
+    return each.accuracy - 1e-3 * min(1.0, each.loss)
+
+
+# %%
 HEADS = {"MLP on the last state": Arm(partial(Filter, mean=False), data=stored), "MLP on the count": Arm(Counter, data=stored)}
 filters = exp.train({name: Arm(partial(Filter, order=name), data=stored) for name in (*ORDERS, "learned")}, parity, REPORTED,
                     checkpoint=False)  # which would look at the classes of this notebook before every update
-head_rates = exp.tune(HEADS, parity, REPORTED | {"steps": p.head_steps}, lr=[1e-3, 3e-3, 1e-2], seeds=p.tuning_seeds,
+head_rates = exp.tune(HEADS, parity, REPORTED | {"steps": p.head_steps}, lr=[1.5e-3, 5e-3, 1.5e-2], seeds=p.tuning_seeds,
                       score=partial(accuracy, length=BITS))
 heads = exp.train(HEADS, parity, REPORTED | {"steps": p.head_steps}, tuned=head_rates, checkpoint=False)
 found = (filters | heads).scores(length=BITS, samples=20 * p.samples, score="accuracy")
 
 # %%
 means = {name: found[name].mean().item() for name in filters}
-permuted = torch.stack([found[name] for name in filters if name != "identity"])
-exp.judge("S1", permuted[permuted.mean(1).argmax()])
+exp.judge("S1", max((found[name] for name in filters if name != "identity"), key=torch.mean))
 exp.judge("S2", found["identity"])
 exp.judge("K1", max(abs(mean - means["identity"]) for mean in means.values()))
 exp.judge("K2", found["learned"], minus=found["random"])
 exp.judge("P1", min(means.values()))
 exp.judge("C5", found["MLP on the count"])
-conditions = filters.measure(lambda model, _: condition(model.layer.system()[0].to_dense().detach()))
-exp.judge("T3", torch.stack([*conditions.values()]).amax(0))
+exp.judge("T3", torch.stack([*filters.measure(lambda model, _: condition(model.layer.system()[0].to_dense().detach())).values()]).amax(0))
 exp.not_run("T1", "no data set of long sequences here, and no GPU to train on it")
 exp.not_run("T2", "no GPU with the kernels of S4; by C1 the time would be that of S4")
 exp.not_run("T4", "no GPU to train 120 states on")
@@ -369,7 +376,7 @@ exp.not_run("T4", "no GPU to train 120 states on")
 display(head_rates)
 display(figures.strips(dict(found), title="Parity of 32 bits: every order, and two other heads", y_title="accuracy",
                        limits={"0.9": 0.9, "chance": 0.5}, log=False))
-count = torch.arange(BITS + 1.0)[:, None] - BITS / 2
+count = (torch.arange(BITS + 1.0)[:, None] - BITS / 2) / (BITS**0.5 / 2)
 figures.lines({f"seed {seed}": model.head(count).softmax(-1)[:, 1].detach() for seed, model in zip(
     p.seeds, heads["MLP on the count"].models, strict=True)}, x_title="ones among 32 bits",
     y_title="probability of an odd count", title="What the MLP makes of the count")
@@ -458,11 +465,11 @@ def growing(steps):
 
 
 RECIPE = {"batch": 64, "schedule": "warmup-cosine", "optimizer": ADAMW, "clip": 1.0, "skip_nonfinite": True, "device": "cpu"}
-LR = [2e-3, 5e-3, 1.5e-2]
+LR = [5e-3, 1.5e-2, 4.5e-2]
 ARMS = {f"{form}, {group}": Arm(partial(build, form), task=task) for group, task in TASKS.items() for form in FORMS}
 ARMS |= {f"{form} without b, {group}": Arm(partial(build, form, drive=False), task=task)
          for group, task in TASKS.items() for form in ("conj", "cs")}
-rates = exp.tune(ARMS, TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR, seeds=p.tuning_seeds, score=partial(accuracy, length=2 * TRAIN))
+rates = exp.tune(ARMS, TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR, seeds=p.tuning_seeds, score=partial(ranked, length=TESTS[-1]))
 arms = exp.train(ARMS, TASKS["S3"], RECIPE | growing(p.steps), tuned=rates)
 scores = arms.scores(length=TESTS[-1], samples=p.samples)
 
@@ -472,8 +479,8 @@ exp.judge("C3", {name: ends[name] for name in PLACED})
 exp.judge("C4a", ends["conj, Z2"])
 exp.judge("C4b", {name: ends[name] for name in AROUND})
 exp.judge("G1", {name: scores.at(2)[name] for name in AROUND})
-diagonals = {form: ends[f"{form}, S3"] for form in FORMS if "diagonal" in form}
-exp.judge("C6", dict.fromkeys(diagonals, ends["cs without b, S3"]), minus=diagonals)
+rivals = {f"{cs} - {other}": (ends[f"{cs}, S3"], ends[f"{other}, S3"]) for cs in ("cs", "cs without b") for other in DIAGONALS}
+exp.judge("C6", {part: cs for part, (cs, _) in rivals.items()}, minus={part: other for part, (_, other) in rivals.items()})
 
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
@@ -496,9 +503,8 @@ panels.Panel(curves, group=panels.Choice("group", ["Z2", "Z3", "S3"]))
 # commutes" knows the sign of a permutation of $S_3$, and nothing else. Rows without $b$ cannot
 # count: nothing is added to the state, and only the transitions act on the first one.
 #
-# Step sizes are chosen for every row, by the accuracy of one tuning seed over 64 tokens, after as
-# many updates as are reported; of several that were right on every word, the smallest. Signed diagonals and
-# conj took the largest on $S_3$, still rising.
+# Step sizes are chosen for every row, by the accuracy of two tuning seeds over 128 tokens, after as
+# many updates as are reported; of several that were right on every word, the one with the least loss.
 #
 # **What came out.** cs without $b$ is right on every word of every seed, as in the plan's pilot.
 # With $b$ it has 97 % and more, but for one seed that has 70 % on $Z_3$ and 23 % on $S_3$: an input is
@@ -592,7 +598,7 @@ def relaxed(steps):
 
 
 relaxed_rates = exp.tune(relaxed(p.tuning_steps), TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR,
-                         seeds=p.tuning_seeds[:1], score=partial(accuracy, length=2 * TRAIN))
+                         seeds=p.tuning_seeds[:1], score=partial(ranked, length=TESTS[-1]))
 choices = exp.train(relaxed(p.steps), TASKS["S3"], RECIPE | growing(p.steps), tuned=relaxed_rates, split=len(p.seeds))
 learned = choices.scores(length=TESTS[-1], samples=p.samples)
 exp.judge("C7", {name: learned.at(TESTS[-1])[name] for name in CHOICES})
@@ -620,11 +626,11 @@ choices.losses(title="Training loss; temperatures are zero in the last fifth")
 # %%
 exp.note("updates left out because a gradient was not finite, all models", (arms | choices).skipped(), statistic=NUMBER)
 exp.table("accuracy", scores.rows(TESTS) + learned.rows(TESTS))
+percent = {form: round(100 * ends[f"{form}, S3"].mean().item()) for form in ("cs", "conj", "cs without b", "conj without b", *DIAGONALS)}
 exp.conclude(
-    finding=f"After 128 tokens of S3 a permutation in front of the diagonal is right on "
-    f"{100 * ends['cs without b, S3'].mean():.0f} % (mean), around it on {100 * ends['conj, S3'].mean():.0f} %, and "
-    f"diagonals on at most {100 * max(each.mean() for each in diagonals.values()):.0f} %; a fixed permutation "
-    "changes nothing.",
+    finding=f"After 128 tokens of S3 a permutation in front of the diagonal is right on {percent['cs']} % (mean), around it "
+    f"on {percent['conj']} %, and diagonals on at most {max(percent[each] for each in DIAGONALS)} %, all with an input "
+    f"beside it; without one on {percent['cs without b']} and {percent['conj without b']} %. A fixed permutation changes nothing.",
     settles="A5 at five states and 60 elements, and S4 for the conditioning of fixed permutations.",
     tags=["state tracking", "permutations"], impact=3, cost_h=2,
 )

@@ -456,6 +456,7 @@ ROUTERS = {  # causal ones: settings of the router, and of the layer
     "token choice, one always": {"always": 1, "fixed": True},
     "threshold": {"routing": "threshold"},
     "prefix rank": {"routing": "prefix rank", "fixed": True, "read_out": "selected"},
+    "lagged chunks": {"routing": "lagged chunks", "chunk": 2},
 }
 
 

@@ -54,7 +54,7 @@ class Tuned(Mapping[str, Any]):
     def medians(self, name: str) -> Tensor:
         """Float["values"]: medians over seeds; nan for a value at which any seed diverged."""
         found = self.scores[name]
-        return torch.where(found.isfinite().all(1), found.median(1).values, torch.nan)
+        return torch.where(found.isfinite().all(1), found.quantile(0.5, dim=1), torch.nan)
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows for the record: arm, value, seed and score."""

@@ -15,7 +15,9 @@ from lab.arguments import one_of, real, whole
 from lab.linalg.precision import wide
 from lab.nn.linear import linear, precise
 
-Routing = Literal["all", "token choice", "threshold", "prefix rank", "expert choice"]
+Routing = Literal[
+    "all", "token choice", "threshold", "prefix rank", "lagged chunks", "expert choice"
+]
 Balance = Literal["none", "sign", "dead band"]
 
 # Scores that differ by less count as equal: of equal scores the earlier wins, whatever the rounding
@@ -54,6 +56,20 @@ def prefix_rank(p: Float[Tensor, "B T H"], taken: Int64[Tensor, "T"]) -> Bool[Te
     return ahead.sum(2) < taken[:, None].to(p.device)
 
 
+def lagged_thresholds(p: Float[Tensor, "B T H"], chunk: int, taken: int) -> Float[Tensor, "B T H"]:
+    """For every step, the `taken`-th largest score of each head in the chunk before its own.
+
+    A head that takes what is not below it takes about as many tokens of a chunk as it would have
+    taken of the chunk before. It is minus infinity in the first chunk, which has none before it.
+    """
+    T = p.shape[1]
+    count = (T - 1) // chunk  # of chunks that another one follows
+    before = p[:, : count * chunk].unflatten(1, (count, chunk))
+    limits = before.sort(dim=2, descending=True).values[:, :, taken - 1]
+    first = p.new_full((len(p), min(chunk, T), p.shape[2]), -math.inf)
+    return torch.cat([first, limits.repeat_interleave(chunk, dim=1)], dim=1)[:, :T]
+
+
 class Router(nn.Module):
     """p = softmax(W x), and which of H heads take a token.
 
@@ -61,6 +77,8 @@ class Router(nn.Module):
             "token choice"   every token goes to the c heads with the largest p + offset
             "threshold"      head i takes a token if p_i + offset_i > 0
             "prefix rank"    head i takes a token if p_i is among the largest c t / H so far
+            "lagged chunks"  head i takes a token if p_i is at least the c n / H largest of the n
+                             tokens of the chunk before; in the first chunk, as by token choice
             "expert choice"  head i takes the c T / H tokens with the largest p_i: not causal
 
     While `balancing` is set, every call moves the offsets: those of token choice by `rate` towards
@@ -75,6 +93,7 @@ class Router(nn.Module):
             if the load is more than half of its share c / H away from that share; "none" never.
         capacity: c, how many heads take a token on average.
         rate: as above, above 0 and at most 1.
+        chunk: n, tokens of a chunk.
         always: how many heads, the first ones, take every token in addition.
         generator, dtype: random stream and dtype of the initial weights.
 
@@ -101,6 +120,7 @@ class Router(nn.Module):
         balance: Balance = "dead band",
         capacity: int = 1,
         rate: float = 0.01,
+        chunk: int = 5,
         always: int = 0,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
@@ -113,6 +133,7 @@ class Router(nn.Module):
         self.capacity = whole("Router", "capacity", capacity, least=1)
         self.always = whole("Router", "always", always, least=0)
         self.rate = real("Router", "rate", rate, above=0)
+        self.chunk = whole("Router", "chunk", chunk, least=1)
         if max(capacity, always) > heads or rate > 1:
             given = f"capacity {capacity}, always {always} and rate {rate}"
             raise ValueError(f"Router: {given} must be at most {heads}, {heads} and 1")
@@ -154,6 +175,8 @@ class Router(nn.Module):
         if self.sees_one_token:
             return self._with_always(self._by_token(p)), None
         past = p[:, None] if past is None else torch.cat([past, p[:, None]], dim=1)
+        if self.routing == "lagged chunks":
+            return self._with_always(self._by_chunk(past)[:, -1]), past
         scores, t = _on_grid(past), past.shape[1]
         ahead = (scores[:, :-1] >= scores[:, -1:]).sum(1)
         if self.routing == "prefix rank":
@@ -182,7 +205,14 @@ class Router(nn.Module):
             return expert_choice(p, T * self.capacity // self.heads)
         if self.routing == "prefix rank":
             return prefix_rank(p, quota(torch.arange(1, T + 1), self.heads, self.capacity))
-        return self._by_token(p)
+        return self._by_chunk(p) if self.routing == "lagged chunks" else self._by_token(p)
+
+    def _by_chunk(self, p: Tensor) -> Tensor:
+        """Bool["B T H"]: by thresholds from the chunk before, and in the first chunk by token."""
+        scores, taken = _on_grid(p), int(quota(self.chunk, self.heads, self.capacity))
+        above = scores >= lagged_thresholds(scores, self.chunk, taken)
+        first = torch.arange(p.shape[1], device=p.device) < self.chunk
+        return torch.where(first[:, None], self._by_token(p), above)
 
     def _by_token(self, p: Tensor) -> Tensor:
         """Bool["... H"]: the rules that look at one token alone."""

@@ -90,7 +90,7 @@ def accuracy(
     found, arms = looks.of(runs), {}
     for arm, curves in runs.items():
         look, every = found[arm], not (x is None and len(where) > 40)
-        middle = array(curves.median(0).values)
+        middle = array(curves.double().quantile(0.5, dim=0))
         seeds = [{"x": where, "y": array(curve), "mode": "lines", "opacity": 0.4,
                   "line": look.line(1)} for curve in curves]  # fmt: skip
         main = _line(where, middle, look, marked=True, every=every)

@@ -19,6 +19,7 @@ from lab.evidence import MIME, validate
 from lab.experiment import MEAN, NUMBER, Arm, Experiment, Planned, Scores, display, solved
 from lab.experiment.jobs import Job, run
 from lab.experiment.rows import NOT_YET
+from lab.experiment.tuning import Tuned
 from lab.mixers import StateSpace
 from lab.model import SequenceModel
 from lab.plots.render import PLOTLY
@@ -465,6 +466,15 @@ def test_tuning_chooses_by_the_median_and_says_who_is_at_the_edge():
     record = exp.sheet.record()
     assert record["tuning_seeds"] == [0, 1]
     assert len(record["tables"]["tuning of lr"]) == 6
+
+
+@pytest.mark.parametrize("high_is_good", [True, False])
+def test_the_median_of_two_tuning_seeds_lies_between_them(high_is_good):
+    sign = 1.0 if high_is_good else -1.0
+    scores = {"a": sign * torch.tensor([[0.9, 0.9], [1.0, 0.2]])}
+    found = Tuned("lr", [1e-3, 1e-2], scores, [0, 1], high_is_good)
+    torch.testing.assert_close(found.medians("a"), sign * torch.tensor([0.9, 0.6]))
+    assert found["a"] == 1e-3
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_an_audit_catches_a_routing_that_looks_ahead(length, read_out):
 
 
 @pytest.mark.parametrize("settings", [{}, {"capacity": 2}, {"always": 1}])
-@pytest.mark.parametrize("routing", ["token choice", "threshold", "prefix rank"])
+@pytest.mark.parametrize("routing", ["token choice", "threshold", "prefix rank", "lagged chunks"])
 def test_an_audit_passes_every_causal_router(routing, settings):
     task = RandomTokens(4)
     report = audit.model(build(task, routing, **settings), task, length=16)

@@ -6,10 +6,17 @@ import pytest
 import torch
 from numeric import stream
 
-from lab.nn.routing import Router, balanced, expert_choice, prefix_rank, quota
+from lab.nn.routing import (
+    Router,
+    balanced,
+    expert_choice,
+    lagged_thresholds,
+    prefix_rank,
+    quota,
+)
 
 D, H = 5, 4
-CAUSAL = ("all", "token choice", "threshold", "prefix rank")
+CAUSAL = ("all", "token choice", "threshold", "prefix rank", "lagged chunks")
 DOUBLE = torch.float64
 
 
@@ -50,6 +57,30 @@ def test_prefix_rank_takes_what_is_among_the_largest_so_far():
 def test_of_equal_scores_the_earlier_is_taken(rule):
     p = torch.full((1, 6, 1), 0.3) + 1e-7 * torch.randn(1, 6, 1, generator=stream(0))
     assert rule(p)[0, :, 0].tolist() == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("T", [1, 3, 4, 5, 8, 12])
+def test_thresholds_of_a_chunk_are_those_of_the_chunk_before(T):
+    p = scores(T=T)
+    found = lagged_thresholds(p, chunk=4, taken=2)
+    assert found.shape == p.shape
+    for t in range(T):
+        j = t // 4
+        if j == 0:
+            assert (found[:, t] == -math.inf).all()
+        else:
+            before = p[:, 4 * (j - 1) : 4 * j].sort(dim=1, descending=True).values
+            assert torch.equal(found[:, t], before[:, 1])
+
+
+def test_lagged_chunks_begin_as_by_token_and_then_take_what_is_not_below_the_chunk_before():
+    one = router("lagged chunks", chunk=4)  # of four tokens each of four heads takes one
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.3, 0.5, 0.4, 0.1, 0.5, 0.6, 0.2, 0.1], dtype=DOUBLE)
+    rest = (1 - p) / 3
+    taken = one.choose(torch.stack([p, rest, rest, rest], dim=-1)[None])[0]
+    assert taken[:4].int().argmax(-1).tolist() == [1, 1, 0, 0]
+    assert taken[:, 0].nonzero()[:, 0].tolist() == [2, 3, 5, 6, 8, 9]
+    assert (taken[:4].sum(-1) == 1).all()
 
 
 def test_a_quota_is_a_share_of_the_tokens_to_the_nearest_and_at_least_one():

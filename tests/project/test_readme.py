@@ -179,6 +179,7 @@ def prelude():
         "A": torch.rand(B, T, N, N) / N,
         "b": torch.randn(B, T, N),
         "decay": -torch.rand(B, T, 1),
+        "reset": torch.arange(T).expand(B, T) == 2,
         "score": torch.randn(B, T, 1),
         "value": torch.randn(B, T, 1, N),
         "__name__": "__main__",  # as in a notebook
