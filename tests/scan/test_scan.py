@@ -438,7 +438,12 @@ def test_arguments_that_do_not_fit_are_named(scan, arguments, sentence, form):
 
 def flat_with_names(case):
     """The arguments of a case as they are passed, and the names that messages give them."""
-    names = list(inspect.signature(case.sequential).parameters)
+    parameters = inspect.signature(case.sequential).parameters.values()
+    names = [
+        each.name
+        for each in parameters
+        if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD  # `reset` is passed by its name
+    ]
     return dict(zip(names, case.arguments(torch.float64, 2, 3, 2, seed=0), strict=True))
 
 
