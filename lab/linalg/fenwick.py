@@ -157,8 +157,7 @@ def fenwick_product_chunked(
     Cost: T (chunk (F + M) + log2(T / chunk) F M) operations.
     """
     check_levels(q, k, v, weights, inclusive)
-    if chunk < 1 or chunk & (chunk - 1):
-        raise ValueError(f"the chunk is {chunk}; it must be a power of two")
+    check_chunk(chunk)
     T = q.shape[-2]
     if chunk >= T:
         return fenwick_product(q, k, v, weights, inclusive=inclusive)
@@ -208,6 +207,16 @@ def _later(x: Tensor) -> Tensor:
 def _longer(x: Tensor, steps: int) -> Tensor:
     """Append steps of zeros to "... T N"."""
     return pad(x, (0, 0, 0, steps))
+
+
+def check_chunk(chunk: int) -> None:
+    """Check the number of steps in a chunk.
+
+    Raises:
+        ValueError: it is no power of two.
+    """
+    if chunk < 1 or chunk & (chunk - 1):
+        raise ValueError(f"the chunk is {chunk}; it must be a power of two")
 
 
 def check_levels(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lab.linalg.chunks import cut, joined
-from lab.linalg.fenwick import check_levels, pairs
+from lab.linalg.fenwick import check_chunk, check_levels, pairs
 from lab.linalg.precision import widened
 
 
@@ -47,8 +47,7 @@ def packed_fenwick_product(
     Cost: T (2 chunk (F + M) + 2 log2(T / chunk) F M) operations.
     """
     check_levels(q, k, v, weights, inclusive)
-    if chunk < 1 or chunk & (chunk - 1):
-        raise ValueError(f"the chunk is {chunk}; it must be a power of two")
+    check_chunk(chunk)
     T, lowest = q.shape[-2], chunk.bit_length() - 1
     step = torch.arange(T, device=q.device)
     start = torch.where(reset, step, 0).cummax(1).values

@@ -6,16 +6,7 @@ from collections.abc import Iterable, Sequence
 from lab.records.executed import Entry
 from lab.records.log import ranking, words
 from lab.records.log.experiment import Experiment
-from lab.records.log.markup import (
-    address,
-    duration,
-    escape,
-    link,
-    picture,
-    plain,
-    seeds,
-    table,
-)
+from lab.records.log.markup import address, duration, escape, link, picture, plain, seeds, table
 
 # Largest size in pixels of a picture; a click on it opens the page of its experiment.
 WIDEST, HIGHEST = 240, 170
