@@ -65,7 +65,7 @@ from scipy.stats import ttest_rel
 
 import lab
 from lab import audit, memories, mixers, nn, statistics, tasks
-from lab.audit.interventions import changes, doses
+from lab.audit.interventions import DOSES, changes, doses
 from lab.audit.past import past_dependence
 from lab.experiment import clustered, dose_response, power
 from lab.experiment.jobs import Job, run
@@ -79,7 +79,7 @@ p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of r
 from lab.experiment import GIVEN, MEAN, NUMBER, WORST, Arm, Experiment, Planned
 from lab.tasks.text_quality import compiled_share, cycle_length, distinct, seen_share
 from lab.train import score
-from lab.train.optimiser import multipliers
+from lab.train.optimiser import adamw_of_total_decay, multipliers
 from lab.train.snapshots import Snapshots, at, every, weights
 
 torch.set_num_threads(1)
@@ -289,13 +289,15 @@ def seen(model):
         return torch.cat([losses_of(model), torch.stack([R, clamped, u])])
 
 
-def bank_arms(lr, steps, decay=0.8):
-    """The four arms; the sum of step size times weight decay over all updates is `decay`."""
-    weight_decay = decay / (lr * multipliers("warmup-cosine", steps).sum().item())
-    common = {"steps": steps, "lr": lr, "optimizer": partial(torch.optim.AdamW, weight_decay=weight_decay)}
-    watched = common | {"data": charged, "watch": {"seen": seen}, "watch_every": every(steps)}
-    return {V: Arm(v3(), decay="all", **watched | {"watch": {"seen": seen, "weights": weights}}), SPARED: Arm(v3(), **watched), FREE: Arm(v3(clip=(-10.0, 10.0)), decay="all", **watched),
-            BARE: Arm(partial(position_wise, mixer=lambda d_model, **_: nn.Constant(d_model)), decay="all", **common)}
+BANKS = {V: v3(), SPARED: v3(), FREE: v3(clip=(-10.0, 10.0)), BARE: partial(position_wise, mixer=lambda d_model, **_: nn.Constant(d_model))}
+
+
+def bank_arms(steps, rates, total=0.8):
+    """The four arms; the sum of step size times weight decay over all updates is `total`."""
+    optimizer = partial(adamw_of_total_decay, total=total, schedule="warmup-cosine", steps=steps)
+    watched = {"data": charged, "watch": {"seen": seen, "weights": weights}, "watch_every": every(steps)}
+    return {name: Arm(build, steps=steps, lr=rates[name], optimizer=optimizer, decay="unmarked" if name == SPARED else "all", **({} if name == BARE else watched))
+            for name, build in BANKS.items()}
 
 
 # %%
@@ -305,12 +307,11 @@ RECIPE = {"batch": p.batch, "length": p.length, "schedule": "warmup-cosine", "cl
 def tuned(arms, recipe):
     """A step size from one grid for each arm, by validation windows, on tuning seeds."""
     how = partial(bits, length=p.length, samples=p.samples, text=splits.validation)
-    return exp.tune(arms, splits.train, recipe, seeds=p.tuning_seeds, score=how, high_is_good=False, lr=[1e-3, 3e-3, 1e-2])
+    return exp.tune(arms, splits.train, recipe, seeds=p.tuning_seeds, score=how, high_is_good=False, lr=[3e-3, 1e-2, 3e-2])
 
 
-bank_rates = tuned({name: bank_arms(3e-3, p.bank_steps // 2)[name] for name in (SPARED, BARE)}, RECIPE)
-of_banks = bank_arms(bank_rates[SPARED], p.bank_steps) | {BARE: bank_arms(bank_rates[BARE], p.bank_steps)[BARE]}
-banks = exp.train(of_banks, splits.train, RECIPE, seeds=p.bank_seeds, split=len(p.bank_seeds))
+bank_rates = tuned(bank_arms(p.bank_steps // 2, dict.fromkeys(BANKS, 1e-2)), RECIPE)
+banks = exp.train(bank_arms(p.bank_steps, bank_rates), splits.train, RECIPE, seeds=p.bank_seeds, split=len(p.bank_seeds))
 bank_bits = banks.scores(score=bits, **SCORED)
 watched = {name: torch.stack([h.watched["seen"] for h in banks.histories[name]]) for name in (V, SPARED, FREE)}  # ["seeds snapshots 6"]
 taken = torch.tensor(banks[V].histories[0].watched_at)
@@ -483,7 +484,7 @@ figures.strips({**{f"counts, n = {n}": counted(n, p.seeds) for n in range(1, 7)}
 # at, one placebo says how many independent windows these are worth, and what they can show.
 
 # %%
-LEVELS, BLOCKS, EARLY = (0.1, 0.3, 0.5, 0.7, 0.9), range(p.layers), (0.1, 0.25, 0.5)
+LEVELS, BLOCKS, EARLY, IN_COUPLING = (0.1, 0.3, 0.5, 0.7, 0.9), range(p.layers), (0.1, 0.25, 0.5), "R in the coupling alone"
 starts = held_out.starts(p.windows, p.length, stream(0, "interventions"))
 tested, files = held_out.windows(starts, p.length), held_out.file_of(starts)
 pilot = tasks.bits_per_byte(changes(arms[K].models[0], tested, [mixers.Placebo(0.5, 1)], blocks=BLOCKS)[0])
@@ -500,25 +501,28 @@ calls |= {(f"after {share:.0%} of training", first): partial(doses, kept.load(mo
 done = run({str(name): Job(call, steps=p.windows) for name, call in calls.items()}, label="interventions")
 found = dict(zip(calls, map(tasks.bits_per_byte, done.values()), strict=True))
 
-ends = torch.stack([found["end", seed] for seed in p.seeds])  # ["seeds 2 levels windows"]
-excess = dict(zip(LEVELS, (ends[:, 0] - ends[:, 1]).mean(0), strict=True))  # over the placebo; mean of all models
-levels = dose_response.judged(excess, files, alpha=0.01, least=0.02, margin=0.01, generator=stream(0, "flips"))
+ends = torch.stack([found["end", seed] for seed in p.seeds])  # ["seeds kinds levels windows"]
+cost = dict(zip(DOSES, ends.mean(0), strict=True))  # of each kind of dose, in the mean of all models
+excess = {f"over {name}": cost["do(R = r)"] - cost[name] for name in ("placebo", "all turned alike")} | {IN_COUPLING: cost[IN_COUPLING]}
+judged = {name: dose_response.judged(dict(zip(LEVELS, each, strict=True)), files, alpha=0.01, least=0.02, margin=0.01, generator=stream(0, "flips")) for name, each in excess.items()}
+levels = judged["over placebo"]
 exp.judge("Q1", dose_response.with_effect(levels))
 
 # %%
 natural = torch.stack([block.order(model.mixer_inputs(tested.inputs[:16], i))[0] for i, block in enumerate(model.mixers)])  # ["blocks windows T"]
 orders = {r: model.mixers[0].order(model.mixer_inputs(tested.inputs[:16]), mixers.SetOrder(r)) for r in LEVELS}
 exp.judge("K2", max((of_phases - r).abs().max().item() for r, (of_phases, _) in orders.items()))
-exp.table("interventions", [{"R": r} | level.row() for r, level in levels.items()])
+exp.table("interventions", [{"what": name, "R": r} | level.row() for name, each in judged.items() for r, level in each.items()])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-def dose_figure(both, title):
-    rows = {name: [clustered.bootstrap(row, files, draws=2000, generator=stream(0, "band")) for row in each] for name, each in zip(("do(R = r)", "placebo"), both, strict=True)}
-    return figures.bands(rows, x=LEVELS, x_title="r", y_title="change of the loss, bits per byte", dashed=["placebo"], title=title)
+def dose_figure(kinds, title):
+    rows = {name: [clustered.bootstrap(row, files, draws=2000, generator=stream(0, "band")) for row in each] for name, each in zip(DOSES, kinds, strict=True)}
+    return figures.bands(rows, x=LEVELS, x_title="r", y_title="change of the loss, bits per byte", dashed=list(DOSES)[1:3], title=title)
 
 
 display(pd.Series(can_see).round(4).to_frame("before the interventions"))
-display(pd.DataFrame([{"r": r} | level.row() for r, level in levels.items()]).round(4))
+for name, each in judged.items():
+    display(pd.DataFrame([{"r": r} | level.row() for r, level in each.items()]).round(4).style.set_caption(name))
 display(pd.DataFrame({f"seed {s}": (found["end", s][0] - found["end", s][1]).mean(1) for s in p.seeds}, index=pd.Index(LEVELS, name="excess at r")).round(4))
 display(exp.key_figure(dose_figure(ends.mean(0), "What it costs to set R, and what it costs to be moved as far")))
 for (name, seed), each in found.items():
@@ -570,9 +574,8 @@ display(panels.Panel(traces, window=panels.Slider("window", 0, 0, 7, 1)))
 panels.Panel(circle, r=panels.Slider("r", 0.9, 0.0, 1.0, 0.05), step=panels.Slider("byte", p.length // 2, 0, p.length - 1, 1))
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-shown = arms.select([K, S])
-display(panels.states(shown.models, tested.inputs[:8], draw=lambda h: figures.heatmaps({"real part": h[:, 0], "size": h.norm(dim=1)})))
-panels.eigenvalues(shown.models, tested.inputs[:8])
+display(panels.states(arms.select([K, S]).models, tested.inputs[:8], draw=lambda h: figures.heatmaps({"real part": h[:, 0], "size": h.norm(dim=1)})))
+panels.eigenvalues(arms.select([K, S]).models, tested.inputs[:8])
 
 # %% [markdown]
 # ## Samples of text
@@ -585,8 +588,7 @@ panels.eigenvalues(shown.models, tested.inputs[:8])
 # coupled model 20, of the uncoupled 18, and of the Transformer 15.
 
 # %%
-lines = (held_out.data[: -p.length] == 10).nonzero()[:, 0] + 1  # where lines begin
-asked = p.length // 4
+lines, asked = (held_out.data[: -p.length] == 10).nonzero()[:, 0] + 1, p.length // 4  # where lines begin; bytes of a prompt
 
 
 def written(writer, seed):

@@ -9,8 +9,23 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lab.mixers.order import Intervention, Placebo, SetOrder, intervening
+from lab.mixers.interventions import (
+    InCoupling,
+    Intervention,
+    Placebo,
+    SetOrder,
+    Turn,
+    intervening,
+)
 from lab.tasks import Batch
+
+# What sets R to a level, what moves oscillators as far and leaves R, and R in the coupling alone.
+DOSES: dict[str, Callable[[float, int], Intervention]] = {
+    "do(R = r)": lambda r, _: SetOrder(r),
+    "placebo": Placebo,
+    "all turned alike": Turn,
+    "R in the coupling alone": lambda r, _: InCoupling(r),
+}
 
 
 @torch.no_grad()
@@ -60,13 +75,13 @@ def changes(
 
 def doses(
     model: Any, batch: Batch, levels: Sequence[float], *, blocks: Sequence[int], seed: int
-) -> Float64[Tensor, "2 levels B"]:
-    """`changes` under do(R = r) at each level, and under the placebo of each.
+) -> Float64[Tensor, "kinds levels B"]:
+    """`changes` under each kind of `DOSES`, in their order, at each level.
 
     Args:
         model, batch, blocks: as for `changes`.
         levels: r, in [0, 1].
         seed: of the placebos.
     """
-    both: list[Intervention] = [*(SetOrder(r) for r in levels), *(Placebo(r, seed) for r in levels)]
-    return changes(model, batch, both, blocks=blocks).unflatten(0, (2, -1))
+    each = [kind(r, seed) for kind in DOSES.values() for r in levels]
+    return changes(model, batch, each, blocks=blocks).unflatten(0, (len(DOSES), -1))

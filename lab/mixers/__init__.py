@@ -3,21 +3,21 @@
 from lab.mixers.base import Continuing, Mixer, Packing, unroll
 from lab.mixers.delay_line import DelayLine
 from lab.mixers.delta_net import DeltaNet
-from lab.mixers.kuramoto import KuramotoSSM
-from lab.mixers.kuramoto_bank import KuramotoBank, decayed, noise_of, predicted_order
-from lab.mixers.mamba import Mamba
-from lab.mixers.multi_head import MultiHead
-from lab.mixers.order import (
+from lab.mixers.interventions import (
     Freeze,
+    InCoupling,
     Intervention,
     Placebo,
     SetOrder,
     Shuffle,
+    Turn,
     intervening,
-    order_parameter,
-    placebo,
-    set_order,
 )
+from lab.mixers.kuramoto import KuramotoSSM
+from lab.mixers.kuramoto_bank import KuramotoBank, decayed, noise_of, predicted_order
+from lab.mixers.mamba import Mamba
+from lab.mixers.multi_head import MultiHead
+from lab.mixers.order import order_parameter, placebo, set_order, turned_alike
 from lab.mixers.osc_dplr import OscDPLR
 from lab.mixers.oscillator_bank import OscillatorBank
 from lab.mixers.output_gate import OutputGate
@@ -32,6 +32,7 @@ __all__ = [
     "DelayLine",
     "DeltaNet",
     "Freeze",
+    "InCoupling",
     "Intervention",
     "KuramotoBank",
     "KuramotoSSM",
@@ -49,6 +50,7 @@ __all__ = [
     "ShortConvolution",
     "Shuffle",
     "StateSpace",
+    "Turn",
     "decayed",
     "intervening",
     "look_up",
@@ -57,5 +59,6 @@ __all__ = [
     "placebo",
     "predicted_order",
     "set_order",
+    "turned_alike",
     "unroll",
 ]

@@ -11,7 +11,8 @@ from torch.nn.functional import silu, softplus
 from lab.arguments import whole
 from lab.linalg.precision import wide
 from lab.mixers.base import Layer
-from lab.mixers.order import Intervention, order_parameter
+from lab.mixers.interventions import Intervention
+from lab.mixers.order import order_parameter
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
 from lab.scan import kuramoto_scan, linear_scan
@@ -48,7 +49,7 @@ class KuramotoSSM(Layer):
 
     Attributes:
         intervention: what is done to the oscillators after every step of `forward`; None for
-            nothing. See `lab.mixers.order.intervening`.
+            nothing. See `lab.mixers.interventions.intervening`.
 
     Parameters: N + 4 (D + 1) N + D + 1 + D (D + 1) + D (2 N + 1), without the D + 1 of K if there
     is no coupling, and with 3 n_h in place of the last 2 N if harmonics are read.
@@ -108,7 +109,7 @@ class KuramotoSSM(Layer):
         """
         parts = self._parts(x_t)
         z = torch.zeros_like(parts[3]) if state is None else state
-        z = kuramoto_step(*parts, z)
+        z = _stepped(*parts, z, self.intervention)
         if self.intervention is not None:
             if not getattr(self.intervention, "by_step", False):
                 raise ValueError(
@@ -133,7 +134,8 @@ class KuramotoSSM(Layer):
         change = intervention.planned(order_parameter(self.states(x)))
         z, states = torch.zeros_like(b[:, 0]), []
         for t in range(x.shape[1]):
-            z = change(kuramoto_step(gain[:, t], turn[:, t], coupling[:, t], b[:, t], z), t)
+            parts = gain[:, t], turn[:, t], coupling[:, t], b[:, t]
+            z = change(_stepped(*parts, z, intervention), t)
             states.append(z)
         return torch.stack(states, dim=1)
 
@@ -165,6 +167,16 @@ class KuramotoSSM(Layer):
         read = harmonics_of(z, self.harmonics) if self.harmonics else z.flatten(-2)
         y: Tensor = self.out(read.to(x.dtype)) * silu(self.gate(x))
         return y
+
+
+def _stepped(
+    gain: Tensor, turn: Tensor, coupling: Tensor, b: Tensor, z: Tensor,
+    intervention: Intervention | None,
+) -> Tensor:  # fmt: skip
+    """One step, whose coupling an intervention may change."""
+    change = getattr(intervention, "coupling", None)
+    strength = coupling if change is None else change(coupling, z)
+    return kuramoto_step(gain, turn, strength, b, z)
 
 
 def harmonics_of(z: Float[Tensor, "... 2 N"], count: int) -> Float[Tensor, "... F"]:

@@ -1,27 +1,19 @@
-"""The order parameter R of phase oscillators, and interventions that set it.
+"""The order parameter R of phase oscillators, set to a value, and displacements that leave it.
 
 States are ["... 2 N"], real parts before imaginary ones. All that is changed are phases; sizes stay
 what they are.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lab.arguments import finite, refuse, whole
-from lab.nn.attributes import replaced
-from lab.seeding import stream
+from lab.arguments import refuse
 
 BISECTIONS, NEWTON_STEPS = 10, 8
 SPREADS = 41  # factors from 1 to 3 at which it is seen whether spreading phases lowers R
-
-Change = Callable[[Float[Tensor, "B 2 N"], int], Float[Tensor, "B 2 N"]]
 
 
 def order_parameter(z: Float[Tensor, "... 2 N"]) -> Float[Tensor, "..."]:
@@ -70,6 +62,23 @@ def placebo(
     drawn = torch.rand(theta.shape, generator=generator, dtype=torch.float64)
     shuffled = theta + moved.gather(-1, drawn.argsort(-1).to(z.device))
     return _with_phase(z, _phases_with_order(shuffled, _order(theta)))
+
+
+def turned_alike(
+    z: Float[Tensor, "... 2 N"],
+    target: Float[Tensor, "..."] | float,
+    generator: torch.Generator,
+) -> Float[Tensor, "... 2 N"]:
+    """The oscillators of a row turned by one angle, as far as `set_order` moves them on average.
+
+    The angle is the root mean square of its displacements, with a random sign for each row. It
+    leaves R and all differences of phases as they are, and moves the mean direction.
+    """
+    theta = _phase(z)
+    moved = _wrapped(_phase(set_order(z, target)) - theta)
+    drawn = torch.rand(theta.shape[:-1], generator=generator, dtype=torch.float64)
+    angle = moved.square().mean(-1).sqrt() * (2 * (drawn < 0.5).to(theta) - 1)
+    return _with_phase(z, theta + angle[..., None])
 
 
 def _phases_with_order(theta: Tensor, goal: Tensor) -> Tensor:
@@ -139,110 +148,3 @@ def _direction(theta: Tensor) -> Tensor:
 def _wrapped(angle: Tensor) -> Tensor:
     """The same angles in (-pi, pi]."""
     return math.pi - torch.remainder(math.pi - angle, 2 * math.pi)
-
-
-# --- interventions on a trajectory ---------------------------------------------------------------
-
-
-class Intervention(Protocol):
-    """What is done to the oscillators after every step; what it leaves is carried forward.
-
-    One that has an attribute `by_step` which is true does the same at every step, whatever R is at
-    other steps, so that the step form of a layer can run under it, too.
-    """
-
-    def planned(self, order: Float[Tensor, "B T"]) -> Change:
-        """The change at each step, given R at every step of the undisturbed trajectory."""
-
-
-@dataclass(frozen=True)
-class SetOrder:
-    """do(R = target) after every step.
-
-    Raises:
-        ValueError: the target is outside [0, 1].
-    """
-
-    target: float
-    by_step: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check_target(self, self.target)
-
-    def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
-        """`set_order` with the target."""
-        return lambda z, _: set_order(z, self.target)
-
-
-@dataclass(frozen=True)
-class Placebo:
-    """Displacements as large as those of do(R = target), that leave R as it is.
-
-    Args:
-        target: R of the intervention that this is the placebo of.
-        seed: of the permutations, one for each row and step.
-
-    Raises:
-        ValueError: the target is outside [0, 1], or the seed is not a whole number.
-    """
-
-    target: float
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_target(self, self.target)
-        whole("Placebo", "seed", self.seed)
-
-    def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
-        """`placebo` with permutations of its own at every step."""
-        return lambda z, t: placebo(z, self.target, stream(self.seed, f"placebo {t}"))
-
-
-@dataclass(frozen=True)
-class Freeze:
-    """R at every step is the mean over the undisturbed steps of the same sequence."""
-
-    def planned(self, order: Float[Tensor, "B T"]) -> Change:
-        """`set_order` with the mean of each row."""
-        mean = order.mean(1)
-        return lambda z, _: set_order(z, mean)
-
-
-@dataclass(frozen=True)
-class Shuffle:
-    """R at every step is that of another step of the undisturbed sequence, each used once.
-
-    Raises:
-        ValueError: the seed is not a whole number.
-    """
-
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        whole("Shuffle", "seed", self.seed)
-
-    def planned(self, order: Float[Tensor, "B T"]) -> Change:
-        """`set_order` with the values of each row in random order."""
-        drawn = torch.rand(order.shape, generator=stream(self.seed, "shuffled order"))
-        shuffled = order.gather(1, drawn.argsort(1).to(order.device))
-        return lambda z, t: set_order(z, shuffled[:, t])
-
-
-def _check_target(where: Any, target: float) -> None:
-    name = type(where).__name__
-    if finite(name, "target", target, least=0) > 1:
-        refuse(name, "target", target, "in [0, 1]")
-
-
-@contextmanager
-def intervening(layers: Iterable[Any], intervention: Intervention) -> Iterator[None]:
-    """Inside this context, layers with an `intervention` run under this one.
-
-    Raises:
-        ValueError: there is no layer, or one has no attribute `intervention`.
-    """
-    changed = list(layers)
-    if not changed or not all(hasattr(layer, "intervention") for layer in changed):
-        refuse("intervening", "layers", changed, "layers that have an attribute `intervention`")
-    with replaced(changed, "intervention", intervention):
-        yield

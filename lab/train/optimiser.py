@@ -92,6 +92,28 @@ def multipliers(schedule: Schedule, steps: int) -> Float64[Tensor, "steps"]:
     return torch.tensor(each, dtype=torch.float64)
 
 
+def adamw_of_total_decay(
+    groups: Sequence[dict[str, Any]], *, total: float, schedule: Schedule, steps: int
+) -> torch.optim.AdamW:
+    """AdamW that decays parameters by e^-total over a training, whatever its step size.
+
+    A parameter without gradient is multiplied by the product of 1 - lr * multiplier * weight_decay
+    over all updates. Here the sum of what is subtracted is `total`, so that arms which differ in
+    their step size, or in the number of updates, still decay alike.
+
+    Args:
+        groups: parameters with an lr, as `fit_together` makes them.
+        total: sum over updates of step size times weight decay, dimensionless, at least 0.
+        schedule, steps: of the training.
+
+    Raises:
+        ValueError: total is no finite number of at least 0.
+    """
+    share = finite("adamw_of_total_decay", "total", total, least=0)
+    share /= multipliers(schedule, steps).sum().item()
+    return torch.optim.AdamW([{**each, "weight_decay": share / each["lr"]} for each in groups])
+
+
 @torch.no_grad()
 def update(
     run: SideBySide, updates: torch.optim.Optimizer, losses: Tensor, clip: float | None, skip: bool

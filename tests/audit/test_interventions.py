@@ -4,8 +4,8 @@ import pytest
 import torch
 from numeric import gap, stream
 
-from lab.audit.interventions import changes, doses, losses_by_window
-from lab.mixers import Freeze, KuramotoSSM, Placebo, SetOrder, Shuffle
+from lab.audit.interventions import DOSES, changes, doses, losses_by_window
+from lab.mixers import Freeze, InCoupling, KuramotoSSM, Placebo, SetOrder, Shuffle, Turn
 from lab.model import SequenceModel
 from lab.tasks import RandomTokens
 
@@ -42,14 +42,18 @@ def test_an_intervention_acts_in_the_layers_named_and_ends():
         losses_by_window(model, batch, intervention=Shuffle())
 
 
-def test_doses_are_changes_under_each_level_and_its_placebo():
+def test_doses_are_changes_under_each_level_and_its_placebos():
     model, batch = oscillators(), RandomTokens(7).sample(5, 9, stream(1))
     found = doses(model, batch, [0.2, 0.9], blocks=[0, 1], seed=3)
-    assert found.shape == (2, 2, 5)
+    assert found.shape == (len(DOSES), 2, 5)
     undisturbed = losses_by_window(model, batch)
     alone = losses_by_window(model, batch, layers=model.mixers, intervention=Placebo(0.9, 3))
     assert gap(found[1, 1], alone - undisturbed) < 1e-12
     assert gap(found[0, 0], changes(model, batch, [SetOrder(0.2)], blocks=[0, 1])[0]) < 1e-12
+    assert (
+        gap(found[2:, 1], changes(model, batch, [Turn(0.9, 3), InCoupling(0.9)], blocks=[0, 1]))
+        == 0
+    )
     assert gap(doses(model, batch, [0.2, 0.9], blocks=[0, 1], seed=3), found) == 0
     assert gap(doses(model, batch, [0.2, 0.9], blocks=[0, 1], seed=4)[0], found[0]) == 0
     assert gap(doses(model, batch, [0.2, 0.9], blocks=[0, 1], seed=4)[1], found[1]) > 1e-6

@@ -11,11 +11,13 @@ from numeric import gap, stream
 
 from lab.mixers import (
     Freeze,
+    InCoupling,
     KuramotoBank,
     KuramotoSSM,
     Placebo,
     SetOrder,
     Shuffle,
+    Turn,
     decayed,
     intervening,
     noise_of,
@@ -23,6 +25,7 @@ from lab.mixers import (
     placebo,
     predicted_order,
     set_order,
+    turned_alike,
     unroll,
 )
 from lab.mixers.kuramoto import harmonics_of
@@ -302,6 +305,19 @@ def test_a_placebo_moves_about_as_much_and_leaves_the_order(target):
     assert not torch.equal(changed, placebo(z, target, stream(2)))
 
 
+@pytest.mark.parametrize("target", LEVELS)
+def test_turned_alike_all_phases_move_by_one_angle_as_far_as_by_the_target(target):
+    z = torch.randn(200, 2, 64, generator=stream(0), dtype=DOUBLE)
+    changed = turned_alike(z, target, stream(1))
+    angle = turned_by(changed, z)
+    assert gap(angle, angle[:, :1].expand(-1, 64)) < 1e-9
+    expected = turned_by(set_order(z, target), z).square().mean(1).sqrt()
+    assert gap(angle[:, 0].abs(), expected) < 1e-9
+    assert 60 < (angle[:, 0] > 0).sum() < 140  # both ways
+    assert gap(order_parameter(changed), order_parameter(z)) < 1e-9
+    assert gap(changed.square().sum(1), z.square().sum(1)) < 1e-12
+
+
 # --- interventions on a trajectory ---------------------------------------------------------------
 
 
@@ -343,6 +359,41 @@ def test_a_placebo_leaves_each_step_the_order_that_it_came_to():
     assert gap(examined.states_under(x, Placebo(0.9, seed=1)), z) > 1e-3
 
 
+def test_a_turn_is_of_the_state_that_a_step_came_to():
+    examined, x = layer(), sequence(T=4)
+    z = examined.states_under(x, Turn(0.9))
+    parts = [part[:, 3] for part in examined._parts(x)]
+    came_to = kuramoto_step(*parts, z[:, 2])
+    angle = turned_by(z[:, 3], came_to)
+    assert gap(angle, angle[:, :1].expand(-1, 16)) < 1e-9
+    assert angle.abs().min() > 1e-3
+    assert gap(examined.states_under(x, Turn(0.9)), z) == 0
+    assert gap(examined.states_under(x, Turn(0.9, seed=1)), z) > 1e-3
+
+
+@pytest.mark.parametrize("target", [0.0, 0.3, 1.0])
+def test_an_order_set_in_the_coupling_pulls_as_that_order_does_and_moves_no_phase(target):
+    examined, x = layer(), sequence(T=5)
+    gain, turn, coupling, b = examined._parts(x)
+    z = torch.complex(*b[:, 0].unbind(1))  # the first step starts from zero
+    for t in range(1, 5):
+        u = z / (z.abs().square() + 1e-6).sqrt()
+        mean = u.mean(-1, keepdim=True)
+        pull = (target * mean / mean.abs() * u.conj()).imag
+        z = gain[:, t] * z * torch.exp(1j * (turn[:, t] + coupling[:, t, None] * pull))
+        z = z + torch.complex(*b[:, t].unbind(1))
+    found = examined.states_under(x, InCoupling(target))
+    assert gap(torch.complex(*found[:, -1].unbind(1)), z) < 1e-9
+
+
+def test_without_an_order_in_the_coupling_there_is_no_coupling():
+    examined, x = layer(), sequence()
+    uncoupled = layer(coupled=False)
+    with torch.no_grad(), intervening([examined], InCoupling(0.0)):
+        assert gap(examined(x), uncoupled(x)) < 1e-12
+        assert gap(unroll(examined, x), uncoupled(x)) < 1e-9
+
+
 def test_setting_what_is_there_anyway_changes_no_output():
     examined, x = layer(), sequence()
 
@@ -377,7 +428,7 @@ def test_a_set_order_is_set_in_the_step_form_and_what_needs_a_sequence_is_refuse
     with intervening([examined], SetOrder(0.4)), torch.no_grad():
         assert gap(unroll(examined, x), examined(x)) < 1e-9
         assert gap(unroll(examined, x), layer()(x)) > 1e-3
-    for other in (Freeze(), Shuffle(), Placebo(0.4)):
+    for other in (Freeze(), Shuffle(), Placebo(0.4), Turn(0.4)):
         with (
             intervening([examined], other),
             pytest.raises(ValueError, match=r"\) is of sequences, and not of a step"),
@@ -390,6 +441,8 @@ def test_a_set_order_is_set_in_the_step_form_and_what_needs_a_sequence_is_refuse
     [
         (lambda: SetOrder(1.2), r"SetOrder: target is 1\.2; it must be in \[0, 1\]"),
         (lambda: Placebo(-0.1), r"Placebo: target is -0\.1; it must be at least 0"),
+        (lambda: Turn(1.5), r"Turn: target is 1\.5; it must be in \[0, 1\]"),
+        (lambda: InCoupling(-1), "InCoupling: target is -1; it must be at least 0"),
         (lambda: Shuffle(seed=0.5), "seed is 0.5; it must be a whole number"),
         (lambda: bank("loud"), "KuramotoBank: noise is 'loud'; it must be one of"),
         (lambda: bank(clip=(1.0, 1.0)), "it must be a lower and an upper bound"),

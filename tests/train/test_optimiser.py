@@ -1,6 +1,7 @@
 """Parameters in few groups, and gradients clipped at once: the same bits as one after another."""
 
 import functools
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from lab.mixers import OscDPLR
 from lab.seeding import stream
 from lab.tasks import Batch, KnownOscillators
 from lab.train import fit_together
-from lab.train.optimiser import grouped
+from lab.train.optimiser import adamw_of_total_decay, grouped
 from lab.train.side_by_side import SideBySide
 
 # Sizes that fill no whole number of vector registers, and every type that models have.
@@ -207,3 +208,32 @@ def test_training_has_the_bits_of_a_loop_over_parameters():
     losses = trained(seeds, CLIP)
     assert torch.equal(losses, plainly_trained(seeds))
     assert not torch.equal(losses, trained(seeds, None))  # the clip is reached
+
+
+@pytest.mark.parametrize("lr", [1e-3, 3e-2])
+@pytest.mark.parametrize("steps", [50, 200])
+def test_a_total_decay_is_that_of_any_step_size_and_number_of_updates(lr, steps):
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.idle, self.spared = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+            self.spared._no_weight_decay = True
+            self.used = nn.Linear(1, 1)
+
+        def forward(self, x, *_):
+            return self.used(x[..., :1]) + 0 * (self.idle.sum() + self.spared.sum())
+
+    model = Unused()
+    schedule = "warmup-cosine"
+    optimizer = functools.partial(adamw_of_total_decay, total=0.8, schedule=schedule, steps=steps)
+    fit_together(
+        [model], [KnownOscillators.draw(1, stream(0, "task"))], seeds=[0], steps=steps, batch=2,
+        length=4, lr=lr, schedule=schedule, optimizer=optimizer, device="cpu",
+    )  # fmt: skip
+    assert model.idle.tolist() == pytest.approx([math.exp(-0.8)] * 3, rel=0.02)
+    assert model.spared.tolist() == [1.0] * 3
+
+
+def test_a_total_decay_is_a_number():
+    with pytest.raises(ValueError, match="adamw_of_total_decay: total is -1; it must be at least"):
+        adamw_of_total_decay([], total=-1, schedule="constant", steps=3)
