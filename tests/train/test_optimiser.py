@@ -223,7 +223,7 @@ def test_a_total_decay_is_that_of_any_step_size_and_number_of_updates(lr, steps)
         def forward(self, x, *_):
             return self.used(x[..., :1]) + 0 * (self.idle.sum() + self.spared.sum())
 
-    model = Unused()
+    model = Unused().double()
     schedule = "warmup-cosine"
     optimizer = functools.partial(adamw_of_total_decay, total=0.8, schedule=schedule, steps=steps)
     fit_together(
