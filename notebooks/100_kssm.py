@@ -249,8 +249,10 @@ drawn.add_scatter(x=[*PUBLISHED.index] * 2, y=[*PUBLISHED.bistable, *PUBLISHED.m
 # Four arms, all position-wise: v3 as published, with decay on all parameters, so much of it that
 # $\sum \eta\lambda = 0.8$ whatever the number of updates; v3 whose phases are spared, and with
 # them biases and norms; v3 without the clamp, $u$ in $[-10, 10]$; and v3 whose oscillators are
-# replaced by one learned vector a block. Noise is drawn afresh in training, as published. In scores it
-# is the same for all windows and models, so that differences are not those of the noise.
+# replaced by one learned vector a block. Each has the step size that did best for it on a tuning seed,
+# in half of the updates; its weight decay is divided by that, so that all decay alike. Noise is drawn
+# afresh in training, as published. In scores it is the same for all windows and models, so that
+# differences are not those of the noise.
 #
 # Cross-entropy, penalty and their weighted sum are watched apart, 21 times from before the first update
 # to the end, and with them $R$, the share of positions at the clamp, $u$, and all weights.
@@ -467,16 +469,24 @@ figures.strips({**{f"counts, n = {n}": counted(n, p.seeds) for n in range(1, 7)}
 # "Equal time" gives the coupled model as many updates as it was thought to make while the faster of its
 # rivals makes all of its own. In this run the same loop took 0.47 s an update
 # in one arm and 0.61 in the other, and the scan 0.54: these times cannot tell them apart.
-#
+
+# %% [markdown]
 # ## Does $R$ cause anything?
 #
 # The unit is a window of the test text. What is measured is the change of its loss when $R$ is set to $r$
 # after every step in every block, and the changed state is carried on. To raise $R$, phases are drawn
 # towards their mean direction; to lower it, they are spread. Their sizes stay.
 #
-# That takes states off the paths that the model knows, whatever it does to $R$. So does the *placebo*:
-# every oscillator gets the displacement that the intervention would have given to another one, and
-# the original $R$ is restored. What remains of the difference between the two is $R$'s.
+# That takes states off the paths that the model knows, whatever it does to $R$. Two placebos do so, too,
+# and leave $R$ as it is. In the *placebo*, which Q1 is about, every oscillator gets the displacement that
+# the intervention would have given to another one, and the original $R$ is restored. In the second
+# all oscillators are *turned alike*, by the angle that the intervention moves them on average: it has
+# what all phases carry together, and the first has what each carries by itself. An intervention can
+# cost more than either and still not owe it to $R$, for it moves phases in directions of its own.
+#
+# One intervention moves no phase at all. *In the coupling alone*, $M$ keeps its direction and has the
+# size $r$: each oscillator is pulled as if the others were that synchronous. That is the one place where
+# the model itself takes $R$, and what it costs needs no placebo.
 
 # %% [markdown]
 # Windows of one file are alike, so their number says too much. Signs are therefore flipped by
@@ -534,11 +544,11 @@ pd.DataFrame({"R of the phases": {r: each.mean().item() for r, (each, _) in orde
 
 # %% [markdown]
 # In the first figure lines are means over windows and over the models of all seeds; bands are 95 % intervals from drawing
-# files again. Where both lines rise together, it is being moved that hurts. Only the distance between
-# them is $R$'s, and the second table tests it level by level: the difference and its interval, the p value
-# by file, the same in standard deviations of a window, the effective number of windows, and the p value of
-# equivalence. The third table has the difference for every seed. The further figures have one seed:
-# one block at a time, and earlier in training.
+# files again. Where lines rise together, it is being moved that hurts. Tables test level by level what
+# setting $R$ costs more than the placebo, more than being turned alike, and what it costs in the coupling
+# alone: the difference and its interval, the p value by file, the same in standard deviations of a window,
+# the effective number of windows, and the p value of equivalence. The table after these has the first
+# difference for every seed. The further figures have one seed: one block at a time, and earlier in training.
 #
 # Both lines rise at every level, and that of $R$ by more. Left alone, $R$ is 0.24 with a standard
 # deviation of 0.10, and even $r = 0.3$ costs 0.18 bits more than its placebo. Holding $R$ at its mean
