@@ -250,14 +250,14 @@ def routed(settings, names, steps, **more):
     return {name: Arm(partial(heads_model, **settings, **ROUTERS[name]), before_update=hook, **more) for name in names}
 
 
-def trained(name, steps, arms_of, lr=(3e-3, 1e-2, 3e-2), **more):
-    """Step sizes from one grid on tuning seeds, and the arms trained with them."""
+def trained(name, steps, arms_of, lr=(1e-2, 3e-2), seeds=1, **more):
+    """Step sizes from one grid on so many tuning seeds, and the arms trained with them."""
     task, recipe, trial = TASKS[name], RECIPE | {"length": LENGTHS[name], **more}, max(2, round(p.tuning * steps))
 
     def loss(model, task, *, seed):
         return score(model, task, length=LENGTHS[name], samples=p.samples, seed=seed).loss
 
-    rates = exp.tune(arms_of(trial), task, recipe | {"steps": trial}, lr=lr, seeds=p.tuning_seeds, score=loss, high_is_good=False)
+    rates = exp.tune(arms_of(trial), task, recipe | {"steps": trial}, lr=lr, seeds=p.tuning_seeds[:seeds], score=loss, high_is_good=False)
     return rates, exp.train(arms_of(steps), task, recipe | {"steps": steps}, tuned=rates)
 
 
@@ -276,7 +276,7 @@ def same_head(model, task):
 
 # %%
 proposal_rates, proposal = trained("as proposed", p.proposal_steps, lambda steps: routed(PROPOSED, ["expert choice", "uniform"], steps, data=stored),
-                                   lr=(1e-2, 3e-2, 1e-1), batch=32)
+                                   lr=(3e-2, 1e-1), batch=32)
 accuracy = proposal.scores(length=32, samples=p.samples, score="accuracy")
 types = proposal.measure(same_head)["expert choice"]
 exp.judge("S1a", accuracy["expert choice"])
@@ -306,7 +306,7 @@ proposal.losses(title="Task as proposed", floors={"chance": TASKS["as proposed"]
 
 # %%
 NAMES = [*CAUSAL, "expert choice"]
-leak_rates, leaks = trained("random tokens", p.leak_steps, lambda steps: routed(LEAKY, NAMES, steps), lr=(1e-3, 3e-3, 1e-2), batch=32)
+leak_rates, leaks = trained("random tokens", p.leak_steps, lambda steps: routed(LEAKY, NAMES, steps), lr=(3e-3, 1e-2), batch=32)
 
 
 def prefixed(model):
@@ -398,8 +398,11 @@ figures.lines({"taken": taken.mean(0), "expected": expected, "two errors above":
 # %% [markdown]
 # ## Corrected: a task that splits
 #
-# As everywhere here, every arm has the step size that does best for it on two tuning seeds, in a
-# training of as many updates as in the report. A token moves one head of two, half of what uniform heads do, and words are up to four times as long as in training.
+# As everywhere here, every arm has the step size that does best for it on tuning seeds, in a
+# training of as many updates as in the report. On the product there are two of these seeds and three
+# step sizes, because C4 hangs on them. On each of the other tasks there are one seed and two step sizes:
+# in the last run no arm did best there with a third, smaller one. A token moves one head of two, half of
+# what uniform heads do, and words are up to four times as long as in training.
 
 # %%
 @torch.no_grad()
@@ -429,7 +432,7 @@ def product_arms(steps):
     return routed({}, ROUTERS, steps, watch=WATCH, watch_every=max(1, steps // 100)) | small
 
 
-product_rates, arms = trained("product", p.product_steps, product_arms)
+product_rates, arms = trained("product", p.product_steps, product_arms, lr=(3e-3, 1e-2, 3e-2), seeds=2)
 scores = arms.scores(length=TESTS[-1], samples=p.samples)
 at20, at80 = scores.at(TRAIN + 1), scores.at(TESTS[-1] + 1)  # the start token comes first
 
@@ -580,7 +583,7 @@ def memory_model(task, seed, **settings):
 MEMORIES = {"four memories, one a token": {"memories": 4}, "one memory": {}, "one memory, same state": {"d_key": 16}, "four heads": {"heads": 4}}
 recall_rates, recalls = trained("recall", p.recall_steps, lambda steps: {
     name: Arm(partial(memory_model, **settings), before_update=partial(balanced, steps=steps)) for name, settings in MEMORIES.items()},
-    lr=(1e-2, 3e-2, 1e-1))
+    lr=(3e-2, 1e-1))
 recalled = recalls.scores(length=32, samples=p.samples, score="accuracy")
 exp.judge("C8", recalled["four memories, one a token"], minus=recalled["one memory"])
 exp.judge("C8b", recalled["four memories, one a token"], minus=recalled["one memory, same state"])
@@ -653,7 +656,7 @@ exp.conclude(
 # with a step size of its own recalls more than in the pilot. And a head that is always on beside a
 # routed one makes between one and two updates a token, not two.
 #
-# **Not shown.** Two seeds chose the step sizes; one size of each task, words of 20 tokens, no
+# **Not shown.** Two seeds chose the step sizes on the product, and one elsewhere; one size of each task, words of 20 tokens, no
 # text. Other capacities and numbers of heads on the product, Householder heads and a gate on the
 # read were not tried.
 #
