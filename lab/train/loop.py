@@ -43,7 +43,6 @@ from lab.train.resuming import (
 )
 from lab.train.settings import Decay, Length, Watcher
 from lab.train.side_by_side import Named, SideBySide, pick_device
-from lab.train.without_compiler import without_compiler
 
 # Raised when the same settings lead to other numbers, or a checkpoint holds its state otherwise.
 _VERSION = 2
@@ -306,8 +305,7 @@ class _Training:
             problem = f"the model cannot be evaluated at update {step} ({error})"
             raise FloatingPointError(f"{problem}: try a smaller lr") from error
         self.log.add(losses, step)
-        with without_compiler():
-            self.updates.zero_grad()
+        self.updates.zero_grad()
         losses.sum().backward()
         self.stepping = True
         skipped = update(self.run, self.updates, losses.detach(), settings.clip, settings.skip)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from lab.arguments import finite
 from lab.train.checkpoint import as_tensor, from_tensor
 from lab.train.side_by_side import Named, SideBySide
-from lab.train.without_compiler import without_compiler
 
 Rates = float | Mapping[str, float]
 Schedule = Literal["constant", "one-cycle", "warmup-cosine"]
@@ -61,8 +59,7 @@ def grouped(
         {"params": [parameters[name] for name in names], "lr": rate}
         for (rate, _, _), names in alike.items()
     ]
-    with without_compiler():
-        updates = optimizer(made)
+    updates = optimizer(made)
     for group, (_, is_spared, _) in zip(updates.param_groups, alike, strict=True):
         if is_spared and "weight_decay" in group:
             group["weight_decay"] = 0.0
@@ -107,21 +104,16 @@ def update(
         if clip is not None:
             run.shrink_gradients(clip, norms)
     if not skip or bool(good.all()):
-        _step(updates)
+        updates.step()
         return torch.zeros_like(good)
     parameters = list(run.parameters.values())
     before = [tensor.clone() for tensor in (*parameters, *_moments(updates))]
-    _step(updates)
+    updates.step()
     after = [*parameters, *_moments(updates)]
     # Before the first update there are no moments: they start at zero.
     before += [torch.zeros_like(tensor) for tensor in after[len(before) :]]
     run.keep(after, before, good)
     return ~good
-
-
-def _step(updates: torch.optim.Optimizer) -> None:
-    with without_compiler() if type(updates) in _AT_ONCE else nullcontext():
-        updates.step()
 
 
 def _moments(updates: torch.optim.Optimizer) -> list[Tensor]:
@@ -141,9 +133,7 @@ def optimiser_state(updates: torch.optim.Optimizer) -> Named:
     """
     tensors: Named = {}
     numbers: dict[str, dict[str, Any]] = {}
-    with without_compiler():
-        state = updates.state_dict()["state"]
-    for index, kept in state.items():
+    for index, kept in updates.state_dict()["state"].items():
         for key, value in kept.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{index}/{key}"] = value
@@ -176,10 +166,9 @@ def restore_optimiser(updates: torch.optim.Optimizer, state: Named) -> None:
         if kind == "optimizer":
             number, _, key = rest.partition("/")
             kept.setdefault(int(number), {})[key] = state[f"optimizer/{rest}"]
-    with without_compiler():
-        pairs = zip(updates.state_dict()["param_groups"], text["groups"], strict=True)
-        groups = [{**group, **then} for group, then in pairs]
-        updates.load_state_dict({"state": kept, "param_groups": groups})
+    now = updates.state_dict()
+    groups = zip(now["param_groups"], text["groups"], strict=True)
+    updates.load_state_dict({"state": kept, "param_groups": [{**g, **then} for g, then in groups]})
     for index, parameter in enumerate(p for g in updates.param_groups for p in g["params"]):
         for key, value in kept.get(index, {}).items():
             put = updates.state[parameter][key]
