@@ -25,7 +25,7 @@ Build = Callable[[Any, int], nn.Module]
 Tasks = Task | Sequence[Task]  # one for all seeds, or one per seed
 Measure = Literal["by_step", "accuracy", "loss"]  # of a score
 
-_QUICK = 100_000  # tokens that an arm is scored on in a second or two
+_QUICK = 200_000  # tokens that an arm is scored on in a second or two
 
 
 class Arm:

@@ -6,8 +6,10 @@ support only pictures.
 
 import base64
 import json
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
 
 import plotly.graph_objects as go
 import plotly.io
@@ -62,8 +64,30 @@ class Renderer(ExternalRenderer):
 
 def install() -> None:
     """Make plotly display its figures by this renderer."""
-    plotly.io.renderers["lab"] = Renderer()
-    plotly.io.renderers.default = "lab"
+    with _without_grammar_of_iris():
+        renderers = plotly.io.renderers
+    renderers["lab"] = Renderer()
+    renderers.default = "lab"
+
+
+@contextmanager
+def _without_grammar_of_iris() -> Iterator[None]:
+    """Spare every process the two seconds in which rfc3987_syntax builds its parsers.
+
+    plotly's renderers import nbformat, which imports jsonschema, which imports that package, if it
+    is installed, to check texts of the formats "iri" and "iri-reference". No schema of a notebook
+    has one. jsonschema does without a package that it cannot import.
+    """
+    name = "rfc3987_syntax"
+    if name in sys.modules or "jsonschema" in sys.modules:
+        yield
+        return
+    modules = cast(dict[str, Any], sys.modules)
+    modules[name] = None  # this is how Python marks a module that cannot be imported
+    try:
+        yield
+    finally:
+        del modules[name]
 
 
 def _described(layout: Mapping[str, Any]) -> str:

@@ -53,6 +53,9 @@ class PercentHandler(LocalHandler):
         """
         if not path.endswith(".py"):
             return str(super().read(path))
+        from lab.records import papermill_saves  # not above: papermill is half imported there
+
+        papermill_saves.install()
         # papermill warns of output paths without extension, but here they may be folders.
         warnings.filterwarnings("ignore", "the file is not specified with any extension")
         try:

@@ -75,7 +75,7 @@ def results(folder: str | os.PathLike[str], root: Path = PROJECT) -> list[Result
 
 def forget() -> None:
     """Look at all files again: they may have changed since they were read."""
-    for kept in (_hashes_at, imported, _exports, _tree):
+    for kept in (_hashes_at, imported, _exports):
         kept.cache_clear()
 
 
@@ -158,9 +158,15 @@ def _names(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
         yield from (f"{base}.{alias.name}" for alias in node.names)
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield from [node.value] if MODULE.fullmatch(node.value) else []
-    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+    elif isinstance(node, ast.Call) and _called(node).endswith("import_module"):
         here = path.parent.relative_to(root) if path.is_relative_to(root) else Path()
         yield from (".".join((here / each.stem).parts) for each in path.parent.glob("*.py"))
+
+
+def _called(node: ast.Call) -> str:
+    """The last name of what is called; empty if that is no name."""
+    name: str = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    return name
 
 
 def _base(node: ast.ImportFrom, path: Path, root: Path) -> str:
@@ -208,9 +214,12 @@ def _exports(package: Path, root: Path) -> dict[str, str]:
     }
 
 
-@cache
 def _tree(path: Path) -> ast.Module:
-    """The syntax tree of a file; empty if the file is not valid Python."""
+    """The syntax tree of a file; empty if the file is not valid Python.
+
+    None is kept: Python's search for garbage goes through all nodes that there are, again and
+    again, and takes more time than to parse the few files whose tree is asked for twice.
+    """
     try:
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
         tree = compile(path.read_bytes(), path, "exec", flags)

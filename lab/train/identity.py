@@ -15,8 +15,8 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copyreg import dispatch_table
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -152,14 +152,9 @@ class _Describer:
         return {_key(name): self._at(_key(name), value) for name, value in parts.items()}
 
     def _at(self, name: str, value: Any) -> Any:
-        with self._going(name):
-            return self.describe(value)
-
-    @contextmanager
-    def _going(self, name: str) -> Iterator[None]:
         self.way.append(name)
         try:
-            yield
+            return self.describe(value)
         finally:
             self.way.pop()
 
@@ -292,9 +287,7 @@ class _Describer:
         # By its globals: a decorated function has the module of what it is wrapped around.
         if _origin(function.__globals__.get("__name__")) == "user":
             parts["global"] = dict(_globals(code, function.__globals__))
-        found: dict[str, Any] = {
-            "code": hashlib.sha256(_bytecode(code, function.__doc__)).hexdigest()[:16]
-        }
+        found: dict[str, Any] = {"code": _code_digest(code, function.__doc__)}
         for kind, values in parts.items():
             if values:
                 named = values if isinstance(values, dict) else dict(enumerate(values))
@@ -397,6 +390,12 @@ def _origin(module: str | None) -> str:
     return "library" if installed else "user"
 
 
+@functools.cache
+def _code_digest(code: types.CodeType, doc: str | None) -> str:
+    """16 hexadecimal digits of `_bytecode`; code never changes, and every look asks for it."""
+    return hashlib.sha256(_bytecode(code, doc)).hexdigest()[:16]
+
+
 def _bytecode(code: types.CodeType, doc: str | None = None) -> bytes:
     """What a code object does, without its file, lines and docstring."""
     constants = list(code.co_consts)
@@ -420,18 +419,33 @@ def _constant(value: Any) -> bytes:
 
 def _globals(code: types.CodeType, space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The globals that code reads; of modules and dataclasses only the attributes that it reads."""
-    steps = list(dis.get_instructions(code))
-    for i, step in enumerate(steps):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in space:
-            name, value = step.argval, space[step.argval]
-            for further in steps[i + 1 :]:
-                if further.opname not in ("LOAD_ATTR", "LOAD_METHOD") or not _is_pure(value):
-                    break
-                name, value = f"{name}.{further.argval}", getattr(value, further.argval, None)
-            yield name, value
+    for name, *attributes in _reads(code):
+        if name not in space:
+            continue
+        value = space[name]
+        for further in attributes:
+            if not _is_pure(value):
+                break
+            name, value = f"{name}.{further}", getattr(value, further, None)
+        yield name, value
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _globals(constant, space)
+
+
+@functools.cache
+def _reads(code: types.CodeType) -> list[list[str]]:
+    """Every global that code reads, and the attributes that it reads of it one after the other."""
+    steps = list(dis.get_instructions(code))
+    return [
+        [step.argval, *(each.argval for each in takewhile(_is_attribute, steps[i + 1 :]))]
+        for i, step in enumerate(steps)
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    ]
+
+
+def _is_attribute(step: dis.Instruction) -> bool:
+    return step.opname in ("LOAD_ATTR", "LOAD_METHOD")
 
 
 def _is_pure(value: Any) -> bool:

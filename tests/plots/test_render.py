@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 
 import IPython.display
 import plotly.graph_objects as go
@@ -84,3 +86,13 @@ def test_a_figure_given_to_display_is_the_same_as_its_bundle(shell):
     IPython.display.display(figure)
     (output,) = shell.sent
     assert output["data"] == bundle(figure)[0]
+
+
+def test_figures_do_without_parsers_that_take_seconds_to_build():
+    program = (
+        "import sys, lab.plots, jsonschema\n"
+        "from nbformat import v4, validate\n"
+        "validate(v4.new_notebook(cells=[v4.new_code_cell('a = 1')]))\n"
+        "sys.exit('rfc3987_syntax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

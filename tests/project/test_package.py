@@ -27,7 +27,8 @@ NOTEBOOKS_NEED = {
 FOR_NOTEBOOKS = (
     "lab.experiment",
     "lab.records.papermill_handler",
-    *("lab.params.plain_yaml", "lab.records.committed", "lab.params.papermill_checks"),
+    *("lab.records.papermill_saves", "lab.params.plain_yaml", "lab.records.committed"),
+    "lab.params.papermill_checks",
     *("lab.records.programme", "lab.records.repaint"),
     "lab.plots",
 )

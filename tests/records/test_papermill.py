@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click import ClickException
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from notebook_cases import NOTEBOOK
 
 from lab.records.made_of import KEY
@@ -436,3 +437,36 @@ def test_a_pipe_is_written_to_and_not_replaced(handler, tmp_path):
     reader.join(timeout=10)
     assert received == [FROM_TEXT]
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_a_run_from_text_is_written_once_for_every_code_cell(handler, monkeypatch, is_text):
+    from papermill import engines
+
+    from lab.records import papermill_saves
+
+    papermill_saves.install()
+    written = []
+
+    def keep(notebook, path):
+        written.append([cell.metadata.papermill["status"] for cell in notebook.cells])
+
+    monkeypatch.setattr(engines, "write_ipynb", keep)
+    metadata = {"papermill": {}, **({"jupytext": {}} if is_text else {})}
+    cells = [new_markdown_cell("A text."), new_code_cell("a = 1"), new_code_cell("a")]
+    notebook = new_notebook(cells=cells, metadata=metadata)
+    manager = engines.NotebookExecutionManager(notebook, "007.ipynb", progress_bar=False)
+    manager.notebook_start()
+    for index, cell in enumerate(notebook.cells):
+        manager.cell_start(cell, index)
+        manager.cell_complete(cell, cell_index=index)
+    manager.notebook_complete()
+    if is_text:
+        assert written == [
+            ["pending", "pending", "pending"],
+            ["completed", "running", "pending"],
+            ["completed", "completed", "running"],
+            ["completed", "completed", "completed"],
+        ]
+    else:
+        assert len(written) == 2 + 2 * len(cells)
