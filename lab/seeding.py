@@ -24,15 +24,16 @@ def stream(seed: int, purpose: str) -> torch.Generator:
 
 
 @contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+def own_randomness(seed: int, device: torch.device, purpose: str = "model") -> Iterator[None]:
     """Seed torch's global generators inside this context, and restore them afterwards.
 
     The random numbers that a model draws in training, as Dropout does, then depend only on the seed
-    of the training.
+    of the training, and those that it draws while it is scored only on the seed of the score. What
+    the process did before, and which process it is, do not matter.
     """
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        drawn = stream(seed, "model")
+        drawn = stream(seed, purpose)
         torch.set_rng_state(drawn.get_state())
         for each in cuda:
             with torch.cuda.device(each):

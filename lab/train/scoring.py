@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.arguments import whole
-from lab.seeding import stream
+from lab.seeding import own_randomness, stream
 from lab.tasks import Task
 from lab.train.side_by_side import device_of, to_device
 
@@ -45,7 +45,8 @@ def score(
 
     Args:
         model: shown the examples on its own device if it is a module, which stays in the mode it
-            is in, training or evaluation.
+            is in, training or evaluation. What it draws from torch's global generators depends on
+            the seed alone.
         task: where the examples and the loss come from; its loss calls the model once.
         length: time steps of an example.
         samples: how many examples.
@@ -64,13 +65,14 @@ def score(
         device = device_of(model, "score")
     generator, steps, loss = stream(seed, "scoring"), 0, 0.0
     right, counted = torch.zeros(()), torch.zeros(())
-    for begin in range(0, samples, chunk):
-        drawn = task.sample(min(chunk, samples - begin), length, generator)
-        examples, shown = to_device(drawn, device), _Shown(model)
-        scored = int(examples.mask.sum())
-        steps, loss = steps + scored, loss + task.loss(shown, examples).item() * scored
-        right = right + (shown.right(examples.targets) * examples.mask).sum(0).cpu()
-        counted = counted + examples.mask.sum(0).cpu()
+    with own_randomness(seed, device, "noise of scores"):
+        for begin in range(0, samples, chunk):
+            drawn = task.sample(min(chunk, samples - begin), length, generator)
+            examples, shown = to_device(drawn, device), _Shown(model)
+            scored = int(examples.mask.sum())
+            steps, loss = steps + scored, loss + task.loss(shown, examples).item() * scored
+            right = right + (shown.right(examples.targets) * examples.mask).sum(0).cpu()
+            counted = counted + examples.mask.sum(0).cpu()
     return Score(loss / steps, right / counted, (right.sum() / counted.sum()).item())
 
 

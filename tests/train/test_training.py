@@ -519,6 +519,25 @@ def test_the_score_depends_on_nothing_but_its_seed():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_noise_of_a_scored_model_depends_on_the_seed_alone():
+    task = oscillators()
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.size = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, b, *_):
+            return self.size * torch.randn(*b.shape[:2], 1, dtype=b.dtype)
+
+    state = torch.get_rng_state()
+    first = score(Noisy(), task, length=8, samples=50, seed=4, chunk=20).loss
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(1)
+    assert score(Noisy(), task, length=8, samples=50, seed=4, chunk=20).loss == first
+    assert score(Noisy(), task, length=8, samples=50, seed=5, chunk=20).loss != first
+
+
 def test_scoring_examples_are_not_those_of_training():
     seen = []
 
