@@ -7,6 +7,7 @@ seen in torch 2.9 to 2.15.
 """
 
 import importlib
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence

@@ -330,12 +330,22 @@ def _compiled(module: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Se
             try:
                 _COMPILED[key] = compile_graph(module, inputs, Path(folder))
             except Exception as error:
-                _COMPILED[key] = _reason(error)
+                if not _was_killed(error):
+                    _COMPILED[key] = _reason(error)
                 raise
     found = _COMPILED[key]
     if isinstance(found, str):
         raise _ObstacleError(found)
     return found
+
+
+def _was_killed(error: BaseException | None) -> bool:
+    """Whether a signal has ended the compiler, as Ctrl-C does: it says nothing of the next time."""
+    while error is not None:
+        if getattr(error, "returncode", 0) < 0:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _digest(module: GraphModule, inputs: Sequence[Tensor]) -> str:
