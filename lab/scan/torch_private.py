@@ -200,10 +200,7 @@ def compile_graph(
     `torch.compile` does the same behind guards, and keeps its files where other users may write.
     Seen in torch 2.13.
     """
-    with _compiling_in(folder), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of inductor about itself, and about what it leaves to torch
+    with _compiling_in(folder), _quiet(), torch.no_grad():
         from torch import _inductor
 
         compiled: Callable[..., Sequence[Tensor]] = _inductor.compile(graph, list(inputs))
@@ -211,11 +208,25 @@ def compile_graph(
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, inductor does not warn of itself, nor of operations that it leaves to torch."""
+    log = logging.getLogger("torch._inductor")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+@contextmanager
 def _compiling_in(folder: Path) -> Iterator[None]:
     """Inside, inductor and its compiler keep all files in a folder, and no workers are started.
 
     Headers are not compiled beforehand, because these would be kept elsewhere. With the C++ wrapper
-    all kernels of a graph are in one file, and compiled in a third of the time.
+    all kernels of a graph are in one file, which takes a third of the time.
     """
     names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TMPDIR")
     before = {name: os.environ.get(name) for name in names}
