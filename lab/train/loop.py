@@ -168,7 +168,7 @@ def fit_together(
             that `lab.nn.weight_decay.undecayed` lists (rates, first states, biases, norms);
             or "all".
         compiled: whether losses and gradients are computed by one compiled graph (see
-            `lab.train.traced`), which takes half as long and up to a minute to compile. It needs a
+            `lab.train.traced`), often in half the time, after a minute of compiling. It needs a
             C++ compiler. Numbers differ from eager ones by rounding. Where models, tasks or
             settings do not allow it (a warning says why), training is eager, with the eager bits.
             What models and losses read beside parameters, buffers and examples must not change.
