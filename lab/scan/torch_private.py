@@ -11,7 +11,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +174,10 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> torch.fx.Gr
 
     `make_fx` is public; that such tensors are allowed is not. Seen in torch 2.13.
     """
-    with _without_default_folder():
-        from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.proxy_tensor import make_fx
 
-        traced = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
-        graph: torch.fx.GraphModule = traced(*inputs)
+    traced = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
+    graph: torch.fx.GraphModule = traced(*inputs)
     return graph
 
 
@@ -206,19 +205,6 @@ def compile_graph(
 
         compiled: Callable[..., Sequence[Tensor]] = _inductor.compile(graph, list(inputs))
     return compiled
-
-
-@contextmanager
-def _without_default_folder() -> Iterator[None]:
-    """Undo what importing torch's compiler does: it makes a folder for caches, and names it."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    is_set = name in os.environ
-    try:
-        yield
-    finally:
-        if not is_set and (made := os.environ.pop(name, None)):
-            with suppress(OSError):
-                Path(made).rmdir()  # unless it holds something
 
 
 @contextmanager

@@ -149,19 +149,20 @@ def test_arms_of_one_shape_are_compiled_once_in_a_private_folder(monkeypatch, tm
         compiled.append(folder)
         return found
 
+    # With scales that are in both graphs, and in neither of them.
+    builds = [functools.partial(Decay, scale=scale) for scale in (1.0, 2.0)]
+    expected = [train(build) for build in builds]  # torch's optimisers make a folder at first
     monkeypatch.setattr(traced, "compile_graph", compile_graph)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    places = {name: os.environ.get(name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TMPDIR")}
-    for scale in (1.0, 2.0):  # is in both graphs, and in neither of them
-        build = functools.partial(Decay, scale=scale)
-        expected, weights = train(build)
+    before = dict(os.environ)
+    for build, (losses, weights) in zip(builds, expected, strict=True):
         actual, ends = train(build, compiled=True)
-        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=0)
+        torch.testing.assert_close(actual, losses, rtol=1e-10, atol=0)
         torch.testing.assert_close(ends, weights, rtol=0, atol=1e-10)
     (folder,) = compiled
     assert folder.parent == tmp_path
     assert list(tmp_path.iterdir()) == []
-    assert {name: os.environ.get(name) for name in places} == places
+    assert dict(os.environ) == before
 
 
 # --- eager after all -----------------------------------------------------------------------------
@@ -279,6 +280,22 @@ def test_a_graph_that_computes_something_else_is_not_used(monkeypatch, wrong, go
 
     monkeypatch.setattr(traced, "compile_graph", spoil)
     is_eager(Decay, "compiled losses are" if wrong == 0 else "compiled gradients differ")
+
+
+def test_a_graph_that_fails_later_gives_way_to_the_eager_form(monkeypatch):
+    def break_down(graph, inputs, folder):
+        calls = []
+
+        def call(*given):
+            calls.append(1)
+            if len(calls) > traced.CHECKED:
+                raise RuntimeError("a matrix is singular")
+            return graph(*given)
+
+        return call
+
+    monkeypatch.setattr(traced, "compile_graph", break_down)
+    is_eager(Decay, "RuntimeError: a matrix is singular$")
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_as_before(graphs):
