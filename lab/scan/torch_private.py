@@ -228,9 +228,10 @@ def _compiling_in(folder: Path) -> Iterator[None]:
     Headers are not compiled beforehand, because these would be kept elsewhere. With the C++ wrapper
     all kernels of a graph are in one file, which takes a third of the time.
     """
-    names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TMPDIR")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, os.fspath(folder)))
+    places = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TMPDIR")
+    told = "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"  # an address, for libraries as they are loaded
+    before = {name: os.environ.get(name) for name in (*places, told)}
+    os.environ.update(dict.fromkeys(places, os.fspath(folder)))
     try:
         from torch._functorch import config as functorch
         from torch._inductor import config as inductor
