@@ -39,11 +39,12 @@ def keep(row: Row, path: str | os.PathLike[str] | None = None) -> None:
     write_text(file, before + json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def read(path: str | os.PathLike[str] | None = None) -> list[Row]:
+def read(path: str | os.PathLike[str] | None = None, *, compiled: bool = False) -> list[Row]:
     """All rows, the oldest first; an empty list if there is no history.
 
     Args:
         path: of the history; `FILE` if None.
+        compiled: whether the rows of compiled trainings are returned, or those of all others.
 
     Raises:
         ValueError: a line is no row; the message names it.
@@ -52,7 +53,8 @@ def read(path: str | os.PathLike[str] | None = None) -> list[Row]:
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").splitlines()
-    return [_row(line, f"{file.name}, line {n}") for n, line in enumerate(lines, start=1)]
+    rows = [_row(line, f"{file.name}, line {n}") for n, line in enumerate(lines, start=1)]
+    return [row for row in rows if row.get("compiled", False) == compiled]
 
 
 def newest(rows: list[Row]) -> list[Row]:

@@ -8,6 +8,7 @@ import inspect
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,15 +54,17 @@ class Training:
 
 
 class Timed:
-    """The same task, which notes when it is asked for examples."""
+    """The same task, which notes when it is asked for examples, and the processor's time then."""
 
     def __init__(self, task: Any) -> None:
         self.task, self.loss = task, task.loss
         self.times: list[float] = []
+        self.used: list[float] = []
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Any:
         """The examples of the task."""
         self.times.append(time.perf_counter())
+        self.used.append(time.process_time())
         return self.task.sample(batch, length, generator)
 
 
@@ -224,41 +227,68 @@ TRAININGS: dict[str, tuple[Callable[..., nn.Module], Callable[[], Any], dict[str
 
 
 class Run:
-    """A training that goes on by some updates at a time."""
+    """A training that goes on by some updates at a time.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: a key of `TRAININGS`.
+        compiled: whether losses and gradients are compiled, which an older `lab` cannot do.
+    """
+
+    def __init__(self, name: str, *, compiled: bool = False) -> None:
         self.training = training(name)
+        self.options: dict[str, Any] = {}
+        self.untimed = 0
         torch.manual_seed(0)  # for the layers of torch, which draw from there
         self.models = [self.training.build(seed) for seed in range(self.training.seeds)]
         self.first = self.go_on(WARM_UP)["losses"]
+        if compiled:
+            self.options, self.untimed = {"compiled": True}, _eager_updates()
+            self.go_on(WARM_UP)
 
     def go_on(self, updates: int) -> dict[str, Any]:
-        """Seconds of every update but the last, of all of them, of the processor, and losses."""
-        each = self.training
+        """Seconds of every update but the last, of all of them, of the processor, and losses.
+
+        A compiled training makes its first updates eagerly; these come before the timed ones.
+        """
+        each, untimed = self.training, self.untimed
         task: Any = Timed(each.task)
         used, start = time.process_time(), time.perf_counter()
         histories = fit_together(
-            self.models, [task] * each.seeds, seeds=range(each.seeds), steps=updates,
+            self.models, [task] * each.seeds, seeds=range(each.seeds), steps=untimed + updates,
             batch=each.batch, length=each.length, lr=each.lr, schedule="warmup-cosine",
             optimizer=partial(torch.optim.AdamW, weight_decay=each.weight_decay), decay="all",
-            clip=1.0, skip_nonfinite=each.skip, device="cpu",
+            clip=1.0, skip_nonfinite=each.skip, device="cpu", **self.options,
         )  # fmt: skip
+        times, uses = task.times[:: each.seeds], task.used[:: each.seeds]
+        if untimed:
+            start, used = times[untimed], uses[untimed]
         total = time.perf_counter() - start
         used = time.process_time() - used
-        times = task.times[:: each.seeds]
         return {
-            "updates": [after - before for before, after in pairwise(times)],
+            "updates": [after - before for before, after in pairwise(times[untimed:])],
             "seconds": total, "processor": used,
             "losses": [history.loss.tolist() for history in histories],
         }  # fmt: skip
 
 
+def _eager_updates() -> int:
+    """How many updates of a compiled training are eager at its start."""
+    from lab.train.traced import EAGER
+
+    return EAGER
+
+
 def main() -> None:
     """Say how large the models are and what they lost at first; then a line for every number."""
     torch.set_num_threads(1)
-    run = Run(sys.argv[1])
+    warnings.filterwarnings("error", message="compiled=True")  # where it is eager after all
+    started = time.perf_counter()
+    run = Run(sys.argv[1], compiled="--compiled" in sys.argv[2:])
     parameters = sum(parameter.numel() for parameter in run.models[0].parameters())
-    ready = {"lab": sys.modules["lab"].__file__, "parameters": parameters, "losses": run.first}
+    ready = {
+        "lab": sys.modules["lab"].__file__, "parameters": parameters, "losses": run.first,
+        "warm-up": time.perf_counter() - started,
+    }  # fmt: skip
     print(json.dumps(ready), flush=True)
     for line in sys.stdin:
         print(json.dumps(run.go_on(int(line))), flush=True)

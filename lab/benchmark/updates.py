@@ -6,6 +6,7 @@ both. A third turn trains two arms of the current version at once, as `lab.exper
 
     python -m lab.benchmark.updates "022 rank 4" "009 GLA"
     python -m lab.benchmark.updates --keep    # all of them, added to the committed history
+    python -m lab.benchmark.updates --compiled "007 OscGate"    # the current version compiled
 """
 
 import argparse
@@ -39,19 +40,21 @@ class Trainer:
     Args:
         root: the folder that holds `lab`.
         name: of the training.
+        compiled: whether its losses and gradients are compiled.
 
     Attributes:
         parameters: of one model.
         losses: of the first updates, by model.
+        warm_up: seconds until these were made, and everything compiled that is to be compiled.
 
     Raises:
         RuntimeError: the process ends before it has trained; the message holds its last words.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, compiled: bool = False) -> None:
         outside = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
         # -P: the folder of the script is not on the path, where its modules would hide others.
-        command = [sys.executable, "-P", str(SCRIPT), name]
+        command = [sys.executable, "-P", str(SCRIPT), name, *(["--compiled"] if compiled else [])]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `__exit__`)
         self.process = subprocess.Popen(
             command, cwd=root, env=outside, text=True,
@@ -66,6 +69,7 @@ class Trainer:
             raise
         self.parameters: int = ready["parameters"]
         self.losses: list[list[float]] = ready["losses"]
+        self.warm_up: float = ready["warm-up"]
 
     def begin(self, updates: int) -> None:
         """Let it make so many updates; `end` waits for them."""
@@ -152,6 +156,7 @@ def measure(
     commit: str | None = None,
     rounds: int = 5,
     updates: int = 20,
+    compiled: bool = False,
 ) -> list[Row]:
     """Train each of `names` with both versions in turns, and compare their updates per second.
 
@@ -160,6 +165,8 @@ def measure(
         commit: of the earlier version; that of `reference` if None.
         rounds: turns of each version; medians are over rounds.
         updates: updates of a turn.
+        compiled: whether the current version compiles losses and gradients (see
+            `lab.train.traced`).
 
     Returns:
         A row for each name: training; parameters of a model; updates per second of the earlier
@@ -167,7 +174,9 @@ def measure(
         both together); milliseconds of processor time per update, earlier and now; medians and
         quartiles of the ratios of a round, "now / earlier" (the gain of kernels and of the loop),
         "two / one" (the gain of a second process) and "all" (two processes / earlier); and "gap",
-        the largest relative difference between the losses of the first updates.
+        the largest relative difference between the losses of the first updates, which are eager. If
+        compiled, also "compiled", which is True, and "warm-up, s", the seconds of the first updates
+        and of compiling.
 
     Raises:
         ValueError: a name is unknown, a number too small, or there is no such commit; or the two
@@ -183,13 +192,17 @@ def measure(
         unpacked(commit or reference()) as earlier,
         Progress("updates per second", rounds * len(names), unit="rounds") as shown,
     ):
-        return [_compare(name, earlier, rounds, updates, shown) for name in names]
+        return [_compare(name, earlier, rounds, updates, compiled, shown) for name in names]
 
 
-def _compare(name: str, earlier: Path, rounds: int, updates: int, shown: Progress) -> Row:
+def _compare(
+    name: str, earlier: Path, rounds: int, updates: int, compiled: bool, shown: Progress
+) -> Row:
     with ExitStack() as stack:
         old = stack.enter_context(Trainer(earlier, name))
-        new, other = (stack.enter_context(Trainer(PROJECT, name)) for _ in range(2))
+        new, other = (
+            stack.enter_context(Trainer(PROJECT, name, compiled=compiled)) for _ in range(2)
+        )
         if old.parameters != new.parameters:
             sizes = f"{old.parameters} parameters earlier and {new.parameters} now"
             raise ValueError(f"{name}: {sizes}, so that the two train different models")
@@ -200,7 +213,8 @@ def _compare(name: str, earlier: Path, rounds: int, updates: int, shown: Progres
             found.append({each: _turn(turns[each], updates) for each in order})
             shown.advance()
         gap = _gap(old.losses, new.losses)
-    return {"training": name, "parameters": new.parameters, **_summary(found), "gap": gap}
+        how = {"compiled": True, "warm-up, s": new.warm_up} if compiled else {}
+    return {"training": name, "parameters": new.parameters, **_summary(found), "gap": gap, **how}
 
 
 def _turn(trainers: Sequence[Trainer], updates: int) -> tuple[float, float]:
@@ -251,7 +265,8 @@ def text(row: Row) -> str:
         for name in ("now / earlier", "two / one", "all")
     )
     used = f"{row['earlier, ms']:.1f} → {row['now, ms']:.1f} ms"
-    return f"{row['training']:14}  {rates} a second  {gains}  {used}  gap {row['gap']:.0e}"
+    how = f"  compiled, warm-up {row['warm-up, s']:.0f} s" if row.get("compiled") else ""
+    return f"{row['training']:14}  {rates} a second  {gains}  {used}  gap {row['gap']:.0e}{how}"
 
 
 def main() -> None:
@@ -262,10 +277,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--keep", action="store_true", help=f"add the rows to {history.FILE.name}")
+    parser.add_argument("--compiled", action="store_true", help="compile the current version")
     given = parser.parse_args()
     names = given.trainings or list(TRAININGS)
     for name in names:
-        (row,) = measure([name], commit=given.commit, rounds=given.rounds, updates=given.updates)
+        (row,) = measure(
+            [name], commit=given.commit, rounds=given.rounds, updates=given.updates,
+            compiled=given.compiled,
+        )  # fmt: skip
         print(text(row), flush=True)
         if given.keep:
             run = {"rounds": given.rounds, "updates": given.updates}

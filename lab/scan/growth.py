@@ -18,6 +18,13 @@ from lab.scan.torch_private import values_of
 # composed grows by as much.
 LARGEST = 16.0
 
+_unseen = 0
+
+
+def unseen() -> int:
+    """How many gains were composed in this process whose values could not be looked at."""
+    return _unseen
+
 
 class Growth:
     """The composed gains of one scan, and whether the scan may be composed of them."""
@@ -56,7 +63,10 @@ class Growth:
 
 def _size(gains: Tensor) -> Tensor | None:
     """The largest absolute value; None without numbers, or where they cannot be looked at."""
+    global _unseen
     values = values_of(gains)
+    if values is None:
+        _unseen += 1
     if values is None or not values.numel():
         return None
     if values.is_complex():

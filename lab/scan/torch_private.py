@@ -7,8 +7,12 @@ seen in torch 2.9 to 2.15.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 __all__ = [
     "TorchDispatchMode",
     "below_autograd",
+    "compile_graph",
     "is_batched",
     "is_differentiating",
     "is_watched",
@@ -28,9 +33,11 @@ __all__ = [
     "storage_identity",
     "storage_users",
     "torch_associative_scan",
+    "trace",
     "tree_leaves",
     "tree_map",
     "values_of",
+    "writes_to",
 ]
 
 
@@ -149,3 +156,97 @@ def torch_associative_scan() -> Callable[..., Any]:
     module: Any = importlib.import_module("torch._higher_order_ops.associative_scan")
     scan: Callable[..., Any] = module.associative_scan
     return scan
+
+
+def writes_to(tensor: Tensor) -> int:
+    """How often operations have written to the memory of the tensor, in place.
+
+    Seen in torch 2.13.
+    """
+    return tensor._version
+
+
+def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """The torch operations that `function(*inputs)` comes to, for all inputs of these shapes.
+
+    Values are unknown while it runs, so that a branch on values is an error. Tensors that are no
+    inputs become attributes of the graph.
+
+    `make_fx` is public; that such tensors are allowed is not. Seen in torch 2.13.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    traced = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
+    graph: torch.fx.GraphModule = traced(*inputs)
+    return graph
+
+
+def compile_graph(
+    graph: torch.fx.GraphModule, inputs: Sequence[Tensor], folder: Path
+) -> Callable[..., Sequence[Tensor]]:
+    """The graph as machine code, by inductor, for inputs of these shapes; without gradients.
+
+    Sources and libraries are written to `folder` alone, which can be removed afterwards. Inductor's
+    caches of graphs are off: what they hold is unpickled, and they outlive the process.
+
+    Args:
+        graph: of torch operations; it may be changed.
+        inputs: of the shapes, types and strides that it will be called with.
+        folder: where nobody else can write.
+
+    Raises:
+        Exception: of many kinds, such as CppCompileError; there may be no compiler.
+
+    `torch.compile` does the same behind guards, and keeps its files where other users may write.
+    Seen in torch 2.13.
+    """
+    with _compiling_in(folder), _quiet(), torch.no_grad():
+        from torch import _inductor
+
+        compiled: Callable[..., Sequence[Tensor]] = _inductor.compile(graph, list(inputs))
+    return compiled
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, inductor does not warn of itself, nor of operations that it leaves to torch."""
+    log = logging.getLogger("torch._inductor")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+@contextmanager
+def _compiling_in(folder: Path) -> Iterator[None]:
+    """Inside, inductor and its compiler keep all files in a folder, and no workers are started.
+
+    Headers are not compiled beforehand, because these would be kept elsewhere. With the C++ wrapper
+    all kernels of a graph are in one file, which takes a third of the time.
+    """
+    places = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TMPDIR")
+    told = "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"  # an address, for libraries as they are loaded
+    before = {name: os.environ.get(name) for name in (*places, told)}
+    os.environ.update(dict.fromkeys(places, os.fspath(folder)))
+    try:
+        from torch._functorch import config as functorch
+        from torch._inductor import config as inductor
+        from torch._inductor.utils import clear_caches
+
+        caches = {"fx_graph_cache": False, "fx_graph_remote_cache": False}
+        own = {"compile_threads": 1, "cpp_cache_precompile_headers": False, "cpp_wrapper": True}
+        with inductor.patch({**caches, **own}), functorch.patch({"enable_autograd_cache": False}):
+            clear_caches()  # paths of files elsewhere, or in a folder that is gone
+            try:
+                yield
+            finally:
+                clear_caches()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -43,6 +43,7 @@ from lab.train.resuming import (
 )
 from lab.train.settings import Decay, Length, Watcher
 from lab.train.side_by_side import Named, SideBySide, pick_device
+from lab.train.traced import Eager, Traced
 
 # Raised when the same settings lead to other numbers, or a checkpoint holds its state otherwise.
 _VERSION = 2
@@ -85,6 +86,7 @@ def fit(
     watch_every: int = 0,
     before_update: Callable[[int], None] | None = None,
     decay: Decay = "unmarked",
+    compiled: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
     label: str = "training",
@@ -94,7 +96,8 @@ def fit(
         [model], [task], seeds=[seed], steps=steps, batch=batch, length=length, lr=lr,
         schedule=schedule, optimizer=optimizer, clip=clip, skip_nonfinite=skip_nonfinite,
         device=device, watch=watch, watch_every=watch_every, before_update=before_update,
-        decay=decay, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, label=label,
+        decay=decay, compiled=compiled, checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds, label=label,
     )  # fmt: skip
     return history
 
@@ -117,6 +120,7 @@ def fit_together(
     watch_every: int = 0,
     before_update: Callable[[int], None] | None = None,
     decay: Decay = "unmarked",
+    compiled: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
     label: str = "training",
@@ -163,6 +167,11 @@ def fit_together(
         decay: what the weight decay of the optimiser acts on: "unmarked", all parameters but those
             that `lab.nn.weight_decay.undecayed` lists (rates, first states, biases, norms);
             or "all".
+        compiled: whether losses and gradients are computed by one compiled graph (see
+            `lab.train.traced`), often in half the time, after a minute of compiling. It needs a
+            C++ compiler. Numbers differ from eager ones by rounding. Where models, tasks or
+            settings do not allow it (a warning says why), training is eager, with the eager bits.
+            What models and losses read beside parameters, buffers and examples must not change.
         checkpoint: a safetensors file, written every `checkpoint_seconds`, at the end and on
             Ctrl-C; where it exists already, training resumes from it and ends with the same
             numbers, on the same kind of machine. It must be of the same settings, models with the
@@ -190,6 +199,7 @@ def fit_together(
         skip=truth("fit", "skip_nonfinite", skip_nonfinite),
         watch_every=whole("fit", "watch_every", watch_every, least=0) or max(1, steps // 50),
         decay=decay,
+        compiled=truth("fit", "compiled", compiled),
     )
     one_of("fit", "schedule", schedule, get_args(Schedule))
     one_of("fit", "decay", decay, get_args(Decay))
@@ -229,6 +239,7 @@ class _Settings:
     skip: bool
     watch_every: int
     decay: Decay
+    compiled: bool
 
 
 class _Training:
@@ -246,6 +257,10 @@ class _Training:
     ) -> None:
         self.settings, self.run, self.updates, self.log = settings, run, updates, log
         self.optimizer, self.rates, self.before_update = optimizer, rates, before_update
+        self.form: Eager | Traced = Eager(run)
+        if settings.compiled:
+            lengths = settings.lengths[: settings.steps]
+            self.form = Traced(run, lengths, before_update=before_update is not None)
         self.peaks = [group["lr"] for group in updates.param_groups]
         self.saved = Checkpoint(None, {}, math.inf)
         self.origins: list[Any] = []
@@ -300,13 +315,13 @@ class _Training:
         if saving or (settings.skip and self.run.buffers):
             self.mark = self.run.surroundings()
         try:
-            losses = self.run.losses(settings.batch, length)
+            losses = self.form.losses(settings.batch, length, step)
         except torch.linalg.LinAlgError as error:  # parameters that have run away
             problem = f"the model cannot be evaluated at update {step} ({error})"
             raise FloatingPointError(f"{problem}: try a smaller lr") from error
         self.log.add(losses, step)
         self.updates.zero_grad()
-        losses.sum().backward()
+        self.form.backward(losses)
         self.stepping = True
         skipped = update(self.run, self.updates, losses.detach(), settings.clip, settings.skip)
         if self.mark is not None and bool(skipped.any()):
@@ -367,6 +382,8 @@ class _Training:
             "parameters": {n: _kind(p) for n, p in run.models[0].named_parameters()},
             "models": {str(i): each.make for i, each in enumerate(self.origins)},
         }  # fmt: skip
+        if settings.compiled:  # eager trainings are known as they were before there was a choice
+            identity["compiled"] = True
         described = functions(
             run.models, tasks=list(run.tasks), optimizer=self.optimizer,
             before_update=self.before_update, **{f"watch.{n}": w for n, w in log.watch.items()},

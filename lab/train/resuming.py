@@ -125,19 +125,22 @@ class Watchman:
         Raises:
             ValueError: the same thing has changed in two updates; says what, and the remedy.
         """
-        if before is None:
-            return
-        after = self.look()
-        changed = [name for name in after if canonical(after[name]) != canonical(before[name])]
-        again = [name for name in changed if name in self.changes]
-        self.left, self.changes = self.left - 1, changed
-        if again:
-            where = _changed(again[0], before[again[0]], after[again[0]])
+        if where := self.again(before):
             raise ValueError(
                 f"{where} changes with every update, and a checkpoint does not hold it: keep it in "
                 "a buffer of the model, let a task draw from the generator that it is given, or "
                 "train without a checkpoint"
             )
+
+    def again(self, before: Any) -> str:
+        """The name of what has changed now and in the update before; empty if there is nothing."""
+        if before is None:
+            return ""
+        after = self.look()
+        changed = [name for name in after if canonical(after[name]) != canonical(before[name])]
+        again = [name for name in changed if name in self.changes]
+        self.left, self.changes = self.left - 1, changed
+        return _changed(again[0], before[again[0]], after[again[0]]) if again else ""
 
 
 def check_attributes(before: Any, after: Any, path: Path | None) -> None:

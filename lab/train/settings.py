@@ -34,6 +34,7 @@ class Settings(TypedDict, total=False):
     watch: Mapping[str, Watcher] | None
     watch_every: int
     decay: Decay
+    compiled: bool
     checkpoint_seconds: float
     label: str
 

@@ -58,19 +58,29 @@ class SideBySide:
         return dict(self.models[0].named_buffers())
 
     def losses(self, batch: int, length: int) -> Tensor:
-        """Float["models"]: the loss of each on a batch of its own.
+        """Float["models"]: the loss of each on a batch of its own; errors as `evaluate`."""
+        return self.evaluate(self.draw(batch, length))
 
-        Raises:
-            ValueError: several models would have to draw random numbers at once.
-        """
+    def draw(self, batch: int, length: int) -> Batch:
+        """The next examples of every model: of the one, or of all of them stacked."""
         batches = [
             to_device(task.sample(batch, length, generator), self.device)
             for task, generator in zip(self.tasks, self.generators, strict=True)
         ]
         if len(self.models) == 1:
-            return self.tasks[0].loss(self.models[0], batches[0])[None]
+            return batches[0]
+        return Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True)))
+
+    def evaluate(self, examples: Batch) -> Tensor:
+        """Float["models"]: the loss of each on its part of what `draw` has returned.
+
+        Raises:
+            ValueError: several models would have to draw random numbers at once.
+        """
+        if len(self.models) == 1:
+            return self.tasks[0].loss(self.models[0], examples)[None]
         try:
-            return self._joint(Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True))))
+            return self._joint(examples)
         except RuntimeError as error:
             if "randomness" not in str(error):
                 raise
@@ -80,8 +90,11 @@ class SideBySide:
                 "by side cannot each have their own: train one at a time, with fit"
             ) from None
 
-    def _joint(self, examples: Batch) -> Tensor:
-        """Float["models"]: under torch.vmap."""
+    def function(self, parameters: Named, buffers: Named, examples: Batch) -> tuple[Tensor, Named]:
+        """The losses Float["models"] of given parameters and buffers, and the buffers afterwards.
+
+        Nothing of the models or of this object is read in their place, or changed.
+        """
         loss = self.tasks[0].loss
 
         def one(parameters: Named, buffers: Named, examples: Batch) -> tuple[Tensor, Named]:
@@ -93,7 +106,14 @@ class SideBySide:
 
             return loss(model, examples), {name: state[name] for name in buffers}
 
-        losses, buffers = torch.vmap(one)(self.parameters, self._stacked, examples)
+        if len(self.models) > 1:
+            return torch.vmap(one)(parameters, buffers, examples)
+        value, after = one(parameters, buffers, examples)
+        return value[None], after
+
+    def _joint(self, examples: Batch) -> Tensor:
+        """Float["models"]: under torch.vmap."""
+        losses, buffers = self.function(self.parameters, self._stacked, examples)
         for name, after in buffers.items():
             if after.data_ptr() != self._stacked[name].data_ptr():
                 self._stacked[name] = after.detach()

@@ -27,6 +27,14 @@ def test_rows_are_kept_in_order_and_read_back(tmp_path):
     assert newest == {"014 slots": 3.5, "009 GLA": 3.6}
 
 
+def test_rows_of_compiled_trainings_are_read_by_themselves(tmp_path):
+    file = tmp_path / "updates.jsonl"
+    history.keep(ROW, file)
+    history.keep(ROW | {"all": 5.0, "compiled": True, "warm-up, s": 30.0}, file)
+    assert [row["all"] for row in history.read(file)] == [3.6]
+    assert [row["all"] for row in history.read(file, compiled=True)] == [5.0]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -63,3 +71,14 @@ def test_the_command_keeps_rows_with_their_origin(tmp_path, monkeypatch, capsys)
     assert row["against"] == 12 * "a"
     assert row["date"] > "2026"
     assert capsys.readouterr().out.count("009 GLA") == 2
+
+
+def test_the_command_asks_for_a_compiled_version(monkeypatch, capsys):
+    asked = []
+    row = ROW | {"compiled": True, "warm-up, s": 31.2}
+    monkeypatch.setattr(updates, "measure", lambda names, **more: asked.append(more) or [row])
+    for options in ([], ["--compiled"]):
+        monkeypatch.setattr(updates.sys, "argv", ["updates", "014 slots", *options])
+        updates.main()
+    assert [each["compiled"] for each in asked] == [False, True]
+    assert "compiled, warm-up 31 s" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import torch
 
 from lab.benchmark import trainings, updates
 from lab.files import PROJECT
+from lab.train import traced
 
 with_history = pytest.mark.skipif(
     not (PROJECT / ".git").exists(), reason="there is no history to compare to"
@@ -29,6 +30,17 @@ def test_every_training_learns_from_batches_of_its_size(name):
     rows, steps = batch.inputs.shape[:2]
     starts = name.startswith("006")  # with a token in front
     assert (rows, steps) == (run.training.batch, run.training.length + starts)
+
+
+def test_a_compiled_training_is_timed_after_its_eager_updates(monkeypatch):
+    monkeypatch.setattr(traced, "_COMPILED", {})
+    monkeypatch.setattr(traced, "compile_graph", lambda graph, *_: graph)
+    eager, run = (trainings.Run("022 rank 4", compiled=each) for each in (False, True))
+    assert run.first == eager.first
+    found = run.go_on(3)
+    assert len(found["updates"]) == 2
+    assert sum(found["updates"]) < found["seconds"]
+    assert all(len(losses) == traced.EAGER + 3 for losses in found["losses"])
 
 
 @pytest.mark.parametrize(("name", "count"), [("008 levels", 42628), ("014 slots", 72482)])

@@ -152,7 +152,14 @@ ANY = {
     "lab/scan/growth.py": {"Growth.see"},
     "lab/scan/log.py": {"real"},
     "lab/scan/operators.py": {"Operator.differentiable"},
-    "lab/scan/torch_private.py": {"is_batched", "is_watched", "values_of"},
+    "lab/scan/torch_private.py": {
+        "compile_graph",
+        "is_batched",
+        "is_watched",
+        "trace",
+        "values_of",
+        "writes_to",
+    },
 }
 SHAPED = re.compile(r"\b[A-Z]\w+\[Tensor, '[^']*'\]|Callable\[\.\.\., Tensor\]")
 

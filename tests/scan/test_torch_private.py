@@ -95,6 +95,11 @@ def test_every_private_call_is_there_in_this_torch():
     assert torch_private.tree_leaves(torch_private.tree_map(abs, (-1, [-2, {}]))) == [1, 2]
     assert torch_private.values_of(x).equal(x)
     assert torch_private.values_of(x.to("meta")) is None
+    written = torch_private.writes_to(x)
+    x[:1].add_(0)
+    assert torch_private.writes_to(x) == written + 1
+    graph = torch_private.trace(lambda value: value * x + 1, [torch.zeros(2)])
+    assert graph(2 * x).tolist() == [3, 3]
     with torch_private.below_autograd():
         assert not (x.requires_grad_() * 2).requires_grad
 

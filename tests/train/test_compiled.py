@@ -3,26 +3,12 @@
 import pytest
 import torch
 from torch.nn.functional import linear, softplus
+from training_cases import MIXERS
 
-from lab.memories import GatedLinearAttention, SoftSlots
-from lab.mixers import Mamba, MultiHead, StateSpace
 from lab.model import SequenceModel
 from lab.seeding import stream
 from lab.tasks import Batch, WordProblem, groups
-from lab.transitions import DisplacementRank
 
-MIXERS = {
-    "matrix_scan": lambda g: StateSpace(
-        8, DisplacementRank(8, d_state=4, rank=2, generator=g), generator=g
-    ),
-    "selective_scan": lambda g: Mamba(8, d_state=2, generator=g),
-    "key_value_scan": lambda g: MultiHead(
-        8, GatedLinearAttention(8, heads=2, d_key=4, generator=g), generator=g
-    ),
-    "slots": lambda g: MultiHead(
-        8, SoftSlots(8, heads=2, d_key=4, decay=0.018, generator=g), generator=g
-    ),
-}
 # Where the gradient that arrives at a softplus is transposed, so is the one that it sends on. A
 # traced graph expects the latter to lie in memory as the input does, and asks for a view that there
 # is not; the last test is all it takes.
