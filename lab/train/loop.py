@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from lab.progress import Progress
 from lab.seeding import own_randomness
 from lab.tasks import Task
 from lab.train.checkpoint import Checkpoint, as_tensor, from_tensor
+from lab.train.eager import Eager
 from lab.train.heap import keep_freed_memory
 from lab.train.interrupt import Interrupted, Patience
 from lab.train.optimiser import (
@@ -43,7 +44,9 @@ from lab.train.resuming import (
 )
 from lab.train.settings import Decay, Length, Watcher
 from lab.train.side_by_side import Named, SideBySide, pick_device
-from lab.train.traced import Eager, Traced
+
+if TYPE_CHECKING:
+    from lab.train.traced import Traced
 
 # Raised when the same settings lead to other numbers, or a checkpoint holds its state otherwise.
 _VERSION = 2
@@ -257,10 +260,7 @@ class _Training:
     ) -> None:
         self.settings, self.run, self.updates, self.log = settings, run, updates, log
         self.optimizer, self.rates, self.before_update = optimizer, rates, before_update
-        self.form: Eager | Traced = Eager(run)
-        if settings.compiled:
-            lengths = settings.lengths[: settings.steps]
-            self.form = Traced(run, lengths, before_update=before_update is not None)
+        self.form = _form(run, settings, changes_models=before_update is not None)
         self.peaks = [group["lr"] for group in updates.param_groups]
         self.saved = Checkpoint(None, {}, math.inf)
         self.origins: list[Any] = []
@@ -482,6 +482,16 @@ def _lengths(length: Length, steps: int) -> list[int]:
     if not (several := list(length)):
         refuse("fit", "length", length, "a number of time steps, several, or a function")
     return [whole("fit", f"length[{i}]", each, least=1) for i, each in enumerate(several)]
+
+
+def _form(run: SideBySide, settings: _Settings, *, changes_models: bool) -> "Eager | Traced":
+    """How losses and gradients are computed."""
+    if not settings.compiled:
+        return Eager(run)
+    from lab.train.traced import Traced  # not above: it imports all scans, which takes a second
+
+    lengths = settings.lengths[: settings.steps]
+    return Traced(run, lengths, before_update=changes_models)
 
 
 class _Log:

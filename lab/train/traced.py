@@ -8,8 +8,9 @@ of examples stay outside of the graph.
 Compiling takes from some seconds to a minute, so that it pays after some thousand updates. What is
 compiled is kept for this process: a second arm whose graph is the same has only to be traced.
 
-The eager form is the reference. The first updates are eager; some of them are computed in both
-forms and compared. Wherever tracing, compiling or this comparison fails, training goes on eagerly.
+The eager form, `lab.train.eager`, is the reference. The first updates are eager; some of them are
+computed in both forms and compared. Wherever tracing, compiling or this comparison fails, training
+goes on eagerly.
 """
 
 import hashlib
@@ -39,25 +40,6 @@ Gradients = list[Tensor | None]
 
 # What was compiled in this process, by the digest of its graph; or why it could not be.
 _COMPILED: dict[str, "Callable[..., Sequence[Tensor]] | str"] = {}
-
-
-class Eager:
-    """Losses and gradients by autograd, one operation after another.
-
-    Args:
-        run: the models.
-    """
-
-    def __init__(self, run: SideBySide) -> None:
-        self.run = run
-
-    def losses(self, batch: int, length: int, step: int) -> Tensor:  # noqa: ARG002
-        """Float["models"]: of update number `step`; errors as `SideBySide.evaluate`."""
-        return self.run.losses(batch, length)
-
-    def backward(self, losses: Tensor) -> None:
-        """Give the parameters the gradients of what `losses` has returned."""
-        losses.sum().backward()
 
 
 class Traced:
