@@ -21,21 +21,19 @@
 # **Reported before.** An implementation, a smoke test and a submitted job; no accuracy was
 # filed.
 #
-# **Answer.** After 20 swaps, the words of training, a mask on free blocks costs next to nothing: every such arm is
-# right on 97 % and more, except for random groupings (74 to 100 %). It costs accuracy on longer words. After
-# 40 swaps free blocks have 100 % without a mask, 99 with unstructured masks, 89 in the aligned mask, 78 with
-# a mask per token, 33 with magnitude masks and 24 with random ones (means). Groupings that are learned early
-# bring magnitude masks from 33 to 80 %, on every seed; random groupings have 21 (C4 is undecided, -0.4 to 118
-# points). After 80 swaps free blocks under a mask have less than 5 %, without one 47 to 80 %, and reflections in
-# the aligned mask 97 to 100 %. No mask is needed for that: a smaller dense model of rotations, with 432
-# entries for 512 and twice the updates, has 96 to 100 %. A magnitude mask takes 13 % of the energy of an
-# orthogonal block, of which the best of 35 groupings gives back 2.7 points.
+# **Answer.** After 20 swaps, the words of training, free blocks under a mask are right on 97 % and more, except
+# for random groupings (74 to 100 %). A mask costs accuracy on longer words. After 40 swaps free blocks have
+# 100 % without a mask, 99 with unstructured masks, 89 in the aligned mask, 78 with a mask per token, 33 with
+# magnitude masks and 24 with random ones (means). Groupings that are learned early bring magnitude masks to
+# 80 %, on every seed; random groupings have 21 (C4 is undecided). After 80 swaps free blocks under a mask have
+# less than 5 %, without one 47 to 80 %, and reflections in the aligned mask 97 to 100 %. So has a smaller dense
+# model of rotations (96 to 100 %), with 432 entries for 512 and twice the updates. A magnitude mask takes 13 %
+# of the energy of an orthogonal block, of which the best of 35 groupings gives back 2.7 points.
 #
-# **Cause.** What holds on long words is the kind of block, and not the mask: reflections fit into the aligned
-# mask, and free blocks in the same mask do not hold. Whether lost isometry is the reason stays open. The
-# smallest singular value does not tell, for reflections have 0.0002 to 0.15; and isometry is not enough,
-# for rotations under the mask have 11 to 29 % after 80 swaps. A permutation can only choose which inputs
-# share a four, and one shared by all blocks only renames states.
+# **Cause.** What holds on long words is the kind of block, not the mask: reflections fit into the aligned
+# mask and hold, and free blocks in the same mask do not. Whether lost isometry is the reason stays open:
+# reflections have singular values down to 0.0002, and rotations under the mask, which are isometric, 11 to
+# 29 % after 80 swaps. A permutation shared by all blocks only renames states.
 #
 # **Why DEBUG.** Random groupings have 74 and 80 % at 20 swaps on two of five seeds, where K1 asks for 90.
 
