@@ -34,18 +34,37 @@ class Intervention(Protocol):
 
 
 @dataclass(frozen=True)
-class SetOrder:
+class _AtTarget:
+    """What is named after an R = target in [0, 1]."""
+
+    target: float
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if finite(name, "target", self.target, least=0) > 1:
+            refuse(name, "target", self.target, "in [0, 1]")
+
+
+@dataclass(frozen=True)
+class _PlaceboOf(_AtTarget):
+    """What does as much as do(R = target) by numbers drawn from a seed."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole(type(self).__name__, "seed", self.seed)
+
+
+@dataclass(frozen=True)
+class SetOrder(_AtTarget):
     """do(R = target) after every step.
 
     Raises:
         ValueError: the target is outside [0, 1].
     """
 
-    target: float
     by_step: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check_target(self, self.target)
 
     def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
         """`set_order` with the target."""
@@ -53,7 +72,7 @@ class SetOrder:
 
 
 @dataclass(frozen=True)
-class Placebo:
+class Placebo(_PlaceboOf):
     """Displacements as large as those of do(R = target), that leave R as it is.
 
     Args:
@@ -64,20 +83,13 @@ class Placebo:
         ValueError: the target is outside [0, 1], or the seed is not a whole number.
     """
 
-    target: float
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_target(self, self.target)
-        whole("Placebo", "seed", self.seed)
-
     def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
         """`placebo` with permutations of its own at every step."""
         return lambda z, t: placebo(z, self.target, stream(self.seed, f"placebo {t}"))
 
 
 @dataclass(frozen=True)
-class Turn:
+class Turn(_PlaceboOf):
     """All oscillators of a row turned by one angle, as far as do(R = target) moves them on average.
 
     A second placebo: it has what all phases carry together, where `Placebo` has what each carries
@@ -91,20 +103,13 @@ class Turn:
         ValueError: the target is outside [0, 1], or the seed is not a whole number.
     """
 
-    target: float
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_target(self, self.target)
-        whole("Turn", "seed", self.seed)
-
     def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
         """`turned_alike` with signs of its own at every step."""
         return lambda z, t: turned_alike(z, self.target, stream(self.seed, f"turn {t}"))
 
 
 @dataclass(frozen=True)
-class InCoupling:
+class InCoupling(_AtTarget):
     """R = target where the coupling takes it, and nowhere else: no phase is moved.
 
     In K Im(M conj(u)) the mean phase M keeps its direction and has the size that is set. Before the
@@ -114,11 +119,7 @@ class InCoupling:
         ValueError: the target is outside [0, 1].
     """
 
-    target: float
     by_step: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check_target(self, self.target)
 
     def planned(self, order: Float[Tensor, "B T"]) -> Change:  # noqa: ARG002
         """States stay as they are."""
@@ -160,12 +161,6 @@ class Shuffle:
         drawn = torch.rand(order.shape, generator=stream(self.seed, "shuffled order"))
         shuffled = order.gather(1, drawn.argsort(1).to(order.device))
         return lambda z, t: set_order(z, shuffled[:, t])
-
-
-def _check_target(where: Any, target: float) -> None:
-    name = type(where).__name__
-    if finite(name, "target", target, least=0) > 1:
-        refuse(name, "target", target, "in [0, 1]")
 
 
 @contextmanager

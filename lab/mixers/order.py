@@ -58,7 +58,7 @@ def placebo(
     to rotate it back would move all of them once more, by up to as much again.
     """
     theta = _phase(z)
-    moved = _wrapped(_phase(set_order(z, target)) - theta)
+    moved = _displacements(z, theta, target)
     drawn = torch.rand(theta.shape, generator=generator, dtype=torch.float64)
     shuffled = theta + moved.gather(-1, drawn.argsort(-1).to(z.device))
     return _with_phase(z, _phases_with_order(shuffled, _order(theta)))
@@ -75,10 +75,15 @@ def turned_alike(
     leaves R and all differences of phases as they are, and moves the mean direction.
     """
     theta = _phase(z)
-    moved = _wrapped(_phase(set_order(z, target)) - theta)
+    moved = _displacements(z, theta, target)
     drawn = torch.rand(theta.shape[:-1], generator=generator, dtype=torch.float64)
     angle = moved.square().mean(-1).sqrt() * (2 * (drawn < 0.5).to(theta) - 1)
     return _with_phase(z, theta + angle[..., None])
+
+
+def _displacements(z: Tensor, theta: Tensor, target: Tensor | float) -> Tensor:
+    """By how much `set_order` moves the phases theta ["... N"] of z, in (-pi, pi]."""
+    return _wrapped(_phase(set_order(z, target)) - theta)
 
 
 def _phases_with_order(theta: Tensor, goal: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killed import Fragile, KilledError
 from torch import nn
 
 from lab.seeding import stream
@@ -23,23 +24,11 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = {"steps": 8, "batch": 4, "length": 6, "lr": 0.02, "device": "cpu"}
 
 
-class KilledError(Exception):
-    """Stands for a kill by the operating system."""
-
-
-class Killing(KnownOscillators):
+class Killing(Fragile):
     """A task whose sample number `left` is never given."""
 
     def __init__(self, left=10**9, seed=0):
-        task = KnownOscillators.draw(1, stream(seed, "task"))
-        super().__init__(task.omega, task.zeta)
-        object.__setattr__(self, "_left", left)
-
-    def sample(self, *arguments):
-        object.__setattr__(self, "_left", self._left - 1)
-        if self._left < 0:
-            raise KilledError
-        return super().sample(*arguments)
+        super().__init__(KnownOscillators.draw(1, stream(seed, "task")), left)
 
 
 class Steps(nn.Module):

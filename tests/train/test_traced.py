@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 import torch
+from killed import Fragile, KilledError
 from torch import nn
 from training_cases import MIXERS
 
@@ -335,24 +336,6 @@ def test_an_arm_may_be_compiled_and_its_recipe_not(graphs):
         assert len(graphs) == count
 
 
-class KilledError(Exception):
-    """Stands for a kill by the operating system."""
-
-
-class Killing(KnownOscillators):
-    """The same task, whose sample number `left` is never given."""
-
-    def __init__(self, left=1000):
-        super().__init__(OSCILLATORS.omega, OSCILLATORS.zeta, OSCILLATORS.dt)
-        object.__setattr__(self, "_left", left)
-
-    def sample(self, *arguments):
-        object.__setattr__(self, "_left", self._left - 1)
-        if self._left < 0:
-            raise KilledError
-        return super().sample(*arguments)
-
-
 @pytest.mark.parametrize("killed_at", [1, 2, 5])
 def test_a_killed_training_ends_with_the_same_numbers(graphs, tmp_path, killed_at):
     expected = train(Decay, compiled=True, length=[6, 4])
@@ -360,8 +343,9 @@ def test_a_killed_training_ends_with_the_same_numbers(graphs, tmp_path, killed_a
     settings = {"compiled": True, "length": [6, 4], "checkpoint": path, "checkpoint_seconds": 0.0}
 
     with pytest.raises(KilledError):
-        train(Decay, task=Killing(2 * killed_at), **settings)
-    for one, other in zip(train(Decay, task=Killing(), **settings), expected, strict=True):
+        train(Decay, task=Fragile(OSCILLATORS, 2 * killed_at), **settings)
+    found = train(Decay, task=Fragile(OSCILLATORS), **settings)
+    for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
 
 

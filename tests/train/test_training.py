@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from killed import Fragile, KilledError
 from torch import nn
 
 from lab.linalg import causal_convolution
@@ -42,24 +43,6 @@ def layer(seed=0, rank=1, dtype=DOUBLE, **options):
 
 def oscillators(seed=0):
     return KnownOscillators.draw(1, stream(seed, "task"))
-
-
-class KilledError(Exception):
-    """Stands for a kill by the operating system."""
-
-
-class Fragile(KnownOscillators):
-    """The same task; the run that draws from it is killed at its sample number `left`."""
-
-    def __init__(self, task: KnownOscillators, left: float = math.inf) -> None:
-        super().__init__(task.omega, task.zeta, task.dt)
-        object.__setattr__(self, "_left", left)
-
-    def sample(self, *arguments):
-        object.__setattr__(self, "_left", self._left - 1)
-        if self._left < 0:
-            raise KilledError
-        return super().sample(*arguments)
 
 
 class Kernel(nn.Module):
