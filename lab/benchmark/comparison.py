@@ -91,6 +91,15 @@ class Comparison:
         """Time of the best of the others, as a multiple of ours."""
         return self.best[1] / self.ours
 
+    def lead_of(self, largest: float) -> float:
+        """The same, if only others with errors up to `largest` count; infinity if there are none."""
+        right = [
+            timing.median
+            for name, timing in self.timings.items()
+            if name != OURS and name in self.errors and self.errors[name].largest <= largest
+        ]
+        return min(right, default=math.inf) / self.ours
+
     @property
     def over_bound(self) -> float:
         """Our time, as a multiple of that of moving the same bytes into existing memory."""

@@ -62,6 +62,13 @@ def newest(rows: list[Row]) -> list[Row]:
     return list({row["training"]: row for row in rows}.values())
 
 
+def pays_after(eager: Row, compiled: Row) -> float:
+    """Updates after which compiling a training has paid for its seconds; infinity if never."""
+    saved = 1 / eager["now"] - 1 / compiled["now"]  # seconds of an update
+    seconds: float = compiled["warm-up, s"]
+    return seconds / saved if saved > 0 else math.inf
+
+
 def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)

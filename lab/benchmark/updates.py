@@ -270,7 +270,7 @@ def text(row: Row) -> str:
 
 
 def main() -> None:
-    """Print a line for every training that is named, or for all of them."""
+    """Print a line for every training that is named, or for all; exit status 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trainings", nargs="*", help=", ".join(TRAININGS))
     parser.add_argument("--commit", help="of the earlier version")
@@ -279,16 +279,23 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help=f"add the rows to {history.FILE.name}")
     parser.add_argument("--compiled", action="store_true", help="compile the current version")
     given = parser.parse_args()
-    names = given.trainings or list(TRAININGS)
+    names, failed = given.trainings or list(TRAININGS), False
     for name in names:
-        (row,) = measure(
-            [name], commit=given.commit, rounds=given.rounds, updates=given.updates,
-            compiled=given.compiled,
-        )  # fmt: skip
+        try:
+            (row,) = measure(
+                [name], commit=given.commit, rounds=given.rounds, updates=given.updates,
+                compiled=given.compiled,
+            )  # fmt: skip
+        except RuntimeError as error:  # such as of a training that cannot be compiled
+            failed = True
+            print(f"{name:14}  not measured: {error}", flush=True)
+            continue
         print(text(row), flush=True)
         if given.keep:
             run = {"rounds": given.rounds, "updates": given.updates}
             history.keep(row | run | history.origin(given.commit or reference()))
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

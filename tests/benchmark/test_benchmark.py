@@ -362,6 +362,14 @@ def test_tables_show_times_errors_notes_and_bounds():
     assert "bold" in shown.to_html()
 
 
+def test_a_lead_may_count_those_alone_whose_numbers_are_right():
+    errors = {"quick": Errors(math.nan, 0.0), "near": Errors(1e-2, 1e-9)}
+    found = comparison((1, 2, 3), **{OURS: 2.0, "quick": 1.0, "near": 3.0, "right": 8.0})
+    found = replace(found, errors={**found.errors, **errors})
+    assert found.lead == 0.5
+    assert [found.lead_of(limit) for limit in (1e-1, 1e-3, 1e-9)] == [1.5, 4.0, math.inf]
+
+
 def test_tables_compare_with_the_best_and_with_what_was_reported():
     leads = tables.leads(FOUND)
     assert leads["best other / ours"].tolist() == [4.5, 0.75]

@@ -35,6 +35,12 @@ def test_rows_of_compiled_trainings_are_read_by_themselves(tmp_path):
     assert [row["all"] for row in history.read(file, compiled=True)] == [5.0]
 
 
+def test_compiling_pays_when_what_updates_save_is_what_it_took():
+    compiled = ROW | {"now": 40.0, "compiled": True, "warm-up, s": 30.0}
+    assert history.pays_after(ROW, compiled) == pytest.approx(30.0 / (0.05 - 0.025))
+    assert history.pays_after(ROW, compiled | {"now": 20.0}) == float("inf")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -82,3 +88,19 @@ def test_the_command_asks_for_a_compiled_version(monkeypatch, capsys):
         updates.main()
     assert [each["compiled"] for each in asked] == [False, True]
     assert "compiled, warm-up 31 s" in capsys.readouterr().out
+
+
+def test_the_command_goes_on_after_a_training_that_fails(monkeypatch, capsys):
+    def measure(names, **_):
+        if names == ["008 levels"]:
+            raise RuntimeError("it does not compile")
+        return [ROW | {"training": names[0]}]
+
+    monkeypatch.setattr(updates, "measure", measure)
+    monkeypatch.setattr(updates.sys, "argv", ["updates", "008 levels", "009 GLA"])
+    with pytest.raises(SystemExit) as stopped:
+        updates.main()
+    assert stopped.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "008 levels      not measured: it does not compile"
+    assert lines[1].startswith("009 GLA")
