@@ -47,8 +47,8 @@ def level_map(
     """
     steps = torch.arange(T, device=device)
     differ = (steps + inclusive)[:, None] ^ steps
-    # frexp gives differ = m 2^e with m in [1/2, 1), so e is exactly the number of digits.
-    digits = torch.frexp(differ.double()).exponent.long()
+    powers = torch.tensor([1 << j for j in range(T.bit_length())], dtype=torch.int64, device=device)
+    digits = torch.bucketize(differ, powers, right=True)  # how many powers of 2 are not above it
     return torch.where(steps[:, None] >= steps, digits - int(inclusive), -1)
 
 
