@@ -92,7 +92,7 @@ class Comparison:
         return self.best[1] / self.ours
 
     def lead_of(self, largest: float) -> float:
-        """The same, if only others with errors up to `largest` count; infinity if there are none."""
+        """The same, if only others with errors up to `largest` count; infinity if none has."""
         right = [
             timing.median
             for name, timing in self.timings.items()
