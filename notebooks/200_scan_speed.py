@@ -23,10 +23,11 @@
 #
 # **Reported before.** A first trial of the scans on another machine of two cores.
 #
-# **Answer.** Not everywhere, so REFUTED. The linear scan leads by 1.3 to 8.9 times, other scans in 24
-# of 25 cases, the selective layer by 3.6 to 10.8. Memories are behind in 16 of 51 cases, mostly soft
-# slots, log EMA and tropical ones. Most of what trainings gain is a second process: the code gives 1.03
-# to 1.67 times. The tables of each section say what bounds a row that misses its goal.
+# **Answer.** Not everywhere, so REFUTED. The linear scan leads by 1.3 to 5.9 times, other scans in 24
+# of 25 cases, the selective layer by 4.2 to 13.4. Memories are behind in 14 of 51 cases: log EMA and
+# tropical ones, and most others at 64 steps. A training has 1.05 to 2.1 times as many updates a second
+# by the code, twice that with a second process, and 3.2 to 6.5 times as many if it is compiled, too.
+# The tables of each section say what bounds a row that misses its goal.
 
 # %% tags=["parameters"]
 experiment: str = "200"  # the notebook these parameters belong to
@@ -205,8 +206,10 @@ display(tables.times(linear), tables.leads(linear), tables.beside(linear, REPORT
 # %% [markdown]
 # What a call costs, whatever its size: two passes through autograd in Python, checks of the
 # arguments, two kernels. A scan of two steps pays for all of it. The least that anyone pays here
-# whose gradient is written in Python is an `autograd.Function` that does nothing. At one sequence of 4,096 steps it fills two thirds of what S2
-# allows, and S2 is met there only just.
+# whose gradient is written in Python is an `autograd.Function` that does nothing. At one sequence of
+# 4,096 steps it fills more than half of what S2 allows, and S2 is missed there (2.6; 3.9 at 8 sequences
+# of 1,024). On a machine with another processor, where threads wake up faster, the same scan has
+# reached 4.2.
 
 # %%
 nothing = benchmark.empty_function(rounds=p.rounds, budget=p.budget)
@@ -356,6 +359,7 @@ display(pd.Series({who: peak.measured / 1e6 for who, peak in whole.items()}, nam
 # The scan alone, as time per state and step. Its operations are counted in its documentation, 20
 # forwards and 45 backwards, and what one costs at best is what it costs in a product of two matrices
 # of 1,024 rows. L10 is scaled to a machine on which that product runs at 95 GFLOP/s on one thread.
+# Where vectors have 512 bits, the product uses all of them and the kernel half, and the ratio is worse.
 
 # %%
 shape = benchmark.parse(p.core_shape)
@@ -423,7 +427,7 @@ display(pd.DataFrame(bounds).round(2))
 # **Time and memory against length.** One sequence of 64 columns, from 64 steps on. L8 and L9 fit a
 # power to the lengths from 1,024 steps on, in the order that a memory states: T log T for log-linear
 # attention, and T for the others. A power of 1
-# keeps the word; the value is the one furthest from it. Most are below 0.9, since fixed costs still count
+# keeps the word; the value is the one furthest from it. Seven of thirteen times are below 0.9, since fixed costs still count
 # at 1,024 steps, and those grow more slowly than stated.
 
 # %%
