@@ -1,6 +1,7 @@
 """Levels of the past, merges and products against the plain definition."""
 
 import math
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -23,6 +24,7 @@ from lab.linalg.fenwick import (
 from lab.linalg.packed_fenwick import packed_fenwick_product
 from lab.memories import CosFormer, LinearAttention, LogLinearAttention, Retention
 from lab.mixers import MultiHead, unroll
+from lab.scan.torch_private import compile_graph, trace
 
 LONGEST = 300
 DOUBLE = torch.float64
@@ -60,6 +62,17 @@ def test_the_map_is_the_split(inclusive):
         for level, steps in split(t, inclusive=inclusive).items():
             expected[t, steps.start : steps.stop] = level
     assert torch.equal(levels, expected)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_weights_by_level_compile(tmp_path):
+    # Inductor emits C++ that does not compile where whole numbers come from frexp.
+    def weights(x):
+        return [2 * x.gather(1, level_map(40)[:9].clamp(min=0))]
+
+    x = torch.randn(9, 40, generator=stream(0))
+    compiled = compile_graph(trace(weights, [x]), [x], tmp_path)
+    assert torch.equal(compiled(x)[0], weights(x)[0])
 
 
 @conventions
