@@ -62,9 +62,19 @@ def newest(rows: list[Row]) -> list[Row]:
     return list({row["training"]: row for row in rows}.values())
 
 
+def gain_of_compiling(eager: Row, compiled: Row) -> float:
+    """How many times as many updates a second a training has when it is compiled.
+
+    The two rows come from different moments of the machine, so that each is compared with the
+    earlier version that took turns with it.
+    """
+    gain: float = compiled["now / earlier"] / eager["now / earlier"]
+    return gain
+
+
 def pays_after(eager: Row, compiled: Row) -> float:
     """Updates after which compiling a training has paid for its seconds; infinity if never."""
-    saved = 1 / eager["now"] - 1 / compiled["now"]  # seconds of an update
+    saved = (1 - 1 / gain_of_compiling(eager, compiled)) / eager["now"]  # seconds of an update
     seconds: float = compiled["warm-up, s"]
     return seconds / saved if saved > 0 else math.inf
 

@@ -36,9 +36,12 @@ def test_rows_of_compiled_trainings_are_read_by_themselves(tmp_path):
 
 
 def test_compiling_pays_when_what_updates_save_is_what_it_took():
-    compiled = ROW | {"now": 40.0, "compiled": True, "warm-up, s": 30.0}
+    # Twice as fast beside the earlier version, on a machine that is slower at that moment.
+    slower = {"earlier": 5.0, "now": 20.0, "now / earlier": 4.0}
+    compiled = ROW | slower | {"compiled": True, "warm-up, s": 30.0}
+    assert history.gain_of_compiling(ROW, compiled) == 2.0
     assert history.pays_after(ROW, compiled) == pytest.approx(30.0 / (0.05 - 0.025))
-    assert history.pays_after(ROW, compiled | {"now": 20.0}) == float("inf")
+    assert history.pays_after(ROW, compiled | {"now / earlier": 2.0}) == float("inf")
 
 
 @pytest.mark.parametrize(
