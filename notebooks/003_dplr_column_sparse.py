@@ -513,7 +513,8 @@ panels.Panel(curves, group=panels.Choice("group", ["Z2", "Z3", "S3"]))
 #
 # Step sizes are chosen for every row, by the accuracy of two tuning seeds over 128 tokens, after as
 # many updates as are reported; of several that were right on every word, the one with the least loss.
-#
+
+# %% [markdown]
 # **What came out.** cs without $b$ is right on every word of every seed, as in the plan's pilot. With
 # $b$ it is right on $S_3$, and has 78 to 100 % on $Z_3$: an input is a second way to a solution, and may
 # lead to counting. Signed diagonals have 60 to 90 % at 32 tokens of $S_3$, and 30 to 65 % at 128: they use

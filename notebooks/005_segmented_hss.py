@@ -497,7 +497,8 @@ exp.key_figure(by_size(32))
 # the heads 0.3 and 3, so that 1.3 and 2.4 points are left on the mean, one on the median seed, and nine on
 # the worst (C7). And a step size from its best HSS loses 45 to 50 points in tuning, plain heads 1 to 6 (one
 # tuning seed), so that a finer grid may favour HSS; 11 heads have a fifth more weights in the mixer.
-#
+
+# %% [markdown]
 # An earlier run, of 700 updates with step sizes chosen at 250, had HSS 18 and 25 points behind 8 heads of
 # 8. After 1,400 updates it was level with them on 16 pairs, and 4 points ahead on 32 (median; -1 to 7), with
 # 736 numbers against 512. Against 11 heads of 8, nearer in size, no lead is seen; 8 heads of 8 were not

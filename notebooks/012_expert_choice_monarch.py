@@ -655,7 +655,8 @@ exp.conclude(
 # discontinuities stop the gradient, does not hold on the product; on $S_5$ it is not excluded. Two faults
 # of expert choice are enough to distrust it, the leak and its quotas. Which of them made the earlier run
 # fail, if any did, is not known.
-#
+
+# %% [markdown]
 # **When a token may be skipped.** A routed recurrence with one head per token is a direct
 # product of what its heads do. It follows a group exactly if tokens of different heads commute,
 # and the shuffle ceiling says beforehand what is lost otherwise. "Krohn–Rhodes emerges through
