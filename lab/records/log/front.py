@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from lab.records.executed import Entry
 from lab.records.log import ranking, words
 from lab.records.log.experiment import Experiment
-from lab.records.log.markup import address, duration, escape, link, picture, plain, seeds, table
+from lab.records.log.markup import address, duration, escape, link, picture, plain, table
 
 # Largest size in pixels of a picture; a click on it opens the page of its experiment.
 WIDEST, HIGHEST = 240, 170
@@ -14,7 +14,7 @@ WIDEST, HIGHEST = 240, 170
 # "in doubt" would be broken into two lines.
 _WIDE, _ON_ONE_LINE = "&nbsp;" * 48, "&nbsp;" * 14
 
-_MOST_WORDS = 40  # of a finding: two minutes for a dozen experiments
+_MOST_WORDS = 30  # of a finding: with its question, two minutes for a dozen experiments
 
 _INTRODUCTION = """\
 # Research log
@@ -45,8 +45,7 @@ Each notebook declares what would settle its question. Runs that nothing blocks 
 those of larger impact, then those of smaller cost (hours of a person and of two idle cores)."""
 
 _REPORTED = """\
-Criteria of the arm `reported` repeat an earlier run, and criteria of kind `context` only inform the
-reader. Neither decides a verdict."""
+Criteria of the arm `reported` and of kind `context` inform the reader, and decide no verdict."""
 
 
 def _findings(experiments: Sequence[Experiment]) -> str:
@@ -84,9 +83,9 @@ def shortened(finding: str) -> str:
 
 
 def _run(each: Experiment) -> str:
-    """Running time, seeds, date, tags and link to the notebook."""
+    """Running time, date, tags and link to the notebook; seeds are on its page."""
     record = each.record
-    facts = [duration(record["runtime_s"]), seeds(record["seeds"]), each.started[:10]]
+    facts = [duration(record["runtime_s"]), each.started[:10]]
     facts += [", ".join(each.summary.tags)] if each.summary else []
     return " · ".join([*(plain(fact) for fact in facts if fact), link(each.path, "notebook")])
 
