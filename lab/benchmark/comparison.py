@@ -81,7 +81,7 @@ class Comparison:
         Raises:
             ValueError: none of them ran.
         """
-        others = {name: t.median for name, t in self.timings.items() if name != OURS}
+        others = self._others()
         if not others:
             raise ValueError(f"only {OURS} ran at {written(self.shape)}: {dict(self.notes)}")
         return min(others.items(), key=lambda pair: pair[1])
@@ -94,11 +94,15 @@ class Comparison:
     def lead_of(self, largest: float) -> float:
         """The same, if only others with errors up to `largest` count; infinity if none has."""
         right = [
-            timing.median
-            for name, timing in self.timings.items()
-            if name != OURS and name in self.errors and self.errors[name].largest <= largest
+            seconds
+            for name, seconds in self._others().items()
+            if name in self.errors and self.errors[name].largest <= largest
         ]
         return min(right, default=math.inf) / self.ours
+
+    def _others(self) -> dict[str, float]:
+        """Median seconds of everybody else."""
+        return {name: t.median for name, t in self.timings.items() if name != OURS}
 
     @property
     def over_bound(self) -> float:

@@ -1,11 +1,11 @@
 """Levels of the past, merges and products against the plain definition."""
 
 import math
-import shutil
 from itertools import pairwise
 
 import pytest
 import torch
+from compilers import needs_compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numeric import gap, stream
@@ -64,7 +64,7 @@ def test_the_map_is_the_split(inclusive):
     assert torch.equal(levels, expected)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@needs_compiler
 def test_weights_by_level_compile(tmp_path):
     # Inductor emits C++ that does not compile where whole numbers come from frexp.
     def weights(x):

@@ -4,7 +4,6 @@ import functools
 import math
 import os
 import re
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -12,6 +11,7 @@ import warnings
 
 import pytest
 import torch
+from compilers import needs_compiler
 from killed import Fragile, KilledError
 from torch import nn
 from training_cases import MIXERS
@@ -29,10 +29,6 @@ SETTINGS = {"steps": 8, "batch": 3, "length": 6, "lr": 0.02, "device": "cpu"}
 S3 = groups.symmetric(3)
 WORDS = WordProblem(S3, S3.indices(groups.transpositions(3)))
 OSCILLATORS = KnownOscillators.draw(1, stream(0, "task"))
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler"
-)
 
 
 @pytest.fixture(autouse=True)

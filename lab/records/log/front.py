@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from lab.records.executed import Entry
 from lab.records.log import ranking, words
 from lab.records.log.experiment import Experiment
-from lab.records.log.markup import address, duration, escape, link, picture, plain, table
+from lab.records.log.markup import address, duration, escape, link, picture, plain, seeds, table
 
 # Largest size in pixels of a picture; a click on it opens the page of its experiment.
 WIDEST, HIGHEST = 240, 170
@@ -14,15 +14,14 @@ WIDEST, HIGHEST = 240, 170
 # "in doubt" would be broken into two lines.
 _WIDE, _ON_ONE_LINE = "&nbsp;" * 48, "&nbsp;" * 14
 
-_MOST_WORDS = 30  # of a finding: with its question, two minutes for a dozen experiments
+_MOST_WORDS = 38  # of a question and its finding: two minutes for a dozen experiments
 
 _INTRODUCTION = """\
 # Research log
 
-What each experiment asked, what it found, and what to run next. The number and the picture of an
-experiment lead to its page, which has all criteria. A [verdict](#what-the-words-mean) follows from
-criteria that were written down before the run. This page is generated from the records of the
-executed notebooks in this folder (`python -m lab.research_log --write FOLDER`): do not edit it."""
+What each experiment asked, what it found, and what to run next. Numbers and pictures lead to pages
+with all criteria. A [verdict](#what-the-words-mean) follows from criteria written before the run.
+This page is generated (`python -m lab.research_log --write FOLDER`): do not edit it."""
 
 
 def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) -> str:
@@ -41,8 +40,8 @@ def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) 
 
 
 _ORDER = """\
-Each notebook declares what would settle its question. Runs that nothing blocks come first, then
-those of larger impact, then those of smaller cost (hours of a person and of two idle cores)."""
+What would settle each question: runs that nothing blocks first, then by impact, then by cost (hours
+of a person and of two idle cores)."""
 
 _REPORTED = """\
 Criteria of the arm `reported` and of kind `context` inform the reader, and decide no verdict."""
@@ -66,26 +65,27 @@ def _experiment(each: Experiment) -> str:
 
 
 def _text(each: Experiment) -> str:
-    lines = [f"<b>{plain(each.question)}</b>", escape(shortened(each.finding))]
+    left = _MOST_WORDS - len(each.question.split())
+    lines = [f"<b>{plain(each.question)}</b>", escape(shortened(each.finding, left))]
     lines += [f"To settle it: {escape(each.summary.settles)}"] if each.summary else []
     return "<br>".join([*lines, f"<sub>{_run(each)}</sub>"])
 
 
-def shortened(finding: str) -> str:
-    """A long finding as far as the end of a sentence or clause; its page has all of it."""
-    if len(finding.split()) <= _MOST_WORDS:
+def shortened(finding: str, most: int = _MOST_WORDS) -> str:
+    """A finding of more words as far as the end of a sentence or clause; its page has all of it."""
+    if len(finding.split()) <= most:
         return finding
     for end in reversed([found.start() for found in re.finditer(r"[.;](?=\s)", finding)]):
         kept = finding[:end]
-        if len(kept.split()) <= _MOST_WORDS and kept.count("(") == kept.count(")"):
+        if len(kept.split()) <= most and kept.count("(") == kept.count(")"):
             return f"{kept} …"
     return finding
 
 
 def _run(each: Experiment) -> str:
-    """Running time, date, tags and link to the notebook; seeds are on its page."""
+    """Running time, seeds, date, tags and link to the notebook."""
     record = each.record
-    facts = [duration(record["runtime_s"]), each.started[:10]]
+    facts = [duration(record["runtime_s"]), seeds(record["seeds"]), each.started[:10]]
     facts += [", ".join(each.summary.tags)] if each.summary else []
     return " · ".join([*(plain(fact) for fact in facts if fact), link(each.path, "notebook")])
 

@@ -13,15 +13,14 @@ Word = TypeVar("Word", bound=StrEnum)  # the verdicts of one rule
 
 MEANING_OF_SCHEMA_1 = {
     VerdictOfSchema1.ABANDON: (
-        "The question is answered with evidence, and the answer is no: a criterion that was to end "
-        "the idea is met."
+        "The answer is no, with evidence: a criterion that was to end the idea is met."
     ),
     VerdictOfSchema1.INCONCLUSIVE: (
         "The run is not finished: nothing that decides was measured, or a value is not a number."
     ),
     VerdictOfSchema1.DEBUG: (
-        "The verdict alone does not answer the question. The idea may be refuted, a rival may be "
-        "too good, or the run may be too short: the finding and the doubts say which."
+        "The idea may be refuted, a rival too good, or the run too short: the finding and the "
+        "doubts say which."
     ),
     VerdictOfSchema1.PROCEED: "The question is answered, and the answer is yes.",
 }
@@ -35,8 +34,8 @@ interval contains the limit is undecided. Those unattainable or not run decide n
 _INTRODUCTION_OF_SCHEMA_1 = "Earlier notebooks follow an earlier rule:"
 
 _IN_DOUBT = """\
-**In doubt** beside a verdict means that the rule gives this verdict, but something that is known
-speaks against it. The sentences below say what. They are written by hand, in `doubts.yaml`."""
+**In doubt** beside a verdict means that the rule gives it, but something known speaks against it.
+The sentences below say what, and are written by hand, in `doubts.yaml`."""
 
 
 def explained(schemas: Collection[int]) -> str:

@@ -85,7 +85,7 @@ def test_a_row_has_question_finding_verdict_and_what_would_settle_it(tmp_path):
         '[<img src="log/004.png" width="240" alt="Second">](log/004.md)',
         "<b>Does it &#42;continue&#42;?</b><br>The error is 1.7e-7.<br>"
         "To settle it: Score it at 2,048 steps.<br>"
-        "<sub>65.2 s · oscillators, length · [notebook](004.ipynb)</sub>",
+        "<sub>65.2 s · seeds 0 to 2 · oscillators, length · [notebook](004.ipynb)</sub>",
         "**PROCEED**<details><summary>in doubt (1)</summary>S1 is vacuous.</details>",
     ]  # fmt: skip
     assert (tmp_path / "log" / "004.png").read_bytes() == png(200)
@@ -205,7 +205,7 @@ def test_every_committed_picture_is_small_and_belongs_to_a_page():
 
 def test_a_long_finding_ends_with_a_sentence_or_clause():
     start, clause = "One is 0.5 (a; b) of two; ", "three words more, "
-    assert shortened(f"{start}{7 * clause}end.") == f"{start}{7 * clause}end."
+    assert shortened(f"{start}{9 * clause}end.") == f"{start}{9 * clause}end."
     assert shortened(f"{start}{12 * clause}end.") == "One is 0.5 (a; b) of two …"
     assert shortened(f"{start}three. {12 * clause}end.") == "One is 0.5 (a; b) of two; three …"
     assert shortened(50 * "word ") == 50 * "word "
