@@ -18,6 +18,7 @@ from lab.progress import Progress
 from lab.seeding import own_randomness
 from lab.tasks import Task
 from lab.train.checkpoint import Checkpoint, as_tensor, from_tensor
+from lab.train.denormals import denormals_are_zero
 from lab.train.eager import Eager
 from lab.train.heap import keep_freed_memory
 from lab.train.interrupt import Interrupted, Patience
@@ -139,7 +140,8 @@ def fit_together(
     runs, and are afterwards what they were before.
 
     On Linux, the process keeps up to 1 GiB of memory that is freed from then on, for the arrays of
-    the next update (see `lab.train.heap`).
+    the next update (see `lab.train.heap`). Numbers too small for a normal float count as zero while
+    this runs (see `lab.train.denormals`), and not afterwards.
 
     Ctrl-C takes effect once the update that is being made is complete: the models hold its weights,
     and the checkpoint, if one is asked for, is written. A second Ctrl-C acts at once, and writes
@@ -217,7 +219,7 @@ def fit_together(
     updates = grouped(optimizer, run.parameters, rates, spared)
     log = _Log(run, seeds, watch, settings.watch_every, settings.skip)
     training = _Training(settings, run, updates, optimizer, rates, log, before_update)
-    with own_randomness(seeds[0], run.device), Patience() as patience:
+    with own_randomness(seeds[0], run.device), denormals_are_zero(), Patience() as patience:
         try:
             training.open(checkpoint, checkpoint_seconds)
             training.go(label, patience)
