@@ -498,16 +498,17 @@ def tuned(names, grid, seeds, swaps):
     return exp.tune(trials, task, RECIPE | {"steps": p.tuning_steps}, lr=grid, seeds=seeds, score=partial(over_all, swaps=swaps))
 
 
-others = tuned([name for name in counts if name not in FREE[1:] and "late" not in name], LADDER[:2], p.tuning_seeds[:1], TESTS[2])
-masks, aligned = tuned(FREE[1:-1], LADDER[1:], p.tuning_seeds, TESTS[1]), tuned(FREE[-1:], LADDER[:2], p.tuning_seeds, TESTS[1])
-rates = {**others, **masks, **aligned, "learned grouping, late": masks["learned grouping"]}
+others = tuned([name for name in counts if name not in FREE and "late" not in name], LADDER[:2], p.tuning_seeds[:1], TESTS[2])
+masks = tuned(FREE[1:-1], LADDER[1:], p.tuning_seeds, TESTS[1])
+plain = tuned([FREE[0], FREE[-1]], LADDER[:-1], p.tuning_seeds, TESTS[1])
+rates = {**others, **masks, **plain, "learned grouping, late": masks["learned grouping"]}
 
 # %%
 arms = exp.train({name: tuning.with_setting(arm, "lr", rates[name]) for name, arm in arms_of(p.steps).items()},
                  task, RECIPE | {"steps": p.steps})
 scores = arms.scores(length=TESTS[-1], samples=p.samples)
 at20, at40, at80 = (scores.at(n + 1) for n in TESTS[:3])  # the start token comes first
-right = {name: (n + 1) * each.medians(name).nan_to_num(0.0).max().item() for each, n in ((others, TESTS[2]), (masks, TESTS[1]), (aligned, TESTS[1])) for name in each}
+right = {name: (n + 1) * each.medians(name).nan_to_num(0.0).max().item() for each, n in ((others, TESTS[2]), (masks, TESTS[1]), (plain, TESTS[1])) for name in each}
 best = max((name for name in right if name.startswith("2:4") or "grouping" in name), key=right.get)
 reflections = "2:4 aligned, reflections"
 exp.judge("C2", at20[best], minus=at20["dense, orthogonal"])
@@ -520,7 +521,7 @@ exp.judge("K1", {name: at20[name] for name in ("dense, orthogonal", *FREE)})
 exp.judge("K2", at20["dense, n = 36"])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-display(others, masks, aligned, scores.frame([n + 1 for n in TESTS]).groupby(level=0, sort=False).median())
+display(others, masks, plain, scores.frame([n + 1 for n in TESTS]).groupby(level=0, sort=False).median())
 display(arms.losses(title="Training loss, words of 20 swaps"))
 exp.key_figure(scores.curves([n + 1 for n in TESTS], x_title="tokens, with the start token",
                              levels={"chance": 1 / 60}, title="Trained on 20 swaps, tested on up to 160"))
