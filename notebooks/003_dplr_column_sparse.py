@@ -68,7 +68,7 @@ from lab.plots import figures, panels
 from lab.scan import linear_scan, matrix_scan, matrix_scan_sequential
 from lab.seeding import stream
 from lab.tasks import Stored, WordProblem, groups
-from lab.train import fit, score
+from lab.train import fit
 from lab.transitions import ColumnSparse, Conjugated, PolarDiagonal, RealDiagonal
 
 p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
@@ -76,6 +76,7 @@ torch.set_num_threads(1)  # these models are so small that a second thread only 
 
 # %% jupyter={"source_hidden": true}
 from lab.experiment import MEAN, MEDIAN, NUMBER, Arm, Experiment, Planned
+from lab.experiment.tuning import accuracy_then_loss
 
 PLACED = [f"{form}, {group}" for form in ("cs", "cs without b") for group in ("Z2", "Z3", "S3")]
 AROUND = [f"{form}, {group}" for form in ("conj", "conj without b") for group in ("Z3", "S3")]
@@ -341,22 +342,12 @@ class Counter(nn.Module):
         return self.head(linear_scan(torch.ones_like(x), x))
 
 
-def accuracy(model, task, *, length, seed):
-    return score(model, task, length=length, samples=p.samples, seed=seed).accuracy
-
-
-def ranked(model, task, *, length, seed):
-    """The accuracy; of several that are right on every word, the one with the least loss is first."""
-    each = score(model, task, length=length, samples=p.samples, seed=seed)
-    return each.accuracy - 1e-3 * min(1.0, each.loss)
-
-
 # %%
 HEADS = {"MLP on the last state": Arm(partial(Filter, mean=False), data=stored), "MLP on the count": Arm(Counter, data=stored)}
 filters = exp.train({name: Arm(partial(Filter, order=name), data=stored) for name in (*ORDERS, "learned")}, parity, REPORTED,
                     checkpoint=False)  # which would look at the classes of this notebook before every update
 head_rates = exp.tune(HEADS, parity, REPORTED | {"steps": p.head_steps}, lr=[1.5e-3, 5e-3, 1.5e-2], seeds=p.tuning_seeds,
-                      score=partial(accuracy, length=BITS))
+                      score=partial(accuracy_then_loss, length=BITS, samples=p.samples))
 heads = exp.train(HEADS, parity, REPORTED | {"steps": p.head_steps}, tuned=head_rates, checkpoint=False)
 found = (filters | heads).scores(length=BITS, samples=20 * p.samples, score="accuracy")
 
@@ -476,7 +467,7 @@ LR = [5e-3, 1.5e-2, 4.5e-2]
 ARMS = {f"{form}, {group}": Arm(partial(build, form), task=task) for group, task in TASKS.items() for form in FORMS}
 ARMS |= {f"{form} without b, {group}": Arm(partial(build, form, drive=False), task=task)
          for group, task in TASKS.items() for form in ("conj", "cs")}
-rates = exp.tune(ARMS, TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR, seeds=p.tuning_seeds, score=partial(ranked, length=TESTS[-1]))
+rates = exp.tune(ARMS, TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR, seeds=p.tuning_seeds, score=partial(accuracy_then_loss, length=TESTS[-1], samples=p.samples))
 arms = exp.train(ARMS, TASKS["S3"], RECIPE | growing(p.steps), tuned=rates)
 scores = arms.scores(length=TESTS[-1], samples=p.samples)
 
@@ -619,7 +610,7 @@ def relaxed(steps):
 
 
 relaxed_rates = exp.tune(relaxed(p.tuning_steps), TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR,
-                         seeds=p.tuning_seeds[:1], score=partial(ranked, length=TESTS[-1]))
+                         seeds=p.tuning_seeds[:1], score=partial(accuracy_then_loss, length=TESTS[-1], samples=p.samples))
 choices = exp.train(relaxed(p.steps), TASKS["S3"], RECIPE | growing(p.steps), tuned=relaxed_rates, split=len(p.seeds))
 learned = choices.scores(length=TESTS[-1], samples=p.samples)
 exp.judge("C7", {name: learned.at(TESTS[-1])[name] for name in CHOICES})

@@ -66,7 +66,6 @@ from lab.model import residual_model
 from lab.plots import figures, panels
 from lab.seeding import stream
 from lab.tasks import Stored, WordProblem, groups
-from lab.train import score
 from lab.transitions import AlignedMonarch, FreeMonarch, MaskedGatedMonarch, MonarchID, RealDiagonal
 
 p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
@@ -489,13 +488,10 @@ as_proposed.losses(title="As proposed", floors={"chance": two.chance(TRAIN)})
 LADDER = [2e-3, 6e-3, 2e-2, 6e-2]
 
 
-def over_all(model, task, *, swaps, seed):
-    return score(model, task, length=swaps, samples=p.samples // 2, seed=seed).accuracy
-
-
 def tuned(names, grid, seeds, swaps):
     trials = {name: arm for name, arm in arms_of(p.tuning_steps).items() if name in names}
-    return exp.tune(trials, task, RECIPE | {"steps": p.tuning_steps}, lr=grid, seeds=seeds, score=partial(over_all, swaps=swaps))
+    return exp.tune(trials, task, RECIPE | {"steps": p.tuning_steps}, lr=grid, seeds=seeds,
+                    score=partial(tuning.accuracy_then_loss, length=swaps, samples=p.samples // 2))
 
 
 others = tuned([name for name in counts if name not in FREE and "late" not in name], LADDER[:2], p.tuning_seeds[:1], TESTS[2])
