@@ -300,8 +300,8 @@ LONG = {"steps": p.copy_steps, "watch_every": max(1, p.copy_steps // 12)}
 SHORT = {"steps": max(2, 4 * p.copy_steps // 11), "watch_every": max(1, p.copy_steps // 36)}
 ASKED = ["dense, repaired", "HSS (4, 4)"]
 some = {name: Arm(build, data=stored, **LONG if name in WITHOUT else SHORT) for name, build in (WITHOUT | WITH).items() if name not in ASKED}
-as_run = exp.train(some, copying, COPY, seeds=p.copy_seeds)
-repaired = exp.train({name: Arm(WITH[name], data=stored, **SHORT) for name in ASKED}, copying, COPY)
+as_run = exp.train(some, copying, COPY, seeds=p.copy_seeds, split=len(p.copy_seeds))
+repaired = exp.train({name: Arm(WITH[name], data=stored, **SHORT) for name in ASKED}, copying, COPY, split=2)
 both = as_run | repaired
 copied = {name: each for arms in (as_run, repaired) for name, each in arms.scores(length=copying.length, samples=p.samples, score="accuracy").items()}
 trained_on = as_run.select(["HSS as run"]).measure(lambda model, _: score(model, stored, length=copying.length, samples=p.samples, seed=0).accuracy)
@@ -461,7 +461,7 @@ def on_pairs(model, task, *, seed, pairs=(16, 32)):
 
 
 rates = exp.tune(ARMS, recall, RECIPE | {"steps": p.tuning_steps}, lr=[3e-3, 1e-2, 3e-2], seeds=p.tuning_seeds, score=on_pairs)
-arms = exp.train(ARMS, recall, RECIPE | {"steps": p.steps}, tuned=rates)
+arms = exp.train(ARMS, recall, RECIPE | {"steps": p.steps}, tuned=rates, split=2)  # several small jobs share two cores better
 scores = {n: arms.scores(length=n + QUERIES, samples=p.samples, score="accuracy") for n in PAIRS}
 
 # %%

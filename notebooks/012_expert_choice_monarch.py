@@ -76,6 +76,7 @@ torch.set_num_threads(1)  # these models are so small that a second thread only 
 
 # %% jupyter={"source_hidden": true}
 from lab.experiment import MEAN, MEDIAN, Arm, Experiment, Planned
+from lab.experiment.tuning import accuracy_then_loss
 
 CAUSAL = ["token choice", "threshold", "prefix rank", "lagged chunks"]
 ONE_HEAD = ["token choice", "no balancing"]  # arms on S5 with one head per token
@@ -250,14 +251,15 @@ def routed(settings, names, steps, **more):
     return {name: Arm(partial(heads_model, **settings, **ROUTERS[name]), before_update=hook, **more) for name in names}
 
 
-def trained(name, steps, arms_of, lr=(1e-2, 3e-2), seeds=1, **more):
-    """Step sizes from one grid on so many tuning seeds, and the arms trained with them."""
+def trained(name, steps, arms_of, lr=(1e-2, 3e-2), seeds=1, words=None, **more):
+    """Step sizes from one grid on so many tuning seeds, by loss or on words so long, and the arms trained with them."""
     task, recipe, trial = TASKS[name], RECIPE | {"length": LENGTHS[name], **more}, max(2, round(p.tuning * steps))
 
     def loss(model, task, *, seed):
         return score(model, task, length=LENGTHS[name], samples=p.samples, seed=seed).loss
 
-    rates = exp.tune(arms_of(trial), task, recipe | {"steps": trial}, lr=lr, seeds=p.tuning_seeds[:seeds], score=loss, high_is_good=False)
+    rank = partial(accuracy_then_loss, length=words, samples=p.samples) if words else loss
+    rates = exp.tune(arms_of(trial), task, recipe | {"steps": trial}, lr=lr, seeds=p.tuning_seeds[:seeds], score=rank, high_is_good=bool(words))
     return rates, exp.train(arms_of(steps), task, recipe | {"steps": steps}, tuned=rates)
 
 
@@ -427,13 +429,13 @@ WATCH = {"split": split, "offset": offsets, "load": loads}
 
 # %%
 def product_arms(steps):
-    small = {f"{name}, N = 4": arm for name, arm in routed({"d_state": 4}, ["token choice"], steps).items()}
+    small = {f"{name}, N = 4": arm for name, arm in routed({"d_state": 4}, ["uniform", "token choice"], steps).items()}
     for states in (16, 4):
         small |= {f"one head, N = {states}": partial(heads_model, heads=1, d_state=states, routing="all")}
     return routed({}, ROUTERS, steps, watch=WATCH, watch_every=max(1, steps // 100)) | small
 
 
-product_rates, arms = trained("product", p.product_steps, product_arms, lr=(3e-3, 1e-2, 3e-2), seeds=2)
+product_rates, arms = trained("product", p.product_steps, product_arms, lr=(3e-3, 1e-2, 3e-2), seeds=3, words=TESTS[-1])
 scores = arms.scores(length=TESTS[-1], samples=p.samples)
 at20, at80 = scores.at(TRAIN + 1), scores.at(TESTS[-1] + 1)  # the start token comes first
 
@@ -530,7 +532,8 @@ pd.Series(ceilings | {"product, S3 and Z5 apart": whole.mean().item()}, name="be
 # %%
 def swap_arms(steps):
     ways = routed({"d_state": 36}, ["uniform", "token choice", "no balancing"], steps)
-    return ways | {"one always on": Arm(partial(heads_model, d_state=36, always=1), before_update=partial(balanced, steps=steps))}
+    always = Arm(partial(heads_model, d_state=36, always=1), before_update=partial(balanced, steps=steps))
+    return ways | {"one always on": always, "one head, all tokens": partial(heads_model, heads=1, d_state=36, routing="all")}
 
 
 def reader(model):

@@ -59,6 +59,7 @@ class Case:
         compiled: whether it is an operator with kernels of its own, torch.ops.lab.NAME.
         called: (form) -> the form as a function of the arguments as they are drawn.
         states: whether it returns the states, and not what is read of them.
+        stepwise: whether every step has a gain or an input of its own.
     """
 
     draw: Callable[[Random, int, int, int], tuple[Tensor, ...]]
@@ -68,6 +69,7 @@ class Case:
     compiled: bool = True
     called: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda form: form
     states: bool = True
+    stepwise: bool = True
 
     @property
     def fast(self) -> Callable[..., Any]:
@@ -174,6 +176,28 @@ def sent_to_the_same(random, B, T, N):
     return target, *linear(random, B, T, N)
 
 
+def table(random, B, T, N):
+    return *matrices_of_tokens(random, 1, B, T, N), random.normal(B, N)
+
+
+def tables(random, B, T, N):
+    """One for every two sequences, where they are even in number."""
+    groups = B // 2 if B and B % 2 == 0 else 1
+    return *matrices_of_tokens(random, groups, B, T, N), random.normal(B, N)
+
+
+def matrices_of_tokens(random, G, B, T, N, V=3):
+    tokens = torch.randint(V, (B, T), generator=random.generator)
+    return random.turn(G, V, N, N), random.normal(G, V, N), tokens
+
+
+def monarch_tables(random, B, T, N):
+    n, groups = min(N, 8), B // 2 if B and B % 2 == 0 else 1
+    L, R = random.turn(groups, 3, n, n, n), random.turn(groups, 3, n, n, n)
+    tokens = torch.randint(3, (B, T), generator=random.generator)
+    return L, R, random.normal(groups, 3, n * n), tokens, random.normal(B, n * n)
+
+
 def reflections(random, B, T, N):
     k = torch.nn.functional.normalize(random.normal(B, T, 2, N), dim=-1)
     return 1 - random.gain(B, T, 2), k, random.normal(B, T, N), random.normal(B, N)
@@ -278,6 +302,10 @@ STRUCTURED = [
     *[Case(draw, "scatter_scan") for draw in (permutation, gather, sent_to_the_same)],
     *[Case(draw, "householder_scan") for draw in (reflections, reflections_of_any_length)],
 ]
+TABLES = [
+    *[Case(draw, "table_scan", stepwise=False) for draw in (tables, table)],
+    Case(monarch_tables, "monarch_table_scan", stepwise=False),
+]
 SEMIRINGS = [
     Case(logarithms, "log_scan", REAL),
     Case(logarithms_of_nothing, "log_scan", REAL, smooth=False),
@@ -294,7 +322,9 @@ SELECTIVE = [
     Case(selective_with_all, "selective_scan", REAL, called=time_first_with_all, states=False),
 ]
 OSCILLATORS = [Case(oscillators, "kuramoto_scan", REAL)]
-CASES = [*LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *SEMIRINGS, *SOFTMAX, *SELECTIVE, *OSCILLATORS]
+CASES = [
+    *LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *TABLES, *SEMIRINGS, *SOFTMAX, *SELECTIVE, *OSCILLATORS
+]  # fmt: skip
 
 
 def floating(values) -> list[Tensor]:

@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from lab.arguments import one_of
 from lab.linalg.precision import uncast, wide
@@ -16,7 +15,7 @@ from lab.nn.guard import check_kind, check_width
 from lab.nn.linear import linear
 from lab.nn.routing import Router
 from lab.nn.weight_decay import without_decay
-from lab.scan import matrix_scan
+from lab.scan import matrix_scan, table_scan
 from lab.transitions.base import Transition
 
 ReadOut = Literal["all", "selected"]
@@ -89,22 +88,27 @@ class RoutedHeads(Layer):
     ) -> Float[Tensor, "B T D"]:
         """`forward` of x[t] = table[tokens[t]]; transitions are computed once per token.
 
-        Where a decision depends on the token alone, the gates are, too.
+        Where a decision depends on the token alone, gates are, too, and the scan reads its matrices
+        from a table.
         """
         A, b, p = self._parts(table)
         each = look_up(p, tokens)
         if not self.router.sees_one_token:
             return self._read(*self._run(look_up(A, tokens), look_up(b, tokens), each))
         gate = self.router.gates(p, self.router.taken(p[None])[0])
-        A, b = (_by_head(part, tokens) for part in self._gated(A, b, gate))
-        return self._read(self._scan(A, b), each, self.router.choose(each))
+        A, b = (part.transpose(0, 1) for part in self._gated(A, b, gate))
+        H, rows = len(A), tokens.repeat(len(A), 1)
+        with uncast(b):
+            h = table_scan(A, b, rows, self._initial(len(tokens)).transpose(0, 1).flatten(0, 1))
+        h = h.unflatten(0, (H, len(tokens))).movedim(0, 2)
+        return self._read(h, each, self.router.choose(each))
 
     def step(
         self, x_t: Float[Tensor, "B D"], state: Any = None
     ) -> tuple[Float[Tensor, "B D"], Any]:
         """`forward` as a recurrence; the state is h ["B H N"], and the scores a router needs."""
         A, b, p = self._parts(x_t)
-        h, past = (wide(self.initial).expand(len(x_t), -1, -1), None) if state is None else state
+        h, past = (self._initial(len(x_t)), None) if state is None else state
         taken, past = self.router.step(p, past)
         gate = self.router.gates(p, taken)[..., None]
         h = h + gate * ((A * h[..., None, :]).sum(-1) - h + b)
@@ -145,10 +149,13 @@ class RoutedHeads(Layer):
     def _scan(self, A: Tensor, b: Tensor) -> Tensor:
         """h ["B T H N"] for A ["B H T N N"] and b ["B H T N"]."""
         B, H = b.shape[:2]
-        initial = wide(self.initial).expand(B, -1, -1).flatten(0, 1)
         with uncast(b):
-            h = matrix_scan(A.flatten(0, 1), b.flatten(0, 1), initial)
+            h = matrix_scan(A.flatten(0, 1), b.flatten(0, 1), self._initial(B).flatten(0, 1))
         return h.unflatten(0, (B, H)).transpose(1, 2)
+
+    def _initial(self, batch: int) -> Tensor:
+        """["B H N"]."""
+        return wide(self.initial).expand(batch, -1, -1)
 
     def _read(self, h: Tensor, p: Tensor, taken: Tensor) -> Tensor:
         if self.read_out == "selected":
@@ -164,10 +171,3 @@ def _dense(transition: Transition, x: Tensor) -> Tensor:
         return A
     A = transition.dense(transition(x.new_zeros(x.shape[-1])))
     return A.expand(*x.shape[:-1], -1, -1)
-
-
-def _by_head(table: Tensor, tokens: Tensor) -> Tensor:
-    """["B H T ..."]: rows of a table ["V H ..."] at tokens ["B T"], with heads first."""
-    chosen = one_hot(tokens, len(table)).to(table.dtype)[:, None]
-    with uncast(table):
-        return (chosen @ table.transpose(0, 1).flatten(2)).unflatten(-1, table.shape[2:])

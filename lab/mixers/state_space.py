@@ -90,6 +90,9 @@ class StateSpace(Layer):
             tokens: Int64["B T"].
         """
         x = look_up(table, tokens)
+        if self.transition.reads_tables:
+            given = self.transition(table), self._drive(table), tokens, self._initial(x)
+            return self._read(self.transition.table_scan(*given), x)
         parameters = tree_map(lambda each: look_up(each, tokens), self.transition(table))
         return self._read(self._scan(parameters, x), x)
 

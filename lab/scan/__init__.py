@@ -13,6 +13,7 @@ from lab.scan.log import log_scan, log_scan_associative, log_scan_sequential
 from lab.scan.matmul import matmul_scan, matmul_scan_sequential
 from lab.scan.matrix import matrix_scan, matrix_scan_associative, matrix_scan_sequential
 from lab.scan.monarch import monarch_scan, monarch_scan_sequential
+from lab.scan.monarch_table import monarch_table_scan, monarch_table_scan_sequential
 from lab.scan.pair import pair_scan, pair_scan_associative, pair_scan_sequential
 from lab.scan.permutation import (
     permutation_scan,
@@ -26,6 +27,7 @@ from lab.scan.selective import (
     selective_scan_sequential,
 )
 from lab.scan.softmax import softmax_scan, softmax_scan_associative, softmax_scan_sequential
+from lab.scan.table import table_scan, table_scan_associative, table_scan_sequential
 from lab.scan.tropical import tropical_scan, tropical_scan_associative, tropical_scan_sequential
 
 __all__ = [
@@ -52,6 +54,8 @@ __all__ = [
     "matrix_scan_sequential",
     "monarch_scan",
     "monarch_scan_sequential",
+    "monarch_table_scan",
+    "monarch_table_scan_sequential",
     "pair_scan",
     "pair_scan_associative",
     "pair_scan_sequential",
@@ -67,6 +71,9 @@ __all__ = [
     "softmax_scan",
     "softmax_scan_associative",
     "softmax_scan_sequential",
+    "table_scan",
+    "table_scan_associative",
+    "table_scan_sequential",
     "tropical_scan",
     "tropical_scan_associative",
     "tropical_scan_sequential",

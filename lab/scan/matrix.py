@@ -105,7 +105,7 @@ def _checked(
     return forgetting(A, b, reset), b, initial
 
 
-def _gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+def gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
     """Gradients with respect to A, b and initial; a matrix is treated as one block."""
     of_A, of_b, of_initial = block.gradients(grad, A[:, :, None], h, initial)
     return of_A[:, :, 0], of_b, of_initial
@@ -118,5 +118,5 @@ _fused = Scan(
     saved=["A", "h", "initial"],
     gradients={"A": "A", "b": "h", "initial": "initial"},
     kernels={"cpu": cpu, **gpu.kernels("matrix")},
-    formula=_gradients,
+    formula=gradients,
 )

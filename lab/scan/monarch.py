@@ -90,9 +90,7 @@ def _columns(L: Tensor, h: Tensor) -> Tensor:
     return torch.einsum("...cij,...jc->...ic", L, h.unflatten(-1, (n, n))).flatten(-2)
 
 
-def _gradients(
-    grad: Tensor, L: Tensor, R: Tensor, h: Tensor, initial: Tensor
-) -> tuple[Tensor, ...]:
+def gradients(grad: Tensor, L: Tensor, R: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
     """Gradients with respect to L, R, b and initial, given the gradient of h."""
     n = R.shape[-1]
     after_L, after_R = L.mH, R.mH
@@ -136,5 +134,5 @@ _fused = Scan(
     saved=["L", "R", "h", "initial"],
     gradients={"L": "L", "R": "R", "b": "h", "initial": "initial"},
     kernels={"cpu": cpu},
-    formula=_gradients,
+    formula=gradients,
 )

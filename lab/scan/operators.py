@@ -41,6 +41,8 @@ class Scan:
         formula: `backward` as a differentiable function (*grads, *saved) -> gradients.
         kept: names of outputs that are there for the gradients alone, and have none; they come
             after those that have.
+        grouped: names of inputs, and so of their gradients, of which several neighbours in the
+            batch share one: their batch axis is a divisor of the batch.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Scan:
         kernels: dict[str, ModuleType],
         formula: Callable[..., tuple[Tensor, ...]],
         kept: Sequence[str] = (),
+        grouped: Sequence[str] = (),
     ) -> None:
         self.devices = set(kernels)
         grads = [
@@ -63,8 +66,8 @@ class Scan:
         ]
         forward = {device: module.forward for device, module in kernels.items()}
         backward = {device: module.backward for device, module in kernels.items()}
-        self.states = Operator(name, inputs, outputs, forward)
-        pull_back = Operator(f"{name}_backward", [*grads, *saved], gradients, backward)
+        self.states = Operator(name, inputs, outputs, forward, grouped)
+        pull_back = Operator(f"{name}_backward", [*grads, *saved], gradients, backward, grouped)
         names = [*inputs, *outputs]
 
         places = [names.index(name) for name in saved]
@@ -134,8 +137,10 @@ class Operator:
         inputs: Sequence[str],
         outputs: Mapping[str, Like],
         kernels: dict[str, Callable[..., None]],
+        grouped: Sequence[str] = (),
     ) -> None:
         self.inputs, self.outputs, self.kernels = inputs, outputs, kernels
+        self.grouped = set(grouped)
         self._apply: Callable[..., Any] = lambda compute, *values: compute(*values)
         with handlers_wait():
             if name not in _LATEST:
@@ -203,14 +208,20 @@ class Operator:
             v.expand(info.batch_size, *v.shape) if dim is None else v.movedim(dim, 0)
             for v, dim in zip(values, in_dims, strict=True)
         ]
-        batch = max(lane.shape[1] for lane in lanes)
-        # What one batch shares (a batch axis of 1) is repeated, since another lane has another.
-        whole = [lane.expand(-1, batch, *lane.shape[2:]).flatten(0, 1) for lane in lanes]
         sizes = dict(zip(self.inputs, (lane.shape[1] for lane in lanes), strict=True))
+        batch = max(size for name, size in sizes.items() if name not in self.grouped)
+        groups = max((size for name, size in sizes.items() if name in self.grouped), default=1)
+        whole = []
+        for name, lane in zip(self.inputs, lanes, strict=True):
+            # What one batch shares (a batch axis of 1) is repeated, since another lane has another.
+            # Groups of all lanes are one after another, and so are those who share them.
+            repeated = lane if name in self.grouped else lane.expand(-1, batch, *lane.shape[2:])
+            whole.append(repeated.flatten(0, 1))
         results = []
-        for tensor, like in zip(_listed(self(*whole)), self.outputs.values(), strict=True):
-            result = tensor.unflatten(0, (info.batch_size, batch))
-            shared = isinstance(like, str) and sizes[like] != batch
+        for tensor, (name, like) in zip(_listed(self(*whole)), self.outputs.items(), strict=True):
+            rows = groups if name in self.grouped else batch
+            result = tensor.unflatten(0, (info.batch_size, rows))
+            shared = isinstance(like, str) and sizes[like] not in (rows, batch)
             results.append(result.sum(1, keepdim=True) if shared else result)
         return _packed(results), (0,) * len(results) if len(results) > 1 else 0
 

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
 from lab.arguments import whole
@@ -29,6 +29,18 @@ def _of_parameters(
         return method(transition, parameters, *map(wide, states))
 
 
+def _of_table(
+    transition: "Transition",
+    method: Method,
+    parameters: Parameters,
+    b: Tensor,
+    tokens: Tensor,
+    initial: Tensor,
+) -> Any:
+    with uncast(b):
+        return method(transition, parameters, wide(b), tokens, wide(initial))
+
+
 class Transition(Guarded):
     """A family of matrices A(x) ["N N"], one for each input x ["D"].
 
@@ -51,6 +63,7 @@ class Transition(Guarded):
         d_model, d_state: the sizes.
         is_complex: whether A, and therefore the state, is complex.
         is_constant: whether A is the same for every x, so that one x is enough to compute it.
+        reads_tables: whether there is a `table_scan`.
     """
 
     guards: ClassVar = {
@@ -58,10 +71,12 @@ class Transition(Guarded):
         "dense": _of_parameters,
         "product": _of_parameters,
         "scan": _of_parameters,
+        "table_scan": _of_table,
         "eigenvalues": _of_parameters,
     }
     is_complex: bool = False
     is_constant: bool = False
+    reads_tables: bool = False
 
     def __init__(self, d_model: int, *, d_state: int) -> None:
         super().__init__()
@@ -86,6 +101,16 @@ class Transition(Guarded):
     ) -> Float[Tensor, "B T N"]:
         """States ["B T N"] of h[t] = A[t] h[t-1] + b[t], for b ["B T N"] and initial ["B N"]."""
         return matrix_scan(self.dense(parameters), b, initial)
+
+    def table_scan(
+        self,
+        parameters: Parameters,
+        b: Float[Tensor, "V N"],
+        tokens: Int64[Tensor, "B T"],
+        initial: Float[Tensor, "B N"],
+    ) -> Float[Tensor, "B T N"]:
+        """States ["B T N"] of h[t] = A[k] h[t-1] + b[k] for k = tokens[t], from V rows of each."""
+        raise NotImplementedError(f"{type(self).__name__} has no scan that reads tables")
 
     def eigenvalues(self, parameters: Parameters) -> Complex[Tensor, "... N"]:
         """Eigenvalues of A."""

@@ -5,7 +5,7 @@ scales coordinates between fixed rotations; in the others it rotates blocks of t
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lab.linalg.monarch import (
@@ -23,7 +23,7 @@ from lab.linalg.monarch import (
 from lab.linalg.precision import wide
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
-from lab.scan import block_scan, householder_scan
+from lab.scan import block_scan, householder_scan, monarch_table_scan
 from lab.scan.monarch import monarch_scan
 from lab.transitions.base import Transition
 from lab.transitions.diagonal import GATES, Gate
@@ -127,6 +127,8 @@ class GatedMonarch(Transition):
 class TwoFactors(Transition):
     """P^T L(x) P R(x), whose 2 b blocks of b by b `forward` computes, N = b²."""
 
+    reads_tables = True
+
     def __init__(self, d_model: int, *, d_state: int) -> None:
         super().__init__(d_model, d_state=d_state)
         self.side = grid_side(d_state)
@@ -153,6 +155,17 @@ class TwoFactors(Transition):
     ) -> Float[Tensor, "B T b*b"]:
         """`monarch_scan`."""
         return monarch_scan(*parameters, b, initial)
+
+    def table_scan(
+        self,
+        parameters: tuple[Float[Tensor, "V b b b"], Float[Tensor, "V b b b"]],
+        b: Float[Tensor, "V b*b"],
+        tokens: Int64[Tensor, "B T"],
+        initial: Float[Tensor, "B b*b"],
+    ) -> Float[Tensor, "B T b*b"]:
+        """`monarch_table_scan`, with one table."""
+        L, R = parameters
+        return monarch_table_scan(L[None], R[None], b[None], tokens, initial)
 
 
 class MonarchID(TwoFactors):

@@ -38,7 +38,7 @@ def _grid(h: Tensor, R: Tensor) -> Tensor:
 
 
 @reduction
-def _rows(R, before, turned):  # type: ignore[no-untyped-def]
+def rows(R, before, turned):  # type: ignore[no-untyped-def]
     """Fill turned ["column row"] with what the blocks R ["row out in"] make of a grid."""
     n = R.shape[0]
     for r in range(n):
@@ -56,7 +56,7 @@ def _forward(first, last, L, R, b, initial, h):  # type: ignore[no-untyped-def]
     for s in range(first, last):
         state[:] = initial[s]
         for t in range(T):
-            _rows(R[s, t], state, turned)
+            rows(R[s, t], state, turned)
             for c in range(n):
                 for i in range(n):
                     x = turned.dtype.type(0)
@@ -84,7 +84,7 @@ def _backward(  # type: ignore[no-untyped-def]
                     x = grad[s, t, r, c] + carry[r, c]
                     total[r, c] = x
                     gb[s, t, r, c] = x
-            _rows(R[s, t], before, turned)
+            rows(R[s, t], before, turned)
             arrived[:] = 0
             carry[:] = 0
             for c in range(n):
