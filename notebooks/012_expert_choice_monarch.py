@@ -75,8 +75,7 @@ p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of r
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 
 # %% jupyter={"source_hidden": true}
-from lab.experiment import MEAN, MEDIAN, Arm, Experiment, Planned
-from lab.experiment.tuning import accuracy_then_loss
+from lab.experiment import MEAN, MEDIAN, Arm, Experiment, Planned, accuracy_then_loss
 
 CAUSAL = ["token choice", "threshold", "prefix rank", "lagged chunks"]
 ONE_HEAD = ["token choice", "no balancing"]  # arms on S5 with one head per token
@@ -430,9 +429,8 @@ WATCH = {"split": split, "offset": offsets, "load": loads}
 # %%
 def product_arms(steps):
     small = {f"{name}, N = 4": arm for name, arm in routed({"d_state": 4}, ["uniform", "token choice"], steps).items()}
-    for states in (16, 4):
-        small |= {f"one head, N = {states}": partial(heads_model, heads=1, d_state=states, routing="all")}
-    return routed({}, ROUTERS, steps, watch=WATCH, watch_every=max(1, steps // 100)) | small
+    one = {f"one head, N = {states}": partial(heads_model, heads=1, d_state=states, routing="all") for states in (16, 4)}
+    return routed({}, ROUTERS, steps, watch=WATCH, watch_every=max(1, steps // 100)) | small | one
 
 
 product_rates, arms = trained("product", p.product_steps, product_arms, lr=(3e-3, 1e-2, 3e-2), seeds=3, words=TESTS[-1])
@@ -532,8 +530,8 @@ pd.Series(ceilings | {"product, S3 and Z5 apart": whole.mean().item()}, name="be
 # %%
 def swap_arms(steps):
     ways = routed({"d_state": 36}, ["uniform", "token choice", "no balancing"], steps)
-    always = Arm(partial(heads_model, d_state=36, always=1), before_update=partial(balanced, steps=steps))
-    return ways | {"one always on": always, "one head, all tokens": partial(heads_model, heads=1, d_state=36, routing="all")}
+    ways["one always on"] = Arm(partial(heads_model, d_state=36, always=1), before_update=partial(balanced, steps=steps))
+    return ways | {"one head, all tokens": partial(heads_model, heads=1, d_state=36, routing="all")}
 
 
 def reader(model):
@@ -544,12 +542,11 @@ def reader(model):
 
 swap_rates, swaps = trained("S5", p.swap_steps, swap_arms)
 known = swaps.scores(length=TRAIN, samples=p.samples)
-ends, second = known.at(TRAIN + 1), known.at(3)
-# The last token is seen by all: what is not known is how those before it were interleaved.
+ends = known.at(TRAIN + 1)  # the last token is seen by all: what is not known is how those before it were interleaved
 own = swaps.select(ONE_HEAD).measure(lambda model, task: shuffle_ceiling(task, reader(model), words[:, : TRAIN - 1]).mean())
 exp.judge("C6", {name: ends[name] - own[name] for name in ONE_HEAD})
 exp.judge("C7", ends["one always on"])
-exp.judge("G2", {name: second[name] for name in ONE_HEAD})
+exp.judge("G2", {name: known.at(3)[name] for name in ONE_HEAD})
 fifth = swaps.select(ONE_HEAD).measure(lambda model, task: shuffle_ceiling(task, reader(model), words[:, :4]).mean())
 exp.judge("G4", ends["uniform"])
 exp.judge("G5", {name: known.at(6)[name] / fifth[name] for name in ONE_HEAD})

@@ -9,7 +9,7 @@ from lab.experiment.arms import Arm, Arms, Trained
 from lab.experiment.experiment import Experiment
 from lab.experiment.scores import Scores
 from lab.experiment.statistics import EVERY, GIVEN, MEAN, MEDIAN, NUMBER, WORST, solved
-from lab.experiment.tuning import Tuned
+from lab.experiment.tuning import Tuned, accuracy_then_loss
 
 __all__ = [
     "EVERY",
@@ -25,5 +25,6 @@ __all__ = [
     "Scores",
     "Trained",
     "Tuned",
+    "accuracy_then_loss",
     "solved",
 ]
