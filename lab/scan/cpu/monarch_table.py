@@ -7,6 +7,7 @@ from torch import Tensor
 from lab.scan.arguments import within
 from lab.scan.cpu.monarch import rows
 from lab.scan.cpu.precision import accumulators
+from lab.scan.cpu.table import by_token
 from lab.scan.cpu.threads import kernel, reduction, run
 
 
@@ -40,7 +41,8 @@ def backward(
     g, between, work = torch.empty_like(h), torch.empty_like(h), h.numel() * R.shape[-1]
     run(_backward, len(h), grad, L, R, tokens, g, between, gi, work=2 * work)
     items = R.shape[0] * R.shape[1]
-    run(_add_up, items, g, between, R, h, initial, tokens, gL, gR, gb, work=3 * work)
+    known = by_token(tokens, R)
+    run(_add_up, items, g, between, R, h, initial, *known, gL, gR, gb, work=3 * work)
 
 
 def _grid(h: Tensor, R: Tensor) -> Tensor:
@@ -104,7 +106,7 @@ def _backward(first, last, grad, L, R, tokens, g, between, gi):  # type: ignore[
 
 @kernel
 def _add_up(  # type: ignore[no-untyped-def]
-    first, last, g, between, R, h, initial, tokens, gL, gR, gb
+    first, last, g, between, R, h, initial, steps, begin, gL, gR, gb
 ):
     """Gradients of rows of the tables: sums over all steps at which their token comes."""
     B, T, n, _ = h.shape
@@ -116,22 +118,21 @@ def _add_up(  # type: ignore[no-untyped-def]
         left[:] = 0
         right[:] = 0
         drive[:] = 0
-        for s in range(B // G * table, B // G * (table + 1)):
-            for t in range(T):
-                if tokens[s, t] == token:
-                    before = h[s, t - 1] if t > 0 else initial[s]
-                    rows(R[table, token], before, turned)
-                    for c in range(n):
-                        for i in range(n):
-                            x, sums = g[s, t, i, c], left[c, i]
-                            drive[i, c] += x
-                            for j in range(n):
-                                sums[j] += x * np.conj(turned[c, j])
-                    for r in range(n):
-                        for i in range(n):
-                            x, sums = between[s, t, i, r], right[r, i]
-                            for j in range(n):
-                                sums[j] += x * np.conj(before[r, j])
+        for k in range(begin[table, token], begin[table, token + 1]):
+            s, t = B // G * table + steps[table, k] // T, steps[table, k] % T
+            before = h[s, t - 1] if t > 0 else initial[s]
+            rows(R[table, token], before, turned)
+            for c in range(n):
+                for i in range(n):
+                    x, sums = g[s, t, i, c], left[c, i]
+                    drive[i, c] += x
+                    for j in range(n):
+                        sums[j] += x * np.conj(turned[c, j])
+            for r in range(n):
+                for i in range(n):
+                    x, sums = between[s, t, i, r], right[r, i]
+                    for j in range(n):
+                        sums[j] += x * np.conj(before[r, j])
         gL[table, token] = left
         gR[table, token] = right
         gb[table, token] = drive

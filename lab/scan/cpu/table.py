@@ -37,7 +37,20 @@ def backward(
     within(tokens, A.shape[1], "tokens")
     g, work = torch.empty_like(h), h.numel() * h.shape[-1]
     run(_backward, len(h), grad, A, tokens, g, gi, work=work)
-    run(_add_up, A.shape[0] * A.shape[1], g, h, initial, tokens, gA, gb, work=work)
+    run(_add_up, A.shape[0] * A.shape[1], g, h, initial, *by_token(tokens, A), gA, gb, work=work)
+
+
+def by_token(tokens: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """The steps of each token of G tables, as two tensors of whole numbers.
+
+    Returns:
+        steps: ["G K"], the number of every step in the K of those sequences that share a table,
+            ordered by its token.
+        first: ["G V+1"], where the steps of each token begin among them, and end.
+    """
+    G, V = table.shape[:2]
+    known, steps = tokens.view(G, tokens.numel() // G).sort(dim=1, stable=True)
+    return steps, torch.searchsorted(known, torch.arange(V + 1).repeat(G, 1))
 
 
 @reduction
@@ -95,7 +108,7 @@ def _backward(first, last, grad, A, tokens, g, gi):  # type: ignore[no-untyped-d
 
 
 @kernel
-def _add_up(first, last, g, h, initial, tokens, gA, gb):  # type: ignore[no-untyped-def]
+def _add_up(first, last, g, h, initial, steps, begin, gA, gb):  # type: ignore[no-untyped-def]
     """gA and gb of rows of the tables: sums over all steps at which their token comes."""
     B, T, N = h.shape
     G, V = gb.shape[:2]
@@ -104,15 +117,14 @@ def _add_up(first, last, g, h, initial, tokens, gA, gb):  # type: ignore[no-unty
         table, token = item // V, item % V
         matrix[:] = 0
         drive[:] = 0
-        for s in range(B // G * table, B // G * (table + 1)):
-            for t in range(T):
-                if tokens[s, t] == token:
-                    before = h[s, t - 1] if t > 0 else initial[s]
-                    row = g[s, t]
-                    for i in range(N):
-                        x, sums = row[i], matrix[i]
-                        drive[i] += x
-                        for j in range(N):
-                            sums[j] += x * np.conj(before[j])
+        for k in range(begin[table, token], begin[table, token + 1]):
+            s, t = B // G * table + steps[table, k] // T, steps[table, k] % T
+            before = h[s, t - 1] if t > 0 else initial[s]
+            row = g[s, t]
+            for i in range(N):
+                x, sums = row[i], matrix[i]
+                drive[i] += x
+                for j in range(N):
+                    sums[j] += x * np.conj(before[j])
         gA[table, token] = matrix
         gb[table, token] = drive
