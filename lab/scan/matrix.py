@@ -105,7 +105,12 @@ def _checked(
     return forgetting(A, b, reset), b, initial
 
 
-def gradients(grad: Tensor, A: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+def gradients(
+    grad: Inexact[Tensor, "B T N"],
+    A: Inexact[Tensor, "#B #T N N"],
+    h: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"],
+) -> tuple[Inexact[Tensor, "..."], ...]:
     """Gradients with respect to A, b and initial; a matrix is treated as one block."""
     of_A, of_b, of_initial = block.gradients(grad, A[:, :, None], h, initial)
     return of_A[:, :, 0], of_b, of_initial

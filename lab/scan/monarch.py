@@ -90,7 +90,13 @@ def _columns(L: Tensor, h: Tensor) -> Tensor:
     return torch.einsum("...cij,...jc->...ic", L, h.unflatten(-1, (n, n))).flatten(-2)
 
 
-def gradients(grad: Tensor, L: Tensor, R: Tensor, h: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+def gradients(
+    grad: Inexact[Tensor, "B T n*n"],
+    L: Inexact[Tensor, "B T n n n"],
+    R: Inexact[Tensor, "B T n n n"],
+    h: Inexact[Tensor, "B T n*n"],
+    initial: Inexact[Tensor, "B n*n"],
+) -> tuple[Inexact[Tensor, "..."], ...]:
     """Gradients with respect to L, R, b and initial, given the gradient of h."""
     n = R.shape[-1]
     after_L, after_R = L.mH, R.mH

@@ -112,7 +112,9 @@ def added_by_token(
 
 
 def check_tokens(
-    b: Inexact[Tensor, "G V N"], tokens: Int64[Tensor, "B T"], initial: Tensor | None
+    b: Inexact[Tensor, "G V N"],
+    tokens: Int64[Tensor, "B T"],
+    initial: Inexact[Tensor, "B N"] | None,
 ) -> Inexact[Tensor, "B N"]:
     """Check tokens against the tables of inputs b; the initial state, zero if it was None.
 
