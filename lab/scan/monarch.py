@@ -91,11 +91,11 @@ def _columns(L: Tensor, h: Tensor) -> Tensor:
 
 
 def gradients(
-    grad: Inexact[Tensor, "B T n*n"],
+    grad: Inexact[Tensor, "B T N"],
     L: Inexact[Tensor, "B T n n n"],
     R: Inexact[Tensor, "B T n n n"],
-    h: Inexact[Tensor, "B T n*n"],
-    initial: Inexact[Tensor, "B n*n"],
+    h: Inexact[Tensor, "B T N"],
+    initial: Inexact[Tensor, "B N"],
 ) -> tuple[Inexact[Tensor, "..."], ...]:
     """Gradients with respect to L, R, b and initial, given the gradient of h."""
     n = R.shape[-1]
