@@ -27,7 +27,7 @@
 # length of training, where heads that take all tokens have 77 to 100 %. Routed memories recall 99 to 100 %,
 # and so does one memory of the same state. On $S_5$ one head that takes all tokens is right on every word,
 # and all ten models with one head per token are near chance after 20 swaps, even the four that end by sending
-# every swap to one head: it is enough that a router moves while a model is trained.
+# every swap to one head: to have had a router is enough, most likely because it moves in training.
 #
 # **Why DEBUG.** Dead-band routers on $S_5$ come, after five swaps, to 27 % of what their own splits permit
 # (median seed; 50 % without balancing), and half was asked (G5, added after a first run). Apart from that, C5
@@ -565,9 +565,9 @@ known.curves(range(2, TRAIN + 2), x_title="tokens, with the start token", levels
 #
 # Dividing is not what keeps them low, nor is their readout: the four models that send every swap to one head,
 # whose ceiling is 1, have 50, 9, 56 and 70 % after five swaps and 2 to 3 % after 20, where the one head that
-# never had a choice has 100. What differs is the router, and that swaps moved between heads during
-# training, which the record's "routing discontinuities" may well mean. A readout that combines what two heads
-# say (a SwiGLU of 128) did no better in a trial.
+# never had a choice has 100. What differs is the router. That its decisions move during training, which may
+# be what the record's "routing discontinuities" means, is likely and was not watched here. A readout that
+# combines what two heads say (a SwiGLU of 128) did no better in a trial.
 #
 # One head that is always on is right on every seed (C7). Its routed head makes 0.1 to 0.7 updates a token
 # besides, and heads that take every token are right as well, so that C7 says little of routing.
