@@ -60,7 +60,6 @@ class Case:
         called: (form) -> the form as a function of the arguments as they are drawn.
         states: whether it returns the states, and not what is read of them.
         stepwise: whether every step has a gain or an input of its own.
-        steady: whether states that are close stay close, so that rounding does not grow.
     """
 
     draw: Callable[[Random, int, int, int], tuple[Tensor, ...]]
@@ -71,7 +70,6 @@ class Case:
     called: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda form: form
     states: bool = True
     stepwise: bool = True
-    steady: bool = True
 
     @property
     def fast(self) -> Callable[..., Any]:
@@ -179,25 +177,28 @@ def sent_to_the_same(random, B, T, N):
 
 
 def table(random, B, T, N):
-    return *matrices_of_tokens(random, 1, B, T, N), random.normal(B, N)
+    return random.turn(1, 3, N, N), random.normal(1, 3, N), *three(random, B, T, N)
 
 
 def tables(random, B, T, N):
-    """One for every two sequences, where they are even in number."""
-    groups = B // 2 if B and B % 2 == 0 else 1
-    return *matrices_of_tokens(random, groups, B, T, N), random.normal(B, N)
-
-
-def matrices_of_tokens(random, G, B, T, N, V=3):
-    tokens = torch.randint(V, (B, T), generator=random.generator)
-    return random.turn(G, V, N, N), random.normal(G, V, N), tokens
+    G = groups(B)
+    return random.turn(G, 3, N, N), random.normal(G, 3, N), *three(random, B, T, N)
 
 
 def monarch_tables(random, B, T, N):
-    n, groups = min(N, 8), B // 2 if B and B % 2 == 0 else 1
-    L, R = random.turn(groups, 3, n, n, n), random.turn(groups, 3, n, n, n)
-    tokens = torch.randint(3, (B, T), generator=random.generator)
-    return L, R, random.normal(groups, 3, n * n), tokens, random.normal(B, n * n)
+    G, n = groups(B), min(N, 8)
+    L, R = random.turn(G, 3, n, n, n), random.turn(G, 3, n, n, n)
+    return L, R, random.normal(G, 3, n * n), *three(random, B, T, n * n)
+
+
+def groups(B):
+    """Tables: one for every two sequences, where they are even in number."""
+    return B // 2 if B and B % 2 == 0 else 1
+
+
+def three(random, B, T, N):
+    """Words of three tokens, and the states before them."""
+    return torch.randint(3, (B, T), generator=random.generator), random.normal(B, N)
 
 
 def reflections(random, B, T, N):
@@ -323,7 +324,7 @@ SELECTIVE = [
     Case(selective, "selective_scan", REAL, called=time_first, states=False),
     Case(selective_with_all, "selective_scan", REAL, called=time_first_with_all, states=False),
 ]
-OSCILLATORS = [Case(oscillators, "kuramoto_scan", REAL, steady=False)]
+OSCILLATORS = [Case(oscillators, "kuramoto_scan", REAL)]
 CASES = [
     *LINEAR, *MATMUL, *MATRIX, *STRUCTURED, *TABLES, *SEMIRINGS, *SOFTMAX, *SELECTIVE, *OSCILLATORS
 ]  # fmt: skip

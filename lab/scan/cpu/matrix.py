@@ -99,6 +99,28 @@ def _forward(first, last, groups, pieces, A, b, initial, h):  # type: ignore[no-
 
 
 @kernel
+def send_back(matrix, g, carry):  # type: ignore[no-untyped-def]
+    """Add matrix^H g to `carry`, what a step sends back to the state before it."""
+    M = len(g)
+    # Four rows at a time, so that `carry` makes fewer ways to the cache and back.
+    for quarter in range(M // 4):
+        i = 4 * quarter
+        x0, x1, x2, x3 = g[i], g[i + 1], g[i + 2], g[i + 3]
+        r0, r1, r2, r3 = matrix[i], matrix[i + 1], matrix[i + 2], matrix[i + 3]
+        for j in range(M):
+            carry[j] += (
+                np.conj(r0[j]) * x0
+                + np.conj(r1[j]) * x1
+                + np.conj(r2[j]) * x2
+                + np.conj(r3[j]) * x3
+            )
+    for i in range(M // 4 * 4, M):
+        x, gain = g[i], matrix[i]
+        for j in range(M):
+            carry[j] += np.conj(gain[j]) * x
+
+
+@kernel
 def _backward(  # type: ignore[no-untyped-def]
     first, last, groups, pieces, shared, grad, A, h, initial, gA, gb, gi
 ):
@@ -124,22 +146,7 @@ def _backward(  # type: ignore[no-untyped-def]
                         carry[i] = 0
                     for i in range(M):
                         to_drive[i] = g[i]
-                    # Four rows at a time, so that `carry` makes fewer ways to the cache and back.
-                    for quarter in range(M // 4):
-                        i = 4 * quarter
-                        x0, x1, x2, x3 = g[i], g[i + 1], g[i + 2], g[i + 3]
-                        r0, r1, r2, r3 = matrix[i], matrix[i + 1], matrix[i + 2], matrix[i + 3]
-                        for j in range(M):
-                            carry[j] += (
-                                np.conj(r0[j]) * x0
-                                + np.conj(r1[j]) * x1
-                                + np.conj(r2[j]) * x2
-                                + np.conj(r3[j]) * x3
-                            )
-                    for i in range(M // 4 * 4, M):
-                        x, gain = g[i], matrix[i]
-                        for j in range(M):
-                            carry[j] += np.conj(gain[j]) * x
+                    send_back(matrix, g, carry)
                     if not shared:
                         for i in range(M):
                             x, to_gain = to_drive[i], gA[s, t, k, i]

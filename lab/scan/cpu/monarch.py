@@ -13,7 +13,7 @@ from lab.scan.cpu.threads import kernel, reduction, run
 
 def forward(L: Tensor, R: Tensor, b: Tensor, initial: Tensor, h: Tensor) -> None:
     """Fill h ["B T n²"] for L and R ["B T n n n"], b ["B T n²"] and initial ["B n²"]."""
-    grids = (_grid(each, R) for each in (b, initial, h))
+    grids = (grid(each, R) for each in (b, initial, h))
     run(_forward, len(h), L, R, *grids, work=2 * R.numel())
 
 
@@ -29,11 +29,12 @@ def backward(
     gi: Tensor,
 ) -> None:
     """Fill the gradients of all inputs, each of its shape, given that of h ["B T n²"]."""
-    grad, h, initial, gb, gi = (_grid(each, R) for each in (grad, h, initial, gb, gi))
+    grad, h, initial, gb, gi = (grid(each, R) for each in (grad, h, initial, gb, gi))
     run(_backward, len(h), grad, L, R, h, initial, gL, gR, gb, gi, work=5 * R.numel())
 
 
-def _grid(h: Tensor, R: Tensor) -> Tensor:
+def grid(h: Tensor, R: Tensor) -> Tensor:
+    """["... n n"] for h ["... n²"] and blocks R ["... n n n"]."""
     return h.view(*h.shape[:-1], R.shape[2], R.shape[4])
 
 
@@ -50,21 +51,28 @@ def rows(R, before, turned):  # type: ignore[no-untyped-def]
 
 
 @reduction
+def step(L, R, b, state, turned, h):  # type: ignore[no-untyped-def]
+    """Fill h with P^T L P R state + b, all as grids, and `state` with the same."""
+    n = R.shape[0]
+    rows(R, state, turned)
+    for c in range(n):
+        for i in range(n):
+            x = turned.dtype.type(0)
+            for j in range(n):
+                x += L[c, i, j] * turned[c, j]
+            x += b[i, c]
+            state[i, c] = x
+            h[i, c] = x
+
+
+@reduction
 def _forward(first, last, L, R, b, initial, h):  # type: ignore[no-untyped-def]
     B, T, n, _ = b.shape
     state, turned = accumulators((n, n), h), accumulators((n, n), h)
     for s in range(first, last):
         state[:] = initial[s]
         for t in range(T):
-            rows(R[s, t], state, turned)
-            for c in range(n):
-                for i in range(n):
-                    x = turned.dtype.type(0)
-                    for j in range(n):
-                        x += L[s, t, c, i, j] * turned[c, j]
-                    x += b[s, t, i, c]
-                    state[i, c] = x
-                    h[s, t, i, c] = x
+            step(L[s, t], R[s, t], b[s, t], state, turned, h[s, t])
 
 
 @kernel

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lab.scan.arguments import within
-from lab.scan.cpu.monarch import rows
+from lab.scan.cpu.monarch import grid, rows, step
 from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.table import by_token
 from lab.scan.cpu.threads import kernel, reduction, run
@@ -18,7 +18,7 @@ def forward(L: Tensor, R: Tensor, b: Tensor, initial: Tensor, tokens: Tensor, h:
         ValueError: a token is not in [0, V).
     """
     within(tokens, R.shape[1], "tokens")  # what lies outside would be read from foreign memory
-    b, initial, h = (_grid(each, R) for each in (b, initial, h))
+    b, initial, h = (grid(each, R) for each in (b, initial, h))
     run(_forward, len(h), L, R, b, initial, tokens, h, work=2 * h.numel() * R.shape[-1])
 
 
@@ -36,17 +36,13 @@ def backward(
 ) -> None:
     """Fill the gradients of all inputs, each of its shape, given that of h ["B T n²"]."""
     within(tokens, R.shape[1], "tokens")
-    grad, h, initial, gb, gi = (_grid(each, R) for each in (grad, h, initial, gb, gi))
+    grad, h, initial, gb, gi = (grid(each, R) for each in (grad, h, initial, gb, gi))
     # The gradients of states before R and behind it, which lies transposed.
     g, between, work = torch.empty_like(h), torch.empty_like(h), h.numel() * R.shape[-1]
     run(_backward, len(h), grad, L, R, tokens, g, between, gi, work=2 * work)
     items = R.shape[0] * R.shape[1]
     known = by_token(tokens, R)
     run(_add_up, items, g, between, R, h, initial, *known, gL, gR, gb, work=3 * work)
-
-
-def _grid(h: Tensor, R: Tensor) -> Tensor:
-    return h.view(*h.shape[:-1], R.shape[2], R.shape[4])
 
 
 @reduction
@@ -58,16 +54,7 @@ def _forward(first, last, L, R, b, initial, tokens, h):  # type: ignore[no-untyp
         state[:] = initial[s]
         for t in range(T):
             token = np.uint64(tokens[s, t])
-            left, drive, out = L[table, token], b[table, token], h[s, t]
-            rows(R[table, token], state, turned)
-            for c in range(n):
-                for i in range(n):
-                    x = turned.dtype.type(0)
-                    for j in range(n):
-                        x += left[c, i, j] * turned[c, j]
-                    x += drive[i, c]
-                    state[i, c] = x
-                    out[i, c] = x
+            step(L[table, token], R[table, token], b[table, token], state, turned, h[s, t])
 
 
 @kernel

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lab.scan.arguments import within
+from lab.scan.cpu.matrix import send_back
 from lab.scan.cpu.precision import accumulators
 from lab.scan.cpu.threads import kernel, reduction, run
 
@@ -89,21 +90,7 @@ def _backward(first, last, grad, A, tokens, g, gi):  # type: ignore[no-untyped-d
                 x[i] = arriving[i] + carry[i]
                 row[i] = x[i]
                 carry[i] = 0
-            # Four rows at a time, so that `carry` makes fewer ways to the cache and back.
-            for quarter in range(N // 4):
-                i = 4 * quarter
-                x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
-                r0, r1, r2, r3 = matrix[i], matrix[i + 1], matrix[i + 2], matrix[i + 3]
-                for j in range(N):
-                    carry[j] += (
-                        np.conj(r0[j]) * x0
-                        + np.conj(r1[j]) * x1
-                        + np.conj(r2[j]) * x2
-                        + np.conj(r3[j]) * x3
-                    )
-            for i in range(N // 4 * 4, N):
-                for j in range(N):
-                    carry[j] += np.conj(matrix[i, j]) * x[i]
+            send_back(matrix, x, carry)
         gi[s] = carry
 
 
