@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lab.arguments import one_of
 from lab.experiment.budgets import Budget, budget
 from lab.experiment.jobs import Job, run
+from lab.experiment.parts import in_order, share
 from lab.experiment.scores import Scorer, Scores
 from lab.plots import figures
 from lab.tasks import Task
@@ -204,6 +205,7 @@ def training(
     recipe: Settings,
     seeds: Sequence[int],
     *,
+    of: Sequence[int] | None = None,
     checkpoint: Path | None = None,
 ) -> Job[Trained]:
     """The training of one arm, as a job that any process can run.
@@ -213,6 +215,8 @@ def training(
         task: the task for an arm that has none of its own, or one per seed.
         recipe: settings of `fit_together`.
         seeds: seeds of the models, which train side by side.
+        of: all seeds of the arm, to which its tasks, data and models to start from belong; `seeds`
+            if None.
         checkpoint: file from which a killed run continues; no checkpoints if None.
 
     Raises:
@@ -221,20 +225,23 @@ def training(
     arm = given if isinstance(given, Arm) else Arm(given)
     settings: Settings = {**recipe, **arm.settings}
     check_settings(settings, "train")
-    call = partial(_train, arm, arm.task or task, settings, list(seeds), checkpoint)
+    whole = list(seeds if of is None else of)
+    call = partial(_train, arm, arm.task or task, settings, list(seeds), whole, checkpoint)
     return Job(call, settings["steps"], len(seeds))
 
 
 def untrained(arm: Arm, task: Tasks, seeds: Sequence[int]) -> Trained:
     """The models of an arm before their first update."""
     tasks = _each(task, seeds)
-    return Trained(_models(arm, tasks, seeds), [], tasks, list(seeds))
+    return Trained(_models(arm, tasks, seeds, seeds), [], tasks, list(seeds))
 
 
-def joined(parts: Sequence[Trained]) -> Trained:
-    """One arm, joined from parts with different seeds."""
+def joined(
+    found: Sequence[Trained], parts: Sequence[Sequence[int]], seeds: Sequence[int]
+) -> Trained:
+    """One arm, joined from the results of its parts, in the order of the seeds."""
     return Trained(
-        *([item for part in parts for item in getattr(part, name)]
+        *(in_order([getattr(each, name) for each in found], parts, seeds)
           for name in ("models", "histories", "tasks", "seeds"))
     )  # fmt: skip
 
@@ -244,11 +251,12 @@ def _train(
     task: Tasks,
     settings: Settings,
     seeds: list[int],
+    whole: list[int],
     checkpoint: Path | None,
 ) -> Trained:
-    tasks = _each(task, seeds)
-    models = _models(arm, tasks, seeds)
-    data = tasks if arm.data is None else _each(arm.data, seeds)
+    tasks = share(_each(task, whole), whole, seeds)
+    models = _models(arm, tasks, seeds, whole)
+    data = tasks if arm.data is None else share(_each(arm.data, whole), whole, seeds)
     hook = None if arm.before_update is None else partial(arm.before_update, models)
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -267,10 +275,16 @@ def _each(task: Tasks, seeds: Sequence[int]) -> list[Task]:
     return list(task)
 
 
-def _models(arm: Arm, tasks: Sequence[Task], seeds: Sequence[int]) -> list[nn.Module]:
+def _models(
+    arm: Arm, tasks: Sequence[Task], seeds: Sequence[int], whole: Sequence[int]
+) -> list[nn.Module]:
     """One model per seed; models that an arm starts from are copied, so that they do not change."""
     if arm.start is not None:
-        return [deepcopy(model) for model in arm.start]
+        if len(arm.start) != len(whole):
+            raise ValueError(
+                f"{len(arm.start)} models to start from for {len(whole)} seeds: give one for each"
+            )
+        return [deepcopy(model) for model in share(arm.start, whole, seeds)]
     assert arm.build is not None  # `Arm` has checked this
     return [arm.build(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
 

@@ -1,6 +1,7 @@
 """The first output of a notebook: its question, its criteria with their results, its verdict."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
@@ -100,7 +101,7 @@ class Sheet:
     def record(self) -> dict[str, Any]:
         """The record of the run."""
         exp = self.of
-        tuning = {f"tuning of {each.setting}": each.rows() for each in exp.tuning}
+        tuning = _named_apart(exp.tuning)
         by_seed = [row for id_ in exp.plan for row in exp.values.get(id_, [])]
         tables: dict[str, Sequence[Mapping[str, object]]] = {
             "criteria by seed": by_seed,
@@ -216,3 +217,14 @@ def _folded(what: str, inside: str, count: int) -> str:
     """HTML that is folded behind its title, such as "3 doubts"; empty if there are none."""
     words = f"{count} {what if count > 1 else what.removesuffix('s')}"
     return f"<details><summary>{words}</summary>{inside}</details>" if count else ""
+
+
+def _named_apart(tunings: Sequence[Tuned]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every tuning, under the name of its setting, with a number from the second on."""
+    met: Counter[str] = Counter()
+    rows = {}
+    for each in tunings:
+        met[each.setting] += 1
+        again = f", {met[each.setting]}" if met[each.setting] > 1 else ""
+        rows[f"tuning of {each.setting}{again}"] = each.rows()
+    return rows

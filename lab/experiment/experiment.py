@@ -17,6 +17,7 @@ from lab.experiment import resuming, statistics
 from lab.experiment.arms import Arm, Arms, Build, Tasks, joined, training, untrained
 from lab.experiment.display import Sheet
 from lab.experiment.jobs import run
+from lab.experiment.parts import divided, named
 from lab.experiment.scores import Scorer
 from lab.experiment.standing import standing
 from lab.experiment.statistics import MEAN, Values
@@ -116,19 +117,18 @@ class Experiment:
                 than seeds.
         """
         chosen = self.seeds if seeds is None else list(seeds)
-        if not 1 <= split <= max(len(chosen), 1):
-            raise ValueError(f"split is {split}, of {len(chosen)} seeds: 1 to as many parts")
-        parts = [chosen[i::split] for i in range(split)]
+        parts = divided(chosen, split)
         jobs = {}
         for name, given in arms.items():
             arm = with_setting(given, tuned.setting, tuned[name]) if tuned is not None else given
             for i, part in enumerate(parts):
-                own = _of_part(task, chosen, part)
                 file = resuming.file(self.resuming, name, arm, recipe, part, wanted=checkpoint)
-                jobs[_part(name, i, split)] = training(arm, own, recipe, part, checkpoint=file)
+                jobs[named(name, i, split)] = training(
+                    arm, task, recipe, part, of=chosen, checkpoint=file
+                )
         done = run(jobs, label=f"training {len(arms)} arms", workers=workers)
         return Arms({
-            name: _in_order(joined([done[_part(name, i, split)] for i in range(split)]), chosen)
+            name: joined([done[named(name, i, split)] for i in range(split)], parts, chosen)
             for name in arms
         })  # fmt: skip
 
@@ -150,6 +150,7 @@ class Experiment:
         seeds: Sequence[int],
         score: Scorer,
         high_is_good: bool = True,
+        split: int = 1,
         workers: int | None = None,
         **grid: Sequence[Any],
     ) -> Tuned:
@@ -159,7 +160,7 @@ class Experiment:
         the arms whose best value is at its edge are named.
 
         Args:
-            arms, task, recipe, workers: as for `train`.
+            arms, task, recipe, split, workers: as for `train`.
             seeds: seeds of the trials, none of which may be reported.
             score: called with a trained model, its task and `seed`; returns a number.
             high_is_good: whether high scores are good.
@@ -167,8 +168,8 @@ class Experiment:
                 `lr=[3e-4, 1e-3, 3e-3]`.
 
         Raises:
-            ValueError: a seed is also reported, or `grid` is not one setting with at least two
-                values.
+            ValueError: a seed is also reported, `grid` is not one setting with at least two values,
+                or there are more parts than seeds.
         """
         if shared := set(seeds) & set(self.seeds):
             raise ValueError(f"seeds {sorted(shared)} are reported: tune on others")
@@ -177,7 +178,7 @@ class Experiment:
         ((setting, values),) = grid.items()
         found = tune(
             arms, task, recipe, setting=setting, values=values, seeds=seeds, score=score,
-            high_is_good=high_is_good, workers=workers,
+            high_is_good=high_is_good, split=split, workers=workers,
         )  # fmt: skip
         self.tuning.append(found)
         return found
@@ -330,27 +331,6 @@ class Experiment:
             {"id": planned.id, "metric": found.metric, "seed": seed, "value": value}
             for seed, value in zip(seeds, listed, strict=bool(listed))
         ]
-
-
-def _part(name: str, i: int, split: int) -> str:
-    """The name of a part of an arm in messages."""
-    return name if split == 1 else f"{name}, part {i + 1} of {split}"
-
-
-def _of_part(task: Tasks, seeds: Sequence[int], part: Sequence[int]) -> Tasks:
-    """The tasks for some of the seeds."""
-    if not isinstance(task, Sequence):
-        return task
-    return [each for each, seed in zip(task, seeds, strict=True) if seed in part]
-
-
-def _in_order(trained: Any, seeds: Sequence[int]) -> Any:
-    """The results of seeds that were divided among processes, in the order of the seeds."""
-    order = [trained.seeds.index(seed) for seed in seeds]
-    return type(trained)(
-        *([getattr(trained, name)[i] for i in order]
-          for name in ("models", "histories", "tasks", "seeds"))
-    )  # fmt: skip
 
 
 def _difference(one: Values, other: Values) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lab.experiment.arms import Arm, Build, Tasks, Trained, training
 from lab.experiment.jobs import Job, run
+from lab.experiment.parts import divided, in_order, named
 from lab.experiment.scores import Scorer
 from lab.tasks import Task
 from lab.train import Settings, score
@@ -117,18 +118,26 @@ def tune(
     seeds: Sequence[int],
     score: Scorer,
     high_is_good: bool,
+    split: int = 1,
     workers: int | None = None,
 ) -> Tuned:
     """Try every value of a setting on every arm; see `Experiment.tune`."""
+    parts = divided(seeds, split)
     jobs: dict[str, Job[Tensor]] = {}
     for name, given in arms.items():
         for value in values:
-            trial = training(with_setting(given, setting, value), task, recipe, seeds)
-            call = _Trial(trial.call, score, len(seeds))
-            jobs[f"{name}, {setting} {value}"] = Job(call, trial.steps, trial.models)
-    found = list(run(jobs, label=f"tuning {setting}", workers=workers).values())
-    each = len(values)
-    scores = {name: torch.stack(found[i * each :][:each]) for i, name in enumerate(arms)}
+            arm = with_setting(given, setting, value)
+            for i, part in enumerate(parts):
+                trial = training(arm, task, recipe, part, of=seeds)
+                call = _Trial(trial.call, score, len(part))
+                label = named(f"{name}, {setting} {value}", i, split)
+                jobs[label] = Job(call, trial.steps, trial.models)
+    found = iter(run(jobs, label=f"tuning {setting}", workers=workers).values())
+
+    def of_value() -> Tensor:
+        return torch.stack(in_order([next(found).unbind() for _ in parts], parts, seeds))
+
+    scores = {name: torch.stack([of_value() for _ in values]) for name in arms}
     return Tuned(setting, list(values), scores, list(seeds), high_is_good)
 
 

@@ -468,6 +468,49 @@ def test_tuning_chooses_by_the_median_and_says_who_is_at_the_edge():
     assert len(record["tables"]["tuning of lr"]) == 6
 
 
+def test_a_record_holds_every_tuning_of_a_setting():
+    exp = experiment()
+    exp.tuning += [Tuned("lr", [1, 2], {"a": torch.ones(2, 1)}, [seed], True) for seed in (3, 4)]
+    exp.judge("C1", [0.6, 0.6])
+    tables = exp.sheet.record()["tables"]
+    assert [row["seed"] for row in tables["tuning of lr"]] == [3, 3]
+    assert [row["seed"] for row in tables["tuning of lr, 2"]] == [4, 4]
+
+
+def weighed(model, task, *, seed):
+    """A score that tells models, tasks and seeds apart."""
+    weights = torch.cat([each.detach().flatten() for each in model.parameters()])
+    return weights.double().sum().item() + sum(task.alphabet) + 1e3 * seed
+
+
+def test_tuning_may_be_split_among_processes():
+    tasks = [Z3, WordProblem(groups.cyclic(3), [0, 1]), Z3]
+    own = Arm(Build(RealDiagonal), task=tasks)
+    grid = {"seeds": [7, 3, 5], "score": weighed, "lr": [1e-3, 1e-2], "workers": 1}
+    whole, split = (
+        experiment().tune(
+            {"shared": Build(RealDiagonal), "own": own}, tasks, RECIPE, split=n, **grid
+        )
+        for n in (1, 2)
+    )
+    for name in ("shared", "own"):
+        assert torch.allclose(split.scores[name], whole.scores[name], atol=1e-4)
+
+
+def test_models_to_start_from_are_split_with_their_seeds():
+    exp = experiment(seeds=(100, 101, 102))
+    begun = exp.untrained(ARMS, Z3)["real"].models
+    arms = {"again": Arm(start=begun)}
+    whole, split = (
+        exp.train(arms, Z3, RECIPE, split=n, workers=1, checkpoint=False) for n in (1, 2)
+    )
+    for one, other in zip(whole["again"].models, split["again"].models, strict=True):
+        for weight, same in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.allclose(weight, same, atol=1e-5)
+    with pytest.raises(ValueError, match="2 models to start from for 3 seeds"):
+        exp.train({"few": Arm(start=begun[:2])}, Z3, RECIPE, workers=1, checkpoint=False)
+
+
 @pytest.mark.parametrize("high_is_good", [True, False])
 def test_the_median_of_two_tuning_seeds_lies_between_them(high_is_good):
     sign = 1.0 if high_is_good else -1.0
