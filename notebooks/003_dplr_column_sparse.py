@@ -75,7 +75,7 @@ p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of r
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
 
 # %% jupyter={"source_hidden": true}
-from lab.experiment import MEAN, MEDIAN, NUMBER, Arm, Experiment, Planned, accuracy_then_loss
+from lab.experiment import MEAN, MEDIAN, NUMBER, Arm, Experiment, Planned, tuning
 
 PLACED = [f"{form}, {group}" for form in ("cs", "cs without b") for group in ("Z2", "Z3", "S3")]
 AROUND = [f"{form}, {group}" for form in ("conj", "conj without b") for group in ("Z3", "S3")]
@@ -149,8 +149,7 @@ class Layer(nn.Module):
     def __init__(self, seed, order):
         super().__init__()
         normal, dense = partial(torch.randn, generator=stream(seed, "init")), partial(linear, generator=stream(seed, "dense"))
-        first = 0.1 * normal(N) - 0.5, 0.01 * normal(N, 1), 0.01 * normal(N, 1)
-        self.theta, self.p, self.q = map(nn.Parameter, first)
+        self.theta, self.p, self.q = map(nn.Parameter, (0.1 * normal(N) - 0.5, 0.01 * normal(N, 1), 0.01 * normal(N, 1)))
         self.B, self.C = nn.Parameter(normal(N, D) / D**0.5), nn.Parameter(normal(D, N) / N**0.5)
         self.x, self.skip, self.norm = dense(1, D), dense(D, D, bias=False), nn.LayerNorm(D)
         self.scores = nn.Parameter(normal(N, N)) if order == "learned" else None
@@ -342,14 +341,15 @@ class Counter(nn.Module):
 
 
 # %%
-HEADS = {"MLP on the last state": Arm(partial(Filter, mean=False), data=stored), "MLP on the count": Arm(Counter, data=stored)}
-filters = exp.train({name: Arm(partial(Filter, order=name), data=stored) for name in (*ORDERS, "learned")}, parity, REPORTED, split=2,
-                    checkpoint=False)  # which would look at the classes of this notebook before every update
-head_rates = exp.tune(HEADS, parity, REPORTED | {"steps": p.head_steps}, lr=[1.5e-3, 5e-3, 1.5e-2], seeds=p.tuning_seeds,
-                      split=len(p.tuning_seeds),
-                      score=partial(accuracy_then_loss, length=BITS, samples=p.samples))
-heads = exp.train(HEADS, parity, REPORTED | {"steps": p.head_steps}, tuned=head_rates, checkpoint=False, split=2)
-found = (filters | heads).scores(length=BITS, samples=20 * p.samples, score="accuracy")
+HEADS = {"MLP on the last state": Arm(partial(Filter, mean=False), data=stored, steps=p.head_steps),
+         "MLP on the count": Arm(Counter, data=stored, steps=p.head_steps)}
+head_rates = exp.tune(HEADS, parity, REPORTED, lr=[1.5e-3, 5e-3, 1.5e-2], seeds=p.tuning_seeds,
+                      score=partial(tuning.accuracy_then_loss, length=BITS, samples=p.samples))
+every = {name: Arm(partial(Filter, order=name), data=stored) for name in (*ORDERS, "learned")}
+every |= {name: tuning.with_setting(HEADS[name], "lr", head_rates[name]) for name in HEADS}
+trained = exp.train(every, parity, REPORTED, checkpoint=False)  # which would look at the classes of this notebook before every update
+filters = trained.select([*ORDERS, "learned"])
+found = trained.scores(length=BITS, samples=20 * p.samples, score="accuracy")
 
 # %%
 means = {name: found[name].mean().item() for name in filters}
@@ -369,7 +369,7 @@ display(figures.strips(dict(found), title="Parity of 32 bits: every order, and t
                        limits={"0.9": 0.9, "chance": 0.5}, log=False))
 count = (torch.arange(BITS + 1.0)[:, None] - BITS / 2) / (BITS**0.5 / 2)
 figures.lines({f"seed {seed}": model.head(count).softmax(-1)[:, 1].detach() for seed, model in zip(
-    p.seeds, heads["MLP on the count"].models, strict=True)}, x_title="ones among 32 bits",
+    p.seeds, trained["MLP on the count"].models, strict=True)}, x_title="ones among 32 bits",
     y_title="probability of an odd count", title="What the MLP makes of the count")
 
 # %% [markdown]
@@ -469,7 +469,7 @@ ARMS |= {f"{form} without b, {group}": Arm(partial(build, form, drive=False), ta
          for group, task in TASKS.items() for form in ("conj", "cs")}
 ARMS |= {f"{name}, S5": Arm(partial(build, form, drive=drive), task=SWAPS) for name, form, drive in (
     ("conj + low rank", "conj + low rank", True), ("cs without b", "cs", False))}
-far = partial(accuracy_then_loss, length=TESTS[-1], samples=p.samples)
+far = partial(tuning.accuracy_then_loss, length=TESTS[-1], samples=p.samples)
 rates = exp.tune(ARMS, TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR, seeds=p.tuning_seeds, score=far)
 arms = exp.train(ARMS, TASKS["S3"], RECIPE | growing(p.steps), tuned=rates)
 scores = arms.scores(length=TESTS[-1], samples=p.samples)

@@ -55,7 +55,7 @@ import torch
 from IPython.display import display
 
 import lab
-from lab import audit
+from lab import audit, transitions
 from lab.benchmark import semi_structured
 from lab.benchmark.forward import forward_milliseconds
 from lab.experiment import EVERY, MEAN, NUMBER, Arm, Experiment, Planned, tuning
@@ -66,7 +66,7 @@ from lab.model import residual_model
 from lab.plots import figures, panels
 from lab.seeding import stream
 from lab.tasks import Stored, WordProblem, groups
-from lab.transitions import AlignedMonarch, FreeMonarch, MaskedGatedMonarch, MonarchID, RealDiagonal
+from lab.transitions import AlignedMonarch, FreeMonarch, MaskedGatedMonarch, MonarchID
 
 p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
@@ -377,6 +377,7 @@ def arms_of(steps):
 
     return {
         "dense, orthogonal": partial(build, MonarchID),
+        "dense, reflections": partial(build, transitions.MonarchHH),
         "dense, free": free,
         "unstructured": pruned("unstructured"),
         "2:4 random": partial(free, pattern="random"),
@@ -388,6 +389,7 @@ def arms_of(steps):
         "2:4 aligned, free": partial(free, pattern="aligned"),
         "2:4 aligned, reflections": partial(build, AlignedMonarch),
         "2:4 aligned, rotations": partial(build, AlignedMonarch, kind="rotations"),
+        "2:4 aligned, reflections, longer": Arm(partial(build, AlignedMonarch), steps=2 * steps),
         "dense, n = 36": Arm(partial(build, MonarchID, d_state=36), steps=2 * steps),
     }
 
@@ -396,7 +398,7 @@ def arms_of(steps):
 untrained = exp.untrained(arms_of(p.steps), task)
 counts = {name: sum(each.numel() for each in models[0].parameters())
           for name, models in untrained.models.items()}
-assert list(counts.values()) == [46_072, *[83_512] * 9, 27_352, 29_432, 25_040], "not the models that were planned"
+assert list(counts.values()) == [46_072, 26_312, *[83_512] * 9, 27_352, 29_432, 27_352, 25_040], "not the models that were planned"
 print("parameters as they were counted beforehand:", sorted(set(counts.values())))
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
@@ -431,7 +433,7 @@ RECIPE = {"batch": 64, "length": TRAIN, "schedule": "warmup-cosine", "optimizer"
           "decay": "all", "clip": 1.0, "device": "cpu"}
 PRUNE = {"dense": "dense", "2:4": "2:4", "PA-DST": "2:4, shuffled"}
 models = {name: partial(proposed, MaskedGatedMonarch, prune=prune) for name, prune in PRUNE.items()}
-models["diagonal"] = partial(proposed, RealDiagonal, start="dense")
+models["diagonal"] = partial(proposed, transitions.RealDiagonal, start="dense")
 as_proposed = exp.train({name: Arm(each, data=stored) for name, each in models.items()}, two,
                         RECIPE | {"steps": p.proposal_steps, "lr": 3e-3})
 ends = as_proposed.scores(length=TRAIN, samples=p.samples, score="accuracy")
@@ -492,29 +494,28 @@ def tuned(names, grid, seeds):
 
 
 others = tuned([name for name in counts if name not in FREE and "late" not in name], LADDER[:2], p.tuning_seeds[:1])
-masks = tuned(FREE[1:-1], LADDER[1:], p.tuning_seeds)
-plain = tuned([FREE[0], FREE[-1]], LADDER[:-1], p.tuning_seeds)
-rates = {**others, **masks, **plain, "learned grouping, late": masks["learned grouping"]}
+free = tuned(FREE, LADDER, p.tuning_seeds)
+rates = {**others, **free, "learned grouping, late": free["learned grouping"]}
 
 # %%
 arms = exp.train({name: tuning.with_setting(arm, "lr", rates[name]) for name, arm in arms_of(p.steps).items()},
                  task, RECIPE | {"steps": p.steps})
 scores = arms.scores(length=TESTS[-1], samples=p.samples)
 at20, at40, at80 = (scores.at(n + 1) for n in TESTS[:3])  # the start token comes first
-right = {name: each.medians(name).nan_to_num(0.0).max().item() for each in (others, masks, plain) for name in each}
-best = max((name for name in right if name.startswith("2:4") or "grouping" in name), key=right.get)
+right = {name: each.medians(name).nan_to_num(0.0).max().item() for each in (others, free) for name in each}
+best = max((name for name in right if (name.startswith("2:4") and "longer" not in name) or "grouping" in name), key=right.get)
 reflections = "2:4 aligned, reflections"
 exp.judge("C2", at20[best], minus=at20["dense, orthogonal"])
 exp.judge("C3", at40["learned grouping"], minus=(at40["2:4 magnitude"] + at40["unstructured"]) / 2)
 exp.judge("C4", at40["random grouping"], minus=at40["learned grouping"])
 exp.judge("C5", at80[reflections])
 exp.judge("C6", {name: at80[name] for name in FREE})
-exp.judge("C7", at80[reflections], minus=at80["dense, n = 36"])
+exp.judge("C7", at80[f"{reflections}, longer"], minus=at80["dense, n = 36"])
 exp.judge("K1", {name: at20[name] for name in ("dense, orthogonal", *FREE)})
 exp.judge("K2", at20["dense, n = 36"])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-display(others, masks, plain, scores.frame([n + 1 for n in TESTS]).groupby(level=0, sort=False).median())
+display(others, free, scores.frame([n + 1 for n in TESTS]).groupby(level=0, sort=False).median())
 display(arms.losses(title="Training loss, words of 20 swaps"))
 exp.key_figure(scores.curves([n + 1 for n in TESTS], x_title="tokens, with the start token",
                              levels={"chance": 1 / 60}, title="Trained on 20 swaps, tested on up to 160"))

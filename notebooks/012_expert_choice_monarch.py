@@ -223,8 +223,7 @@ def audited(name):
 
 found = {name: audited(name) for name in ("uniform", *CAUSAL, "expert choice")}
 assert [name for name, said in found.items() if said.startswith("stopped")] == ["expert choice"]
-count = sum(each.numel() for each in heads_model(TASKS["product"], 0).parameters())
-print("stopped by the audit: expert choice alone. Parameters of a model for the product:", count)
+print("stopped by the audit: expert choice alone. Parameters of a model for the product:", sum(each.numel() for each in heads_model(TASKS["product"], 0).parameters()))
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(pd.Series(found, name="largest move before a changed input").to_frame())
@@ -253,11 +252,8 @@ def routed(settings, names, steps, **more):
 def trained(name, steps, arms_of, lr=(1e-2, 3e-2), seeds=1, words=None, **more):
     """Step sizes from one grid on so many tuning seeds, by loss or on words so long, and the arms trained with them."""
     task, recipe, trial = TASKS[name], RECIPE | {"length": LENGTHS[name], **more}, max(2, round(p.tuning * steps))
-
-    def loss(model, task, *, seed):
-        return score(model, task, length=LENGTHS[name], samples=p.samples, seed=seed).loss
-
-    rank = partial(accuracy_then_loss, length=words, samples=p.samples) if words else loss
+    how = {"length": words or LENGTHS[name], "samples": p.samples}
+    rank = partial(accuracy_then_loss, **how) if words else lambda *model_and_task, seed: score(*model_and_task, **how, seed=seed).loss
     rates = exp.tune(arms_of(trial), task, recipe | {"steps": trial}, lr=lr, seeds=p.tuning_seeds[:seeds], score=rank, high_is_good=bool(words))
     return rates, exp.train(arms_of(steps), task, recipe | {"steps": steps}, tuned=rates)
 
@@ -355,9 +351,9 @@ display(leak_rates, pd.DataFrame({
     "decisions moved": {name: each[:, 0].mean().item() for name, each in moved.items()},
     "outputs moved": {name: each[:, 1].mean().item() for name, each in moved.items()},
 }).round(4))
-seen, unseen = (leaks.scores(length=LEAK, samples=p.samples), choice.scores(length=LEAK, samples=p.samples, score=partial(from_prefixes, what="by_step")))
-exp.key_figure((seen | unseen.renamed("{}, from prefixes")).curves(
-    range(1, LEAK), x_title="token before the one that is predicted", levels={"chance": 0.25}, title="Random tokens, predicted"))
+seen = leaks.scores(length=LEAK, samples=p.samples) | choice.scores(
+    length=LEAK, samples=p.samples, score=partial(from_prefixes, what="by_step")).renamed("{}, from prefixes")
+exp.key_figure(seen.curves(range(1, LEAK), x_title="token before the one that is predicted", levels={"chance": 0.25}, title="Random tokens, predicted"))
 
 # %% [markdown]
 # Expert choice is the only router below $\ln 4$, and its accuracy rises towards the end of the
@@ -416,15 +412,11 @@ def split(model):
     return torch.einsum("btv,bth->vh", table, taken) / table.sum((0, 1))[:, None]
 
 
-def offsets(model):
-    return model.mixers[0].router.offset.clone()
+def of_router(what, model):
+    return getattr(model.mixers[0].router, what).clone()
 
 
-def loads(model):
-    return model.mixers[0].router.load.clone()
-
-
-WATCH = {"split": split, "offset": offsets, "load": loads}
+WATCH = {"split": split} | {what: partial(of_router, what) for what in ("offset", "load")}
 
 
 # %%
@@ -441,13 +433,11 @@ at20, at80 = scores.at(TRAIN + 1), scores.at(TESTS[-1] + 1)  # the start token c
 # %%
 def heaviest(history):
     """The largest load over the mean load in the last 100 updates."""
-    late = torch.tensor(history.watched_at) >= history.watched_at[-1] - 100
-    each = history.watched["load"][late]
+    each = history.watched["load"][torch.tensor(history.watched_at) >= history.watched_at[-1] - 100]
     return (each.amax(1) / each.mean(1)).max().item()
 
 
 ceiling = quota_ceiling(moves, turns, TRAIN, TRAIN // 2)
-print(f"ceiling of quotas of {TRAIN // 2} tokens each: {ceiling:.4f}")
 exp.judge("C4", at80["token choice"], minus=at80["uniform"])
 exp.judge("C5", at20["expert choice"])
 exp.judge("C9", {name: [heaviest(each) for each in arms.histories[name]] for name in ("token choice", "threshold")})
@@ -509,10 +499,8 @@ for what in ("offset", "load"):
 
 # %%
 words = TASKS["S5"].words(min(p.samples, 60), TRAIN, stream(0, "ceilings"))
-SPLITS = {
-    "one swap alone": [0] + [1] * 9, "those of point 0, and the rest": [0] * 4 + [1] * 6,
-    "halves": [0, 1] * 5, "four heads": [0, 1, 2, 3] * 2 + [0, 1],
-}
+SPLITS = {"one swap alone": [0] + [1] * 9, "those of point 0, and the rest": [0] * 4 + [1] * 6,
+          "halves": [0, 1] * 5, "four heads": [0, 1, 2, 3] * 2 + [0, 1]}
 ceilings = {name: shuffle_ceiling(TASKS["S5"], reader, words[: 60 if len(set(reader)) == 2 else 6]).mean().item() for name, reader in SPLITS.items()}
 ceilings |= {f"{100 * share:g} % of the tokens skipped": skipping_ceiling(TASKS["S5"], share, TRAIN) for share in (0.05, 0.1, 0.316)}
 whole = shuffle_ceiling(TASKS["product"], [0, 0, 0, 1, 1], TASKS["product"].words(20, TRAIN, stream(0, "ceilings")))
@@ -528,10 +516,19 @@ pd.Series(ceilings | {"product, S3 and Z5 apart": whole.mean().item()}, name="be
 # against below is that of the 19 tokens before it.
 
 # %%
+def held(task, seed, **settings):
+    """A model whose router decides as it was drawn: nothing that reaches its scores is trained."""
+    model = heads_model(task, seed, **settings)
+    for each in (model.embedding, model.mixer_norms, model.mixers[0].router):
+        each.requires_grad_(False)
+    return model
+
+
 def swap_arms(steps):
     ways = routed({"d_state": 36}, ["uniform", "token choice", "no balancing"], steps)
-    ways["one always on"] = Arm(partial(heads_model, d_state=36, always=1), before_update=partial(balanced, steps=steps))
-    return ways | {"one head, all tokens": partial(heads_model, heads=1, d_state=36, routing="all")}
+    always = Arm(partial(heads_model, d_state=36, always=1), before_update=partial(balanced, steps=steps))
+    return ways | {"one always on": always, "router held": partial(held, d_state=36, balance="none"),
+                   "one head, all tokens": partial(heads_model, heads=1, d_state=36, routing="all")}
 
 
 def reader(model):
@@ -540,21 +537,22 @@ def reader(model):
     return model.mixers[0].decisions(table)[0].int().argmax(-1).tolist()
 
 
+# %%
 swap_rates, swaps = trained("S5", p.swap_steps, swap_arms)
 known = swaps.scores(length=TRAIN, samples=p.samples)
 ends = known.at(TRAIN + 1)  # the last token is seen by all: what is not known is how those before it were interleaved
-own = swaps.select(ONE_HEAD).measure(lambda model, task: shuffle_ceiling(task, reader(model), words[:, : TRAIN - 1]).mean())
+one_head = swaps.select([*ONE_HEAD, "router held"])
+fifth, own = (one_head.measure(lambda model, task, n=n: shuffle_ceiling(task, reader(model), words[:, :n]).mean()) for n in (4, TRAIN - 1))
 exp.judge("C6", {name: ends[name] - own[name] for name in ONE_HEAD})
 exp.judge("C7", ends["one always on"])
 exp.judge("G2", {name: known.at(3)[name] for name in ONE_HEAD})
-fifth = swaps.select(ONE_HEAD).measure(lambda model, task: shuffle_ceiling(task, reader(model), words[:, :4]).mean())
 exp.judge("G4", ends["uniform"])
 exp.judge("G5", {name: known.at(6)[name] / fifth[name] for name in ONE_HEAD})
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(swap_rates, swaps.frame(lambda model, task: {"swaps on head 1": 10 - sum(reader(model)), "updates per token": decisions(model, task.sample(100, TRAIN, stream(0, "split")).inputs).sum(-1).double().mean().item()}))
 display(pd.DataFrame({(name, f"token {n}"): {"ceiling": most[name].mean().item(), "accuracy": known.at(n + 1)[name].mean().item()}
-                      for name in ONE_HEAD for n, most in ((5, fifth), (TRAIN, own))}).T.round(3))
+                      for name in one_head for n, most in ((5, fifth), (TRAIN, own))}).T.round(3))
 known.curves(range(2, TRAIN + 2), x_title="tokens, with the start token", levels={"chance": 1 / 60}, title="S5")
 
 # %% [markdown]
@@ -602,9 +600,8 @@ exp.judge("C8b", recalled["four memories, one a token"], minus=recalled["one mem
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 example = TASKS["recall"].sample(1, 32, stream(0, "bytes")).inputs
-costs = {"four memories, one a token": 1, "one memory": 1, "one memory, same state": 1, "four heads": 4}
 display(recall_rates, recalled.frame())
-pd.DataFrame({name: {"accuracy, mean": recalled[name].mean().item(), "updates per token": costs[name], "bytes of state": state_bytes(each.models[0], example),
+pd.DataFrame({name: {"accuracy, mean": recalled[name].mean().item(), "updates per token": MEMORIES[name].get("heads", 1), "bytes of state": state_bytes(each.models[0], example),
                      "parameters": sum(w.numel() for w in each.models[0].parameters())} for name, each in recalls.items()}).T.round(3)
 
 # %% [markdown]
@@ -635,6 +632,7 @@ for id_ in ("T1", "T2", "T3", "T4"):
     exp.not_run(id_, "full scale needs a GPU for hours, and a corpus")
 noted = {f"{name}, product, token {n}": scores.at(n + 1)[name] for name in arms for n in TESTS}
 noted |= {f"{name}, S5, token 20": ends[name] for name in swaps} | {f"{name}, recall": recalled[name] for name in recalls}
+noted["router held, S5, token 20, ceiling of its own split"] = own["router held"]
 for name, values in noted.items():
     exp.note(name, values)
 exp.table("accuracy, product", scores.rows([n + 1 for n in TESTS]))

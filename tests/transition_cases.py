@@ -209,9 +209,15 @@ TRANSITIONS = [
             kind.__name__,
             lambda generator, kind=kind: kind(D_MODEL, d_state=9, generator=generator),
             bound=1,
-            orthogonal=kind is not monarch.BlockDense,
+            orthogonal=kind not in (monarch.BlockDense, monarch.MonarchHH),
         )
-        for kind in (monarch.MonarchID, monarch.BlockCay, monarch.BlockExp, monarch.BlockDense)
+        for kind in (
+            monarch.MonarchID,
+            monarch.MonarchHH,
+            monarch.BlockCay,
+            monarch.BlockExp,
+            monarch.BlockDense,
+        )
     ),
     *(
         TransitionCase(

@@ -11,6 +11,7 @@ from lab.transitions.monarch import (
     BlockExp,
     BlockHH,
     GatedMonarch,
+    MonarchHH,
     MonarchID,
 )
 from lab.transitions.osc_gate import OscGate
@@ -34,6 +35,7 @@ __all__ = [
     "GatedMonarch",
     "LinOSS",
     "MaskedGatedMonarch",
+    "MonarchHH",
     "MonarchID",
     "OscGate",
     "Oscillators",

@@ -218,6 +218,38 @@ class MonarchID(TwoFactors):
         return L, R
 
 
+class MonarchHH(TwoFactors):
+    """P^T L(x) P R(x), whose 2 b blocks are I - beta v v^T with v and beta in (0, 2) from x.
+
+    It has 2 b (b + 1) (D + 1) parameters, N = b². At beta = 2 it is orthogonal.
+
+    Args:
+        d_model: D.
+        d_state: N, a square.
+        generator: random stream of the initial parameters.
+
+    Raises:
+        ValueError: d_state is not a square.
+
+    Source: of the reflections, Yang et al. 2024, Parallelizing linear transformers with the delta
+    rule over sequence length.
+    """
+
+    def __init__(
+        self, d_model: int, *, d_state: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(d_model, d_state=d_state)
+        self.entries = linear(d_model, 2 * self.side * (self.side + 1), generator=generator)
+
+    def forward(
+        self, x: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... b b b"], Float[Tensor, "... b b b"]]:
+        """L and R, ["... b b b"] each."""
+        each = precise(self.entries, x).unflatten(-1, (2 * self.side, -1))
+        L, R = householder_blocks(each[..., 1:], 2 * each[..., 0].sigmoid()).chunk(2, dim=-3)
+        return L, R
+
+
 class Blocks(Transition):
     """A block-diagonal A(x): b blocks of b by b, which `forward` computes."""
 

@@ -7,7 +7,7 @@ lambda, p and q are the same for every input.
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lab.arguments import one_of, real
@@ -23,7 +23,7 @@ from lab.linalg.permutation import (
 from lab.linalg.precision import wide
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
-from lab.scan import linear_scan, matrix_scan, scatter_scan
+from lab.scan import linear_scan, matrix_scan, scatter_scan, table_scan
 from lab.scan.linear import before
 from lab.transitions.base import Transition
 from lab.transitions.diagonal import clipped
@@ -138,6 +138,7 @@ class ColumnSparse(Transition):
         self.P = PermutationOf(
             d_model, d_state, choice=choice, temperature=temperature, generator=generator
         )
+        self.reads_tables = choice != "gumbel"  # whose noise every step has anew
         self.theta = nn.Parameter(torch.full((d_state,), 2.0))
         self.p, self.q = _low_rank(d_state, low_rank, generator)
         without_decay(self, "theta", "p", "q")
@@ -159,6 +160,16 @@ class ColumnSparse(Transition):
         if self.p is None and self.P.is_hard:
             return scatter_scan_of(P, _gains(self.theta), b, initial)
         return matrix_scan(self.dense(P), b, initial)
+
+    def table_scan(
+        self,
+        P: Float[Tensor, "V N N"],
+        b: Float[Tensor, "V N"],
+        tokens: Int64[Tensor, "B T"],
+        initial: Float[Tensor, "B N"],
+    ) -> Float[Tensor, "B T N"]:
+        """Of matrices: a small table of them is faster than an index for every step."""
+        return table_scan(self.dense(P)[None], b[None], tokens, initial)
 
 
 class Conjugated(Transition):
@@ -197,6 +208,7 @@ class Conjugated(Transition):
         self.P = PermutationOf(
             d_model, d_state, choice=choice, temperature=temperature, generator=generator
         )
+        self.reads_tables = low_rank and choice != "gumbel"  # whose noise every step has anew
         self.theta = nn.Parameter(torch.linspace(-1.5, 1.5, d_state))
         self.p, self.q = _low_rank(d_state, low_rank, generator)
         without_decay(self, "theta", "p", "q")
@@ -233,6 +245,16 @@ class Conjugated(Transition):
         if self.p is None:
             return linear_scan(moved[..., 0], b, initial)
         return matrix_scan(self.dense(moved), b, initial)
+
+    def table_scan(
+        self,
+        moved: Float[Tensor, "V N k"],
+        b: Float[Tensor, "V N"],
+        tokens: Int64[Tensor, "B T"],
+        initial: Float[Tensor, "B N"],
+    ) -> Float[Tensor, "B T N"]:
+        """Of matrices, with a low rank."""
+        return table_scan(self.dense(moved)[None], b[None], tokens, initial)
 
 
 def scatter_scan_of(

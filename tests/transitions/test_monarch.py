@@ -23,6 +23,7 @@ from lab.transitions.monarch import (
     BlockExp,
     BlockHH,
     GatedMonarch,
+    MonarchHH,
     MonarchID,
 )
 
@@ -389,6 +390,7 @@ def test_models_have_the_parameters_that_were_counted(
         (DIAGONAL(6, d_state=9), 63),
         (GatedMonarch(6, d_state=9), 54 + 42),
         (MonarchID(6, d_state=9), 126),
+        (MonarchHH(6, d_state=9), 168),
         (BlockCay(6, d_state=9), 63),
         (BlockDense(6, d_state=9), 189),
         (BlockHH(6, d_state=9), 84),

@@ -66,6 +66,30 @@ def test_gradients_are_those_of_the_dense_matrices(case):
         assert gap(one, other) < 1e-10
 
 
+@every_transition
+def test_a_table_gives_the_states_and_gradients_of_its_rows(case):
+    transition = case.transition()
+    if not transition.reads_tables:
+        pytest.skip("this transition looks up its parameters")
+    (x, b, _), (_, _, initial) = (
+        problem(transition, 1, 4, seed=1),
+        problem(transition, 3, 1, seed=2),
+    )
+    tokens = torch.randint(4, (3, 9), generator=stream(3))
+    weights = torch.randn(3, 9, transition.d_state, dtype=b.dtype, generator=stream(4))
+    inputs = [x.requires_grad_(), b.requires_grad_(), initial.requires_grad_()]
+    inputs += transition.parameters()
+
+    expected = transition.scan(transition(x[0][tokens]), b[0][tokens], initial)
+    actual = transition.table_scan(transition(x[0]), b[0], tokens, initial)
+    assert gap(actual, expected) < 1e-11
+    one, other = (
+        torch.autograd.grad((weights * h).sum().abs(), inputs) for h in (actual, expected)
+    )
+    for found, wanted in zip(one, other, strict=True):
+        assert gap(found, wanted) < 1e-10
+
+
 @pytest.mark.parametrize(
     "case", [case for case in TRANSITIONS if not case.straight_through], ids=lambda case: case.name
 )
