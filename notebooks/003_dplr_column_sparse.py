@@ -469,7 +469,7 @@ ARMS |= {f"{form} without b, {group}": Arm(partial(build, form, drive=False), ta
          for group, task in TASKS.items() for form in ("conj", "cs")}
 ARMS |= {f"{name}, S5": Arm(partial(build, form, drive=drive), task=SWAPS) for name, form, drive in (
     ("conj + low rank", "conj + low rank", True), ("cs without b", "cs", False))}
-far = partial(tuning.accuracy_then_loss, length=TESTS[-1], samples=p.samples)
+far = partial(tuning.accuracy_then_loss, length=TESTS[-1], samples=p.samples, at=TESTS)
 rates = exp.tune(ARMS, TASKS["S3"], RECIPE | growing(p.tuning_steps), lr=LR, seeds=p.tuning_seeds, score=far)
 arms = exp.train(ARMS, TASKS["S3"], RECIPE | growing(p.steps), tuned=rates)
 scores = arms.scores(length=TESTS[-1], samples=p.samples)

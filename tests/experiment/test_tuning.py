@@ -33,6 +33,14 @@ def test_accuracy_comes_first_and_loss_tells_models_that_are_always_right_apart(
     assert wrong_once < unsure
 
 
+def test_answers_may_count_after_some_tokens_alone():
+    lost = answering(50.0, wrong_after=5)
+    found = accuracy_then_loss(lost, TASK, length=10, samples=50, seed=0, at=[1, 5, 6, 10])
+    assert found == pytest.approx(0.5 - 1e-3)
+    found = accuracy_then_loss(lost, TASK, length=10, samples=50, seed=0, at=[2, 4, 8])
+    assert found == pytest.approx(2 / 3 - 1e-3)
+
+
 def test_it_is_the_accuracy_less_a_thousandth_of_a_loss_of_at_most_one():
     loss = torch.nn.functional.cross_entropy(torch.tensor([[1.0, 0, 0]]), torch.tensor([0]))
     assert value(answering(1.0)) == pytest.approx(1 - 1e-3 * loss.item(), abs=1e-7)
