@@ -1,6 +1,7 @@
 """Matrices as they are: the dense pattern of any structure, a cell for every entry."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -41,16 +42,26 @@ def matrices(
         figure.add_heatmap(z=each, coloraxis="coloraxis", row=1, col=col)
         # All entries and no more: frames at the edge would ask for room beside them.
         figure.update_xaxes(range=[-0.5, each.shape[1] - 0.5], row=1, col=col)
-        for row, column in np.argwhere(_numbers(outline)) if outline is not None else ():
-            figure.add_shape(
-                type="rect", x0=column - 0.5, x1=column + 0.5, y0=row - 0.5, y1=row + 0.5,
-                line={"color": GREY, "width": 2}, row=1, col=col,
-            )  # fmt: skip
+    if outline is not None:
+        # All at once: plotly checks all shapes of a figure whenever one is added.
+        places = np.argwhere(_numbers(outline))
+        figure.update_layout(
+            shapes=[_frame(*at, col) for col in range(len(arrays)) for at in places]
+        )
     signed = any((each < 0).any() for each in arrays.values())
     colours = {"colorscale": "RdBu", "cmid": 0} if signed else {"colorscale": "Blues", "cmin": 0}
     figure.update_layout(coloraxis=colours)
     figure.update_xaxes(title_text="column").update_yaxes(range=[tallest - 0.5, -0.5])
     return fit.fit(figure.update_yaxes(title_text="row", col=1))
+
+
+def _frame(row: int, column: int, subplot: int) -> dict[str, Any]:
+    """A frame around one entry of a matrix, in the subplot of this number."""
+    axis = subplot + 1 if subplot else ""
+    return {
+        "line": {"color": GREY, "width": 2}, "type": "rect", "x0": column - 0.5,
+        "x1": column + 0.5, "xref": f"x{axis}", "y0": row - 0.5, "y1": row + 0.5, "yref": f"y{axis}",
+    }  # fmt: skip
 
 
 def _numbers(values: Tensor | Structured) -> np.ndarray:
