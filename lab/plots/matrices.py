@@ -45,9 +45,8 @@ def matrices(
     if outline is not None:
         # All at once: plotly checks all shapes of a figure whenever one is added.
         places = np.argwhere(_numbers(outline))
-        figure.update_layout(
-            shapes=[_frame(*at, col) for col in range(len(arrays)) for at in places]
-        )
+        frames = [_frame(row, at, col) for col in range(len(arrays)) for row, at in places]
+        figure.update_layout(shapes=frames)
     signed = any((each < 0).any() for each in arrays.values())
     colours = {"colorscale": "RdBu", "cmid": 0} if signed else {"colorscale": "Blues", "cmin": 0}
     figure.update_layout(coloraxis=colours)
@@ -59,8 +58,9 @@ def _frame(row: int, column: int, subplot: int) -> dict[str, Any]:
     """A frame around one entry of a matrix, in the subplot of this number."""
     axis = subplot + 1 if subplot else ""
     return {
-        "line": {"color": GREY, "width": 2}, "type": "rect", "x0": column - 0.5,
-        "x1": column + 0.5, "xref": f"x{axis}", "y0": row - 0.5, "y1": row + 0.5, "yref": f"y{axis}",
+        "line": {"color": GREY, "width": 2}, "type": "rect",
+        "x0": column - 0.5, "x1": column + 0.5, "xref": f"x{axis}",
+        "y0": row - 0.5, "y1": row + 0.5, "yref": f"y{axis}",
     }  # fmt: skip
 
 
