@@ -9,7 +9,7 @@ from torch import Tensor
 from lab.arguments import whole
 from lab.linalg.precision import uncast, wide
 from lab.nn.guard import Guarded, Method, check_numbers
-from lab.scan import matrix_scan
+from lab.scan import matrix_scan, table_scan
 
 # One tensor, or a tuple of tensors; all begin with the axes of the input except its last.
 Parameters = Any
@@ -63,7 +63,8 @@ class Transition(Guarded):
         d_model, d_state: the sizes.
         is_complex: whether A, and therefore the state, is complex.
         is_constant: whether A is the same for every x, so that one x is enough to compute it.
-        reads_tables: whether there is a `table_scan`.
+        reads_tables: whether tokens of one kind have one matrix, and `table_scan` is the faster
+            way to read it.
     """
 
     guards: ClassVar = {
@@ -110,7 +111,7 @@ class Transition(Guarded):
         initial: Float[Tensor, "B N"],
     ) -> Float[Tensor, "B T N"]:
         """States ["B T N"] of h[t] = A[k] h[t-1] + b[k] for k = tokens[t], from V rows of each."""
-        raise NotImplementedError(f"{type(self).__name__} has no scan that reads tables")
+        return table_scan(self.dense(parameters)[None], b[None], tokens, initial)
 
     def eigenvalues(self, parameters: Parameters) -> Complex[Tensor, "... N"]:
         """Eigenvalues of A."""

@@ -7,7 +7,7 @@ lambda, p and q are the same for every input.
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lab.arguments import one_of, real
@@ -23,7 +23,7 @@ from lab.linalg.permutation import (
 from lab.linalg.precision import wide
 from lab.nn.linear import linear, precise
 from lab.nn.weight_decay import without_decay
-from lab.scan import linear_scan, matrix_scan, scatter_scan, table_scan
+from lab.scan import linear_scan, matrix_scan, scatter_scan
 from lab.scan.linear import before
 from lab.transitions.base import Transition
 from lab.transitions.diagonal import clipped
@@ -161,16 +161,6 @@ class ColumnSparse(Transition):
             return scatter_scan_of(P, _gains(self.theta), b, initial)
         return matrix_scan(self.dense(P), b, initial)
 
-    def table_scan(
-        self,
-        P: Float[Tensor, "V N N"],
-        b: Float[Tensor, "V N"],
-        tokens: Int64[Tensor, "B T"],
-        initial: Float[Tensor, "B N"],
-    ) -> Float[Tensor, "B T N"]:
-        """Of matrices: a small table of them is faster than an index for every step."""
-        return table_scan(self.dense(P)[None], b[None], tokens, initial)
-
 
 class Conjugated(Transition):
     """P(x) (diag(lambda) + p q^T) P(x)^T = diag(P lambda) + (P p)(P q)^T for a permutation P.
@@ -245,16 +235,6 @@ class Conjugated(Transition):
         if self.p is None:
             return linear_scan(moved[..., 0], b, initial)
         return matrix_scan(self.dense(moved), b, initial)
-
-    def table_scan(
-        self,
-        moved: Float[Tensor, "V N k"],
-        b: Float[Tensor, "V N"],
-        tokens: Int64[Tensor, "B T"],
-        initial: Float[Tensor, "B N"],
-    ) -> Float[Tensor, "B T N"]:
-        """Of matrices, with a low rank."""
-        return table_scan(self.dense(moved)[None], b[None], tokens, initial)
 
 
 def scatter_scan_of(

@@ -69,8 +69,8 @@ def test_gradients_are_those_of_the_dense_matrices(case):
 @every_transition
 def test_a_table_gives_the_states_and_gradients_of_its_rows(case):
     transition = case.transition()
-    if not transition.reads_tables:
-        pytest.skip("this transition looks up its parameters")
+    if getattr(getattr(transition, "P", None), "choice", "") == "gumbel":
+        pytest.skip("equal tokens have other noise")
     (x, b, _), (_, _, initial) = (
         problem(transition, 1, 4, seed=1),
         problem(transition, 3, 1, seed=2),
@@ -84,7 +84,10 @@ def test_a_table_gives_the_states_and_gradients_of_its_rows(case):
     actual = transition.table_scan(transition(x[0]), b[0], tokens, initial)
     assert gap(actual, expected) < 1e-11
     one, other = (
-        torch.autograd.grad((weights * h).sum().abs(), inputs) for h in (actual, expected)
+        torch.autograd.grad(
+            (weights * h).sum().abs(), inputs, allow_unused=True, materialize_grads=True
+        )
+        for h in (actual, expected)
     )
     for found, wanted in zip(one, other, strict=True):
         assert gap(found, wanted) < 1e-10
