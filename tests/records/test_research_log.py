@@ -216,6 +216,9 @@ NOTEBOOK = notebook_json()
     place=st.sampled_from([place for place in places(NOTEBOOK) if place]),
     value=json_values | st.just(10**400),
 )
+@example(
+    place=("cells", 0, "outputs", 0, "data", evidence.MIME, "criteria", 0, "arm"), value="\ud800"
+)
 def test_any_value_anywhere_in_a_notebook_never_stops_the_log(folder, place, value):
     (folder / "004.ipynb").write_text(json.dumps(replaced(NOTEBOOK, place, value)))
     for entry in read_all(folder):
