@@ -603,7 +603,8 @@ panels.states(s3.models, panels.examples(TASKS["S3"], length=TRAIN))
 # ## How to learn a permutation
 #
 # The same layer, $P(x)\Lambda$ without $b$ on $S_3$, with five ways to learn $P(x)$. **Columns** choose
-# by themselves, with the gradient of the softmax; **Gumbel noise** lets them try other rows.
+# by themselves, with the gradient of the softmax; **Gumbel noise** lets them try other rows;
+# it is drawn for each of the six tokens, once an update, and not anew at every step.
 # **Sinkhorn, hard** takes the nearest permutation, with the gradient of the doubly stochastic
 # matrix it is nearest to. **Sinkhorn, annealed** trains with that matrix itself, which
 # shortens states, and **OT4P** with an orthogonal matrix, which does not. The temperature of

@@ -138,7 +138,7 @@ class ColumnSparse(Transition):
         self.P = PermutationOf(
             d_model, d_state, choice=choice, temperature=temperature, generator=generator
         )
-        self.reads_tables = choice != "gumbel"  # whose noise every step has anew
+        self.reads_tables = choice != "gumbel"  # with noise, equal inputs have other matrices
         self.theta = nn.Parameter(torch.full((d_state,), 2.0))
         self.p, self.q = _low_rank(d_state, low_rank, generator)
         without_decay(self, "theta", "p", "q")
@@ -198,7 +198,7 @@ class Conjugated(Transition):
         self.P = PermutationOf(
             d_model, d_state, choice=choice, temperature=temperature, generator=generator
         )
-        self.reads_tables = low_rank and choice != "gumbel"  # whose noise every step has anew
+        self.reads_tables = low_rank and choice != "gumbel"  # as in `ColumnSparse`
         self.theta = nn.Parameter(torch.linspace(-1.5, 1.5, d_state))
         self.p, self.q = _low_rank(d_state, low_rank, generator)
         without_decay(self, "theta", "p", "q")
