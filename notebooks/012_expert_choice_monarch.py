@@ -78,7 +78,7 @@ torch.set_num_threads(1)  # these models are so small that a second thread only 
 from lab.experiment import MEAN, MEDIAN, Arm, Experiment, Planned, accuracy_then_loss
 
 CAUSAL = ["token choice", "threshold", "prefix rank", "lagged chunks"]
-ONE_HEAD = ["token choice", "no balancing"]  # arms on S5 with one head per token
+ONE_HEAD = ["token choice", "no balancing", "router held"]  # arms on S5 with one head per token
 PROPOSAL = [
     Planned("S1a", "expert choice, task as proposed, all tokens", ">", 0.85, arm="proposal"),
     Planned("S1b", "uniform heads, task as proposed, all tokens", "<", 0.75, arm="proposal"),
@@ -92,8 +92,7 @@ PROPOSAL = [
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 exp = Experiment(
-    "012", title="Expert choice over Monarch state heads", parameters=p,
-    question="May heads of a recurrence choose their tokens, and who may skip one?",
+    "012", title="Expert choice over Monarch state heads", parameters=p, question="May heads of a recurrence choose their tokens, and who may skip one?",
     criteria=[
         *PROPOSAL,
         Planned("C1", "log 4 - loss on random tokens, expert choice", ">", 0.03, varies=True),
@@ -112,6 +111,7 @@ exp = Experiment(
         Planned("G3", "uniform heads, product, token 20", ">=", 0.95, kind="control", varies=True),
         Planned("G4", "uniform heads, S5, token 20", ">=", 0.8, kind="control", varies=True, added="where an arm that takes all tokens has not learned S5 in these updates, an arm that stays low shows nothing of its split."),
         Planned("G5", "{part}, S5, token 5, as a share of the ceiling of its own split", ">=", 0.5, MEDIAN, "control", parts=ONE_HEAD, varies=True, added="G2 asks about two swaps, and an arm that follows those is at chance after 20 all the same."),
+        Planned("C6b", "router held, S5, token 5, as a share of its ceiling: with a channel mixer - linear read-out", ">", 0.0, MEAN, "context", paired=True, varies=True, added="a linear read-out adds what the heads say of each product, and what interleavings permit is no such sum."),
         Planned("C8b", "four routed memories - one memory of the same state, recall", ">=", 0.1, MEAN, "context", paired=True, varies=True, added="the one memory of C8 has a quarter of the state."),
     ],
 )
@@ -259,9 +259,6 @@ def trained(name, steps, arms_of, lr=(1e-2, 3e-2), seeds=1, words=None, **more):
 
 
 # %%
-stored = Stored(TASKS["as proposed"], 5000, 32, stream(0, "stored"))
-
-
 @torch.no_grad()
 def same_head(model, task):
     """How many tokens of a type are on its commonest head in the first layer, mean of the types."""
@@ -272,7 +269,7 @@ def same_head(model, task):
 
 
 # %%
-proposal_rates, proposal = trained("as proposed", p.proposal_steps, lambda steps: routed(PROPOSED, ["expert choice", "uniform"], steps, data=stored),
+proposal_rates, proposal = trained("as proposed", p.proposal_steps, lambda steps: routed(PROPOSED, ["expert choice", "uniform"], steps, data=Stored(TASKS["as proposed"], 5000, 32, stream(0, "stored"))),
                                    lr=(3e-2, 1e-1), batch=32)
 accuracy = proposal.scores(length=32, samples=p.samples, score="accuracy")
 types = proposal.measure(same_head)["expert choice"]
@@ -307,13 +304,9 @@ NAMES = [*CAUSAL, "expert choice"]
 leak_rates, leaks = trained("random tokens", p.leak_steps, lambda steps: routed(LEAKY, NAMES, steps), lr=(3e-3, 1e-2), batch=32)
 
 
-def prefixed(model):
-    """The same model, shown only the tokens so far at every step, as when it generates."""
-    return lambda x: torch.stack([model(x[:, : t + 1])[:, -1] for t in range(x.shape[1])], dim=1)
-
-
 def from_prefixes(model, task, *, what="loss", **how):
-    return getattr(score(prefixed(model), task, **how), what)
+    """A score of the same model, shown only the tokens so far at every step, as when it generates."""
+    return getattr(score(lambda x: torch.stack([model(x[:, : t + 1])[:, -1] for t in range(x.shape[1])], dim=1), task, **how), what)
 
 
 losses = leaks.scores(length=LEAK, samples=p.samples, score="loss")
@@ -412,11 +405,7 @@ def split(model):
     return torch.einsum("btv,bth->vh", table, taken) / table.sum((0, 1))[:, None]
 
 
-def of_router(what, model):
-    return getattr(model.mixers[0].router, what).clone()
-
-
-WATCH = {"split": split} | {what: partial(of_router, what) for what in ("offset", "load")}
+WATCH = {"split": split} | {what: lambda model, what=what: getattr(model.mixers[0].router, what).clone() for what in ("offset", "load")}
 
 
 # %%
@@ -524,17 +513,11 @@ pd.Series(ceilings | {"product, S3 and Z5 apart": whole.mean().item()}, name="be
 # %%
 def held(task, seed, **settings):
     """A model whose router decides as it was drawn: nothing that reaches its scores is trained."""
-    model = heads_model(task, seed, **settings)
+    model, plain = (heads_model(task, seed, balance="none", d_state=36, **each) for each in (settings, {}))
+    model.load_state_dict(plain.state_dict(), strict=False)  # one split for both read-outs
     for each in (model.embedding, model.mixer_norms, model.mixers[0].router):
         each.requires_grad_(False)
     return model
-
-
-def swap_arms(steps):
-    ways = routed({"d_state": 36}, ["uniform", "token choice", "no balancing"], steps)
-    always = Arm(partial(heads_model, d_state=36, always=1), before_update=partial(balanced, steps=steps))
-    return ways | {"one always on": always, "router held": partial(held, d_state=36, balance="none"),
-                   "one head, all tokens": partial(heads_model, heads=1, d_state=36, routing="all")}
 
 
 def reader(model):
@@ -543,22 +526,38 @@ def reader(model):
     return model.mixers[0].decisions(table)[0].int().argmax(-1).tolist()
 
 
+SWAPS = {"d_state": 36, "d_hidden": 128}
+
+
+def swap_arms(steps):
+    watched = {"watch": {"swaps": lambda model: torch.tensor(10.0 - sum(reader(model)))}, "watch_every": max(1, steps // 100)}
+    return routed(SWAPS, ["uniform"], steps) | routed(SWAPS, ONE_HEAD[:2], steps, **watched) | {
+        "one always on": Arm(partial(heads_model, **SWAPS, always=1), before_update=partial(balanced, steps=steps)),
+        "router held": partial(held, d_hidden=128), "router held, linear read-out": held,
+        "one head, all tokens": partial(heads_model, heads=1, routing="all", **SWAPS),
+    }
+
+
 # %%
-swap_rates, swaps = trained("S5", p.swap_steps, swap_arms)
+swap_rates, swaps = trained("S5", p.swap_steps, swap_arms, lr=(3e-3, 1e-2), length=(5, 10, TRAIN))
 known = swaps.scores(length=TRAIN, samples=p.samples)
 ends = known.at(TRAIN + 1)  # the last token is seen by all: what is not known is how those before it were interleaved
-one_head = swaps.select([*ONE_HEAD, "router held"])
+one_head = swaps.select([*ONE_HEAD, "router held, linear read-out"])
 fifth, own = (one_head.measure(lambda model, task, n=n: shuffle_ceiling(task, reader(model), words[:, :n]).mean()) for n in (4, TRAIN - 1))
+shares = {name: known.at(6)[name] / fifth[name] for name in one_head}
 exp.judge("C6", {name: ends[name] - own[name] for name in ONE_HEAD})
 exp.judge("C7", ends["one always on"])
 exp.judge("G2", {name: known.at(3)[name] for name in ONE_HEAD})
 exp.judge("G4", ends["uniform"])
-exp.judge("G5", {name: known.at(6)[name] / fifth[name] for name in ONE_HEAD})
+exp.judge("G5", {name: shares[name] for name in ONE_HEAD})
+exp.judge("C6b", shares["router held"], minus=shares["router held, linear read-out"])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(swap_rates, swaps.frame(lambda model, task: {"swaps on head 1": 10 - sum(reader(model)), "updates per token": decisions(model, task.sample(100, TRAIN, stream(0, "split")).inputs).sum(-1).double().mean().item()}))
 display(pd.DataFrame({(name, f"token {n}"): {"ceiling": most[name].mean().item(), "accuracy": known.at(n + 1)[name].mean().item()}
                       for name in one_head for n, most in ((5, fifth), (TRAIN, own))}).T.round(3))
+where = {f"{name}, seed {seed}": each.watched["swaps"] for name in ONE_HEAD[:2] for seed, each in zip(p.seeds, swaps.histories[name], strict=True)}
+display(figures.lines(where, x=torch.tensor(swaps.histories["no balancing"][0].watched_at), x_title="update", y_title="swaps on head 1", title="Who takes the swaps, in training"))
 known.curves(range(2, TRAIN + 2), x_title="tokens, with the start token", levels={"chance": 1 / 60}, title="S5")
 
 # %% [markdown]
@@ -612,9 +611,8 @@ exp.judge("C8", recalled["four memories, one a token"], minus=recalled["one memo
 exp.judge("C8b", recalled["four memories, one a token"], minus=recalled["one memory, same state"])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-example = TASKS["recall"].sample(1, 32, stream(0, "bytes")).inputs
 display(recall_rates, recalled.frame())
-pd.DataFrame({name: {"accuracy, mean": recalled[name].mean().item(), "updates per token": MEMORIES[name].get("heads", 1), "bytes of state": state_bytes(each.models[0], example),
+pd.DataFrame({name: {"accuracy, mean": recalled[name].mean().item(), "updates per token": MEMORIES[name].get("heads", 1), "bytes of state": state_bytes(each.models[0], TASKS["recall"].sample(1, 32, stream(0, "bytes")).inputs),
                      "parameters": sum(w.numel() for w in each.models[0].parameters())} for name, each in recalls.items()}).T.round(3)
 
 # %% [markdown]
@@ -645,7 +643,6 @@ for id_ in ("T1", "T2", "T3", "T4"):
     exp.not_run(id_, "full scale needs a GPU for hours, and a corpus")
 noted = {f"{name}, product, token {n}": scores.at(n + 1)[name] for name in arms for n in TESTS}
 noted |= {f"{name}, S5, token 20": ends[name] for name in swaps} | {f"{name}, recall": recalled[name] for name in recalls}
-noted["router held, S5, token 20, ceiling of its own split"] = own["router held"]
 for name, values in noted.items():
     exp.note(name, values)
 exp.table("accuracy, product", scores.rows([n + 1 for n in TESTS]))
