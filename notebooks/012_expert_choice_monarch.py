@@ -273,10 +273,8 @@ proposal_rates, proposal = trained("as proposed", p.proposal_steps, lambda steps
                                    lr=(3e-2, 1e-1), batch=32)
 accuracy = proposal.scores(length=32, samples=p.samples, score="accuracy")
 types = proposal.measure(same_head)["expert choice"]
-exp.judge("S1a", accuracy["expert choice"])
-exp.judge("S1b", accuracy["uniform"])
-exp.judge("S2", types)
-exp.judge("P1", types)
+for id_, each in {"S1a": accuracy["expert choice"], "S1b": accuracy["uniform"], "S2": types, "P1": types}.items():
+    exp.judge(id_, each)
 exp.judge("K1", accuracy["expert choice"], minus=accuracy["uniform"])
 exp.judge("K2", [h.loss[len(h.loss) // 2 :].max().item() / TASKS["as proposed"].chance(32) for h in proposal.histories["expert choice"]])
 
@@ -310,8 +308,7 @@ def from_prefixes(model, task, *, what="loss", **how):
 
 
 losses = leaks.scores(length=LEAK, samples=p.samples, score="loss")
-choice = leaks.select(["expert choice"])
-alone = choice.scores(length=LEAK, samples=p.samples, score=from_prefixes)["expert choice"]
+alone = leaks.select(["expert choice"]).scores(length=LEAK, samples=p.samples, score=from_prefixes)["expert choice"]
 exp.judge("C1", math.log(4) - losses["expert choice"])
 exp.judge("C1b", {name: (losses[name] - math.log(4)).abs() for name in CAUSAL})
 exp.judge("C3", alone)
@@ -344,8 +341,7 @@ display(leak_rates, pd.DataFrame({
     "decisions moved": {name: each[:, 0].mean().item() for name, each in moved.items()},
     "outputs moved": {name: each[:, 1].mean().item() for name, each in moved.items()},
 }).round(4))
-seen = leaks.scores(length=LEAK, samples=p.samples) | choice.scores(
-    length=LEAK, samples=p.samples, score=partial(from_prefixes, what="by_step")).renamed("{}, from prefixes")
+seen = leaks.scores(length=LEAK, samples=p.samples) | leaks.select(["expert choice"]).scores(length=LEAK, samples=p.samples, score=partial(from_prefixes, what="by_step")).renamed("{}, from prefixes")
 exp.key_figure(seen.curves(range(1, LEAK), x_title="token before the one that is predicted", levels={"chance": 0.25}, title="Random tokens, predicted"))
 
 # %% [markdown]
@@ -405,14 +401,20 @@ def split(model):
     return torch.einsum("btv,bth->vh", table, taken) / table.sum((0, 1))[:, None]
 
 
-WATCH = {"split": split} | {what: lambda model, what=what: getattr(model.mixers[0].router, what).clone() for what in ("offset", "load")}
+def margin(model):
+    """How far a token choice is from a tie, median of all tokens but the start token."""
+    router, x = model.mixers[0].router, model.mixer_norms[0](model.embedding[:-1])
+    return router.margins(x).median() if router.routing == "token choice" else torch.tensor(math.nan)
+
+
+WATCH = {"split": split, "margin": margin} | {what: lambda model, what=what: getattr(model.mixers[0].router, what).clone() for what in ("offset", "load")}
 
 
 # %%
 def product_arms(steps):
-    small = {f"{name}, N = 4": arm for name, arm in routed({"d_state": 4}, ["uniform", "token choice"], steps).items()}
-    one = {f"one head, N = {states}": partial(heads_model, heads=1, d_state=states, routing="all") for states in (16, 4)}
-    return routed({}, ROUTERS, steps, watch=WATCH, watch_every=max(1, steps // 100)) | small | one
+    arms = routed({}, ROUTERS, steps, watch=WATCH, watch_every=max(1, steps // 100))
+    arms |= {f"{name}, N = 4": arm for name, arm in routed({"d_state": 4}, ["uniform", "token choice"], steps).items()}
+    return arms | {f"one head, N = {states}": partial(heads_model, heads=1, d_state=states, routing="all") for states in (16, 4)}
 
 
 product_rates, arms = trained("product", p.product_steps, product_arms, lr=(3e-3, 1e-2, 3e-2), seeds=3, words=TESTS[-1])
@@ -426,7 +428,6 @@ def heaviest(history):
     return (each.amax(1) / each.mean(1)).max().item()
 
 
-ceiling = quota_ceiling(moves, turns, TRAIN, TRAIN // 2)
 exp.judge("C4", at80["token choice"], minus=at80["uniform"])
 exp.judge("C5", at20["expert choice"])
 exp.judge("C9", {name: [heaviest(each) for each in arms.histories[name]] for name in ("token choice", "threshold")})
@@ -436,7 +437,7 @@ exp.judge("G3", at20["uniform"])
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(product_rates, scores.frame([n + 1 for n in TESTS]))
 display(arms.frame(lambda model, _: {"updates per token": split(model)[:5].sum(1).mean().item(), "load": [round(each, 2) for each in split(model).mean(0).tolist()]}))
-scores.select([*ROUTERS]).curves([n + 1 for n in TESTS], x_title="tokens, with the start token", levels={"chance": 1 / 30, "quota": ceiling}, title="Product, trained on 20 tokens")
+scores.select([*ROUTERS]).curves([n + 1 for n in TESTS], x_title="tokens, with the start token", levels={"chance": 1 / 30, "quota": quota_ceiling(moves, turns, TRAIN, TRAIN // 2)}, title="Product, trained on 20 tokens")
 
 # %% [markdown]
 # One update a token is enough: with the dead band, with a threshold and without any balancing all five seeds
@@ -480,8 +481,7 @@ scores.select([*ROUTERS]).curves([n + 1 for n in TESTS], x_title="tokens, with t
 ways = {name: arms.histories[name] for name in ROUTERS}
 display(panels.in_training(ways, draw=lambda watched, at: figures.matrices({"share of a token (row: kind) on a head": watched["split"][at]})))
 for what in ("offset", "load"):
-    curves = {f"{name}, head {h + 1}": ways[name][0].watched[what][:, h] for name in ("token choice", "sign rule") for h in range(2)}
-    display(figures.lines(curves, x=torch.tensor(ways["uniform"][0].watched_at), x_title="update", y_title=what, title=f"{what.capitalize()} of the first seed"))
+    display(figures.lines({f"{name}, head {h + 1}": ways[name][0].watched[what][:, h] for name in ("token choice", "sign rule") for h in range(2)}, x=torch.tensor(ways["uniform"][0].watched_at), x_title="update", y_title=what, title=f"{what.capitalize()} of the first seed"))
 
 # %% [markdown]
 # ## Corrected: a task that does not
@@ -496,8 +496,7 @@ for what in ("offset", "load"):
 words = TASKS["S5"].words(min(p.samples, 60), TRAIN, stream(0, "ceilings"))
 SPLITS = {"one swap alone": [0] + [1] * 9, "those of point 0, and the rest": [0] * 4 + [1] * 6,
           "halves": [0, 1] * 5, "four heads": [0, 1, 2, 3] * 2 + [0, 1]}
-ceilings = {name: shuffle_ceiling(TASKS["S5"], reader, words[: 60 if len(set(reader)) == 2 else 6]).mean().item() for name, reader in SPLITS.items()}
-ceilings |= {f"{100 * share:g} % of the tokens skipped": skipping_ceiling(TASKS["S5"], share, TRAIN) for share in (0.05, 0.1, 0.316)}
+ceilings = {name: shuffle_ceiling(TASKS["S5"], reader, words[: 60 if len(set(reader)) == 2 else 6]).mean().item() for name, reader in SPLITS.items()} | {f"{100 * share:g} % of the tokens skipped": skipping_ceiling(TASKS["S5"], share, TRAIN) for share in (0.05, 0.1, 0.316)}
 whole = shuffle_ceiling(TASKS["product"], [0, 0, 0, 1, 1], TASKS["product"].words(20, TRAIN, stream(0, "ceilings")))
 assert (whole - 1).abs().max() < 1e-12, "a product must split exactly"
 
@@ -530,7 +529,7 @@ SWAPS = {"d_state": 36, "d_hidden": 128}
 
 
 def swap_arms(steps):
-    watched = {"watch": {"swaps": lambda model: torch.tensor(10.0 - sum(reader(model)))}, "watch_every": max(1, steps // 100)}
+    watched = {"watch": {"margin": margin, "reader": lambda model: torch.tensor(reader(model))}, "watch_every": max(1, steps // 100)}
     return routed(SWAPS, ["uniform"], steps) | routed(SWAPS, ONE_HEAD[:2], steps, **watched) | {
         "one always on": Arm(partial(heads_model, **SWAPS, always=1), before_update=partial(balanced, steps=steps)),
         "router held": partial(held, d_hidden=128), "router held, linear read-out": held,
@@ -556,9 +555,12 @@ exp.judge("C6b", shares["router held"], minus=shares["router held, linear read-o
 display(swap_rates, swaps.frame(lambda model, task: {"swaps on head 1": 10 - sum(reader(model)), "updates per token": decisions(model, task.sample(100, TRAIN, stream(0, "split")).inputs).sum(-1).double().mean().item()}))
 display(pd.DataFrame({(name, f"token {n}"): {"ceiling": most[name].mean().item(), "accuracy": known.at(n + 1)[name].mean().item()}
                       for name in one_head for n, most in ((5, fifth), (TRAIN, own))}).T.round(3))
-where = {f"{name}, seed {seed}": each.watched["swaps"] for name in ONE_HEAD[:2] for seed, each in zip(p.seeds, swaps.histories[name], strict=True)}
-display(figures.lines(where, x=torch.tensor(swaps.histories["no balancing"][0].watched_at), x_title="update", y_title="swaps on head 1", title="Who takes the swaps, in training"))
 known.curves(range(2, TRAIN + 2), x_title="tokens, with the start token", levels={"chance": 1 / 60}, title="S5")
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+for place, there in {"the product": arms, "S5": swaps}.items():
+    display(figures.lines({name: torch.stack([each.watched["margin"] for each in there.histories[name]]).median(0).values for name in ONE_HEAD[:2]}, x=torch.tensor(there.histories["no balancing"][0].watched_at), x_title="update", y_title="difference of two scores",
+                          log=True, title=f"How far a decision is from a tie, {place}, median of tokens and seeds"))
 
 # %% [markdown]
 # Two heads that take every token are right on every word after 20 swaps (G4), and one head alone on 99.8 % and more,
@@ -642,6 +644,8 @@ panels.eigenvalues(arms.select([*ROUTERS]).models, shown)
 for id_ in ("T1", "T2", "T3", "T4"):
     exp.not_run(id_, "full scale needs a GPU for hours, and a corpus")
 noted = {f"{name}, product, token {n}": scores.at(n + 1)[name] for name in arms for n in TESTS}
+noted |= {f"{name}, {place}, difference of two scores at the end": [each.watched["margin"][-1].item() for each in there.histories[name]] for place, there in (("product", arms), ("S5", swaps)) for name in ONE_HEAD[:2]}
+noted |= {f"{name}, S5, looks in the last fifth of training that find another split": [each.watched["reader"][-21:].diff(dim=0).ne(0).any(1).double().mean().item() for each in swaps.histories[name]] for name in ONE_HEAD[:2]}
 noted |= {f"{name}, S5, token 20": ends[name] for name in swaps} | {f"{name}, recall": recalled[name] for name in recalls}
 for name, values in noted.items():
     exp.note(name, values)

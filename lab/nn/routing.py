@@ -165,6 +165,21 @@ class Router(nn.Module):
         """Which heads take which tokens."""
         return self._with_always(self._chosen(p))
 
+    @torch.no_grad()
+    def margins(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "..."]:
+        """How far token choice is from a tie: by how much the last head taken leads the next one.
+
+        Raises:
+            ValueError: the rule is another one, or all heads are taken, so that there is no next.
+        """
+        if self.routing != "token choice" or self.capacity == self.heads:
+            given = f"{self.routing}, {self.capacity} of {self.heads} heads"
+            raise ValueError(
+                f"Router.margins: {given}; it needs token choice with a head left over"
+            )
+        ordered = (self(x) + wide(self.offset)).sort(dim=-1, descending=True).values
+        return ordered[..., self.capacity - 1] - ordered[..., self.capacity]
+
     def step(
         self, p: Float[Tensor, "B H"], past: Float[Tensor, "B s H"] | None = None
     ) -> tuple[Bool[Tensor, "B H"], Float[Tensor, "B t H"] | None]:

@@ -109,6 +109,28 @@ def test_offsets_decide_and_some_heads_take_everything():
     assert not taken[..., 1:3].any()
 
 
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_a_decision_turns_where_the_next_head_gains_more_than_the_margin(capacity):
+    x = torch.randn(6, D, dtype=DOUBLE, generator=stream(1))
+    one = router("token choice", capacity=capacity)
+    one.offset += torch.tensor([0.1, -0.2, 0.05, 0.0])
+    margin, ranked = one.margins(x), (one(x) + one.offset).argsort(dim=-1, descending=True)
+    assert not margin.requires_grad
+    for i in range(len(x)):
+        last, following = ranked[i, capacity - 1], ranked[i, capacity]
+        for gain, turns in ((margin[i] - 1e-9, False), (margin[i] + 1e-9, True)):
+            p = one(x[i]).detach()
+            p[following] += gain
+            taken = one.taken(p[None, None])[0, 0]
+            assert (bool(taken[last]), bool(taken[following])) == (not turns, turns)
+
+
+@pytest.mark.parametrize("settings", [{"routing": "threshold"}, {"capacity": H}])
+def test_there_is_no_margin_without_a_next_head(settings):
+    with pytest.raises(ValueError, match="it needs token choice with a head left over"):
+        router(**{"routing": "token choice", **settings}).margins(torch.zeros(1, D, dtype=DOUBLE))
+
+
 def test_acceptance_by_prefix_rank_is_that_of_independent_relative_ranks():
     # Rényi: P(accept at t) = taken / t, and the load has the variance of independent draws.
     T, B = 32, 20_000
