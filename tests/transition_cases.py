@@ -122,6 +122,7 @@ DISPLACEMENT = {  # settings, and the largest norm; columns of length 1 have sqr
     "columns": ({}, 6**0.5),
     "projected": ({"proper": True, "bound": "norm"}, 1),
     "no kernel": ({"kernel": "none", "bound": "none"}, None),
+    "random kernel": ({"kernel": "random"}, 6**0.5),
     "Newton-Schulz": ({"kernel": "balanced", "bound": "newton-schulz"}, 1),
 }
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lab.benchmark.timing import milliseconds
+from lab.seeding import stream
+from lab.tasks import Task
 
 
 def forward_milliseconds(
@@ -45,6 +47,25 @@ def training_milliseconds(
         name: _training_step(form, deepcopy(module), x, targets) for name, form in forms.items()
     }
     return milliseconds(calls, rounds=rounds, budget=budget, label="a step of training")
+
+
+def training_step(model: nn.Module, task: Task, *, batch: int, length: int) -> Callable[[], None]:
+    """A call that makes one update of a model by AdamW, always on the same examples of a task.
+
+    Args:
+        model: every call changes it.
+        task: of the examples, drawn once, and of the loss.
+        batch, length: of the examples.
+    """
+    optimizer = torch.optim.AdamW(model.parameters())
+    examples = task.sample(batch, length, stream(0, "training step"))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        task.loss(model, examples).backward()
+        optimizer.step()
+
+    return step
 
 
 def _training_step(

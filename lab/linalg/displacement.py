@@ -8,6 +8,8 @@ Source: Kailath, Kung & Morf 1979, Displacement ranks of matrices and linear equ
 Structured Matrices and Polynomials, section 3.6 (Cauchy-like matrices).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +63,16 @@ def stein_kernel(n: int) -> Complex128[Tensor, "n n"]:
     products do not.
     """
     return 1 / (1 - roots_of_unity(n)[:, None] * roots_of_unity(n, 0.5).conj())
+
+
+def random_kernel(n: int, *, generator: torch.Generator) -> Float64[Tensor, "n n"]:
+    """An antisymmetric matrix of normal numbers, divided by its spectral norm.
+
+    In the place of a Cauchy kernel, it is a control: A = diag(d) + K * (G H^T) then has the same
+    parameters, and no low displacement rank for any nodes.
+    """
+    drawn = torch.randn(n, n, generator=generator, dtype=DOUBLE)
+    return unit_kernel(drawn - drawn.mT)
 
 
 def unit_kernel(kernel: Inexact[Tensor, "n n"]) -> Inexact[Tensor, "n n"]:
@@ -212,6 +224,28 @@ class CauchyLike(Structured):
         return CauchyLike(self.nodes, (A2 * A1.mT).sum(-1), G, H)
 
 
+def random_cauchy_like(
+    n: int,
+    rank: int,
+    *,
+    scale: float = 1.0,
+    proper: bool = True,
+    generator: torch.Generator,
+) -> CauchyLike:
+    """A matrix on Chebyshev nodes with the diagonal 0.9 and random generators, in double precision.
+
+    Args:
+        n, rank: its sizes.
+        scale: the Frobenius norm of G and of H before a projection, over the root of the rank.
+        proper: whether diag(G H^T) is projected to zero, so that `rank` is the displacement rank.
+        generator: random stream of G and H.
+    """
+    G, H = torch.randn(2, n, rank, generator=generator, dtype=DOUBLE)
+    G, H = (scale * math.sqrt(rank) * each / torch.linalg.matrix_norm(each) for each in (G, H))
+    diagonal = torch.full((n,), 0.9, dtype=DOUBLE)
+    return CauchyLike(chebyshev_nodes(n), diagonal, G, zero_diagonal(G, H) if proper else H)
+
+
 def compose(later: CauchyLike, earlier: CauchyLike) -> CauchyLike:
     """`later.after(earlier)`."""
     return later.after(earlier)
@@ -228,6 +262,25 @@ def truncate(A: CauchyLike, rank: int) -> CauchyLike:
         return A
     G, H = nearest(A.G, A.H, rank)
     return CauchyLike(A.nodes, A.diagonal, G, zero_diagonal(G, H))
+
+
+def truncation_errors(factors: Sequence[CauchyLike], rank: int) -> Float[Tensor, "products"]:
+    """Relative errors of products that are truncated to a width after every factor.
+
+    Args:
+        factors: A_1 to A_k, each with a zero diag(G H^T); k is at least 2.
+        rank: the width.
+
+    Returns:
+        Float["k - 1"]: for A_2 A_1, A_3 A_2 A_1 and so on, the Frobenius norm of the error over
+        that of the exact product.
+    """
+    kept, exact, errors = factors[0], factors[0].to_dense(), []
+    for factor in factors[1:]:
+        kept, exact = truncate(factor.after(kept), rank), factor.to_dense() @ exact
+        error = torch.linalg.matrix_norm(kept.to_dense() - exact)
+        errors.append(error / torch.linalg.matrix_norm(exact))
+    return torch.stack(errors)
 
 
 def nearest(

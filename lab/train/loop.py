@@ -71,6 +71,11 @@ class History:
     seconds: float = math.nan
     skipped: int = 0
 
+    def reached(self, name: str, level: float) -> float:
+        """Updates until a watched number was at least `level` for the first time; inf if never."""
+        seen = zip(self.watched_at, self.watched[name], strict=True)
+        return next((float(at) for at, value in seen if value >= level), math.inf)
+
 
 def fit(
     model: nn.Module,

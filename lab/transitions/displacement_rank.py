@@ -13,14 +13,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lab.linalg.displacement import balanced_kernel, cauchy_kernel, chebyshev_nodes, unit_kernel
+from lab.arguments import one_of, refuse
+from lab.linalg.displacement import (
+    balanced_kernel,
+    cauchy_kernel,
+    chebyshev_nodes,
+    random_kernel,
+    unit_kernel,
+)
 from lab.linalg.precision import wide
 from lab.nn.linear import precise, precise_product
 from lab.nn.weight_decay import without_decay
 from lab.transitions.base import Transition
 from lab.transitions.diagonal import GATES, Gate
 
-Kernel = Literal["cauchy", "unit", "balanced", "none"]
+Kernel = Literal["cauchy", "unit", "balanced", "none", "random"]
 Bound = Literal["none", "frobenius", "columns", "norm", "newton-schulz", "tanh"]
 
 _KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -33,6 +40,8 @@ _KERNELS: dict[str, Callable[[Tensor], Tensor]] = {
 
 class Whole(Transition):
     """A transition whose parameters are the matrix itself, ["... N N"]."""
+
+    reads_tables = True
 
     def dense(self, parameters: Float[Tensor, "... N N"]) -> Float[Tensor, "... N N"]:
         """The parameters, unchanged."""
@@ -55,12 +64,14 @@ class DisplacementRank(Whole):
             For "tanh" and "newton-schulz" see `BOUNDS`.
         proper: whether diag(G H^T) is projected to zero, so that G H^T is the displacement.
         generator: random stream of the initial parameters.
+        kernels: random stream of a random kernel; `generator` if None.
         dtype: dtype of the parameters.
 
     Real parameters: (D + 1) (N + 2 N rank).
 
     Raises:
-        ValueError: the kernel, gate or bound is unknown, or the rank is below 1.
+        ValueError: the kernel, gate or bound is unknown, or the rank is below 1; or the kernel is
+            random, and there is no stream to draw it from.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class DisplacementRank(Whole):
         bound: Bound = "columns",
         proper: bool = False,
         generator: torch.Generator | None = None,
+        kernels: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(d_model, d_state=d_state)
@@ -82,7 +94,7 @@ class DisplacementRank(Whole):
         self.gate = Gates(d_model, d_state, gate, dtype)
         self.generators = small(d_model, 2 * d_state * rank, d_state * rank, generator, dtype)
         self.kernel: Tensor
-        made = _KERNELS[kernel](cauchy_kernel(chebyshev_nodes(d_state)))
+        made = _kernel(kernel, d_state, kernels or generator)
         self.register_buffer("kernel", made.to(dtype), persistent=False)
 
     def generators_of(
@@ -162,13 +174,17 @@ class CayleyCauchy(Whole):
         rank: displacement rank, even and at least 2.
         scale: c, in units of 1 / |K|.
         two_sided: whether the factor diag(f) is present.
+        kernel: "unit" for Cauchy's, or "random" as in `DisplacementRank`, with which Q is as
+            orthogonal, and has no low displacement rank.
         generator: random stream of the initial parameters.
+        kernels: random stream of a random kernel; `generator` if None.
         dtype: dtype of the parameters.
 
     Real parameters: (D + 1) times 2 N, N more if two-sided, and N rank more above rank 2.
 
     Raises:
-        ValueError: the rank is odd or below 2.
+        ValueError: the rank is odd or below 2, or there is no such kernel; or it is random, and
+            there is no stream to draw it from.
     """
 
     def __init__(
@@ -179,12 +195,15 @@ class CayleyCauchy(Whole):
         rank: int,
         scale: float = 8.0,
         two_sided: bool = False,
+        kernel: Literal["unit", "random"] = "unit",
         generator: torch.Generator | None = None,
+        kernels: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(d_model, d_state=d_state)
         if rank < 2 or rank % 2:
             raise ValueError(f"rank is {rank}; it must be even and at least 2")
+        one_of("CayleyCauchy", "kernel", kernel, ("unit", "random"))
         self.rank = rank
         self.gate = Gates(d_model, d_state, "tanh", dtype)
         self.right = Gates(d_model, d_state, "tanh", dtype) if two_sided else None
@@ -193,8 +212,8 @@ class CayleyCauchy(Whole):
         self.rows = small(d_model, width, 1, generator, dtype) if width else None
         self.kernel: Tensor
         self.identity: Tensor
-        kernel = scale * unit_kernel(cauchy_kernel(chebyshev_nodes(d_state)))
-        self.register_buffer("kernel", kernel.to(dtype), persistent=False)
+        made = scale * _kernel(kernel, d_state, kernels or generator)
+        self.register_buffer("kernel", made.to(dtype), persistent=False)
         self.register_buffer("identity", torch.eye(d_state, dtype=dtype), persistent=False)
 
     def symmetric(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... N N"]:
@@ -288,6 +307,15 @@ BOUNDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "newton-schulz": lambda d, off: newton_schulz(_sum(d, off) / _norm(_sum(d, off))),
     "tanh": lambda d, off: _sum(d, off.tanh() / math.sqrt(d.shape[-1])),
 }
+
+
+def _kernel(name: Kernel, n: int, generator: torch.Generator | None) -> Tensor:
+    """Float64["n n"], without a scale."""
+    if name != "random":
+        return _KERNELS[name](cauchy_kernel(chebyshev_nodes(n)))
+    if generator is None:
+        refuse("a random kernel", "kernels", None, "a torch.Generator, such as lab.seeding.stream")
+    return random_kernel(n, generator=generator)
 
 
 def _size(rows: Tensor) -> Tensor:

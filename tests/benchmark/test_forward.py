@@ -3,7 +3,11 @@
 import torch
 from torch import nn
 
-from lab.benchmark.forward import forward_milliseconds, training_milliseconds
+from lab.benchmark.forward import forward_milliseconds, training_milliseconds, training_step
+from lab.mixers import StateSpace
+from lab.model import residual_model
+from lab.tasks import WordProblem, groups
+from lab.transitions import RealDiagonal
 
 
 class Repeats(nn.Module):
@@ -47,3 +51,18 @@ def test_each_way_to_train_a_module_has_its_milliseconds_and_a_copy_of_it():
     assert 0 < found["once"] < found["often"] < 1000
     assert torch.equal(module.weight, before)
     assert not any(torch.equal(own.weight, before) for own in seen.values())  # they were trained
+
+
+def test_a_training_step_trains_on_the_same_examples():
+    task = WordProblem(groups.cyclic(2), [0, 1])
+
+    def mixer(generator):
+        return StateSpace(8, RealDiagonal(8, d_state=4, generator=generator), generator=generator)
+
+    model = residual_model(task, 0, d_model=8, mixer=mixer)
+    step = training_step(model, task, batch=4, length=3)
+    examples = task.sample(100, 3, torch.Generator().manual_seed(0))
+    before = task.loss(model, examples).item()
+    for _ in range(50):
+        step()
+    assert task.loss(model, examples).item() < before

@@ -22,9 +22,12 @@ from lab.linalg.displacement import (
     displacement_rank,
     fast_cauchy_product,
     nearest,
+    random_cauchy_like,
+    random_kernel,
     roots_of_unity,
     stein_kernel,
     truncate,
+    truncation_errors,
     uniform_nodes,
     unit_kernel,
     zero_diagonal,
@@ -167,6 +170,14 @@ def test_shapes_are_named():
         CauchyLike(nodes, torch.zeros(3), torch.zeros(4, 1), torch.zeros(4, 1))
 
 
+@pytest.mark.parametrize(("proper", "expected"), [(True, 3), (False, N)])
+def test_a_random_matrix_has_the_rank_if_it_is_proper(proper, expected):
+    A = random_cauchy_like(N, 3, scale=0.5, proper=proper, generator=stream(0))
+    assert displacement_rank(A.to_dense(), A.nodes) == expected
+    assert torch.linalg.matrix_norm(A.G).item() == pytest.approx(0.5 * math.sqrt(3))
+    assert (A.diagonal == 0.9).all()
+
+
 # --- truncation ----------------------------------------------------------------------------------
 
 
@@ -203,6 +214,23 @@ def test_what_has_the_rank_already_is_not_changed_by_truncation():
     zeros = torch.zeros_like(A.G)
     padded = CauchyLike(A.nodes, A.diagonal, torch.cat([A.G, zeros], 1), torch.cat([A.H, A.H], 1))
     assert gap(truncate(padded, 3).to_dense(), A.to_dense()) < 1e-11
+
+
+def test_truncation_errors_are_those_of_products_of_dense_matrices():
+    factors = [cauchy_like(seed, 2) for seed in range(4)]
+    kept = truncate(compose(factors[1], factors[0]), 3)
+    first = kept.to_dense(), factors[1].to_dense() @ factors[0].to_dense()
+    kept = truncate(compose(factors[2], kept), 3)
+    second = kept.to_dense(), factors[2].to_dense() @ first[1]
+    expected = [torch.dist(short, whole) / whole.norm() for short, whole in (first, second)]
+    assert gap(truncation_errors(factors[:3], 3), torch.stack(expected)) < 1e-12
+
+
+@patient
+@given(seed=seeds, rank=ranks)
+def test_products_that_are_never_cut_have_no_truncation_error(seed, rank):
+    factors = [cauchy_like(seed + i, rank) for i in range(3)]
+    assert truncation_errors(factors, 3 * rank).max() < 1e-9
 
 
 # --- the fast product ----------------------------------------------------------------------------
@@ -257,6 +285,26 @@ def test_projected_transitions_have_their_rank_under_every_bound_that_scales(bou
 def test_without_a_kernel_the_displacement_has_twice_the_rank():
     A = DisplacementRank(8, d_state=N, rank=3, kernel="none", generator=stream(0), dtype=DOUBLE)
     assert (displacement_rank(A(inputs(0)), chebyshev_nodes(N)) == 6).all()
+
+
+@patient
+@given(seed=seeds, rank=st.sampled_from([2, 4, 8]))
+def test_with_a_random_kernel_nothing_changes_but_the_displacement_rank(seed, rank):
+    kernel = random_kernel(N, generator=stream(seed))
+    assert torch.equal(kernel, -kernel.mT)
+    assert torch.linalg.matrix_norm(kernel, ord=2).item() == pytest.approx(1)
+    for build in (CayleyCauchy, DisplacementRank):
+        alike, other = (
+            build(8, d_state=N, rank=rank, generator=stream(seed), kernels=stream(1), kernel=each)
+            for each in ("unit", "random")
+        )
+        for name, parameter in alike.named_parameters():
+            assert torch.equal(parameter, other.get_parameter(name))
+        assert not torch.equal(alike.kernel, other.kernel)
+    A = CayleyCauchy(8, d_state=N, rank=rank, kernel="random", generator=stream(seed), dtype=DOUBLE)
+    Q = A.orthogonal(inputs(seed))
+    assert gap(Q.mT @ Q, torch.eye(N, dtype=DOUBLE).expand_as(Q)) < 1e-11
+    assert displacement_rank(A(inputs(seed)), chebyshev_nodes(N)).min() > 8
 
 
 def test_the_first_runs_normalisation_keeps_the_generators_large():
@@ -316,6 +364,11 @@ def test_bounds_bound(seed):
         ),
         (lambda: Dense(8, d_state=16, gate="relu"), "gate is 'relu'; it must be one of"),
         (lambda: CayleyCauchy(8, d_state=16, rank=3), "rank is 3; it must be even and at least 2"),
+        (
+            lambda: CayleyCauchy(8, d_state=16, rank=4, kernel="none"),
+            "kernel is 'none'; it must be one of",
+        ),
+        (lambda: DisplacementRank(8, d_state=16, rank=1, kernel="random"), "kernels is None"),
     ],
 )
 def test_bad_settings_are_named(build, sentence):

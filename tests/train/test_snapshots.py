@@ -1,5 +1,7 @@
 """Weights kept through training: the right ones, whole files, the same after a kill."""
 
+import math
+
 import pytest
 import safetensors.torch
 import torch
@@ -8,7 +10,7 @@ from numeric import stream
 from lab.mixers import KuramotoSSM
 from lab.model import SequenceModel
 from lab.tasks import RandomTokens
-from lab.train import fit
+from lab.train import History, fit
 from lab.train.snapshots import BEST, Snapshots, at, every, weights, with_weights
 
 TASK, STEPS = RandomTokens(4), 40
@@ -131,3 +133,10 @@ def test_what_is_no_snapshot_of_this_model_is_refused(tmp_path):
         with_weights(model(), torch.zeros(3))
     with pytest.raises(ValueError, match=r"at: share is 1\.5"):
         at(10, 1.5)
+
+
+def test_a_history_says_when_a_watched_number_reached_a_level():
+    history = History(torch.ones(3), {"right": torch.tensor([0.1, 0.7, 0.6])}, [0, 2, 3])
+    assert history.reached("right", 0.1) == 0.0
+    assert history.reached("right", 0.6) == 2.0
+    assert history.reached("right", 0.8) == math.inf
