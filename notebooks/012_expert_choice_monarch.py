@@ -562,7 +562,7 @@ off = {place: there.select(ONE_HEAD[:2]).measure(undone) for place, there in {"p
 exp.judge("C6c", off["S5"], minus=off["product"])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-display(pd.DataFrame({f"{place}, {name}": each.tolist() for place, found in off.items() for name, each in found.items()}, index=p.seeds).round(2))
+display(pd.DataFrame({f"{place}, {name}": each.tolist() for place, by_arm in off.items() for name, each in by_arm.items()}, index=p.seeds).round(2))
 for place, there in {"the product": arms, "S5": swaps}.items():
     display(figures.lines({name: torch.stack([each.watched["margin"] for each in there.histories[name]]).median(0).values for name in ONE_HEAD[:2]}, x=torch.tensor(there.histories["no balancing"][0].watched_at), x_title="update", y_title="difference of two scores",
                           log=True, title=f"How far a decision is from a tie, {place}, median of tokens and seeds"))
