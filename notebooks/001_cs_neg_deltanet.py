@@ -13,239 +13,215 @@
 # %% [markdown]
 # # 001 · Do reflections and routing together track a group that neither tracks alone?
 #
-# **Idea.** DeltaNet multiplies its state by one factor $I - \beta k k^\top$ per token. Let the factor
-# reflect ($\beta$ up to 2, NEG), and let an input-dependent matrix $P$ with one 1 per column go in
-# front of it (CS): $S_t = (I - \beta_t k_t k_t^\top) P_t S_{t-1} + \beta_t k_t v_t^\top$. The test
-# is the group $D_4$, the eight symmetries of a square: which element is the product of the tokens
-# so far?
+# **Idea.** DeltaNet multiplies its state by one factor $I - \beta k k^\top$ per token. Let the factor reflect
+# ($\beta$ up to 2, NEG), and let a matrix $P$ that the input chooses, with one 1 per column, go in front of it
+# (column-sparse, CS): $S_t = (I - \beta_t k_t k_t^\top) P_t S_{t-1} + \beta_t k_t v_t^\top$. The test is the group
+# $D_4$, the eight symmetries of a square: which element is the product of the tokens so far?
 #
-# **Reported before.** No numbers. Expected were over 90 % for CS-NEG, 60 to 70 % for each trick
-# alone, under 50 % for neither, at state sizes of 4 and more.
+# **Reported before.** No numbers. Expected were over 90 % for CS-NEG, 60 to 70 % for each trick alone and under 50
+# for neither, in heads of four rows.
 #
-# **What this notebook shows.** As first posed the answer is forced: routing alone permutes the four
-# corners of the square once a head has four rows, and at length 20 a counter passes for a reflection.
-# With two rows, and scored beyond the training length, the question is sharp. There the eight
-# symmetries are exactly the products of a swap or none and a reflection or none, and a proof says
-# what each trick alone cannot do. What sign adds to routing is **state economy**: every element of
-# $S_n$ is one reflection times one permutation of $n - 1$ rows, so that one row less is enough. And
-# routing column by column is unstable beside reflections; routing by permutations is not, by proof.
+# **Answer.** As first posed the answer is forced to be no: routing alone permutes the four corners of the square
+# once a head has four rows. With two rows the question is sharp, and TODO(the answer is yes: over 80 tokens, four times
+# the length of training, CS-NEG is right on ... % of steps, and the better trick alone on ... %). It is no advantage
+# over what has either two reflections per token or two more rows: TODO(of ten seeds routed by permutations ... are
+# right on 95 % of steps over 160 tokens, of DeltaProduct ..., of CS with four rows ...).
 #
-# **Criteria, written before the run.** S1, S2, E1 to E3, K1, K2 and P1 of the proposal, C1 to C4 of
-# the repair: with their thresholds in the last section. What would change our mind: CS-NEG with two
-# rows failing beyond its training length, or an ablation holding there.
+# **Why TODO(ABANDON).** Routing column by column, as proposed, is unstable beside reflections: on TODO(every) seed some
+# letter has a transition of a spectral radius above 1 (TODO(... to ...)), so that a word of that letter alone
+# multiplies the state at every step. Routed by whole permutations the radius is at most 1, by proof.
+#
+# **Cause.** Two columns may choose one row. Such a matrix is bounded in the norm of sums, a reflection in that of
+# squares, and their product in neither.
 
 # %% tags=["parameters"]
 experiment: str = "001"  # the notebook these parameters belong to
-seeds: list[int] = [0]  # one model per arm and seed, in [0, 2147483647]
-reported_steps: int = 10  # updates of the models of the reported setting, in [10, 1000000]
-steps: int = 140  # updates of the corrected models, in [10, 1000000]
-reach_steps: int = 10  # updates of the models of larger groups, in [10, 1000000]
-batch: int = 32  # words per update and model, in [1, 65536]
-samples: int = 128  # words that an accuracy is the mean over, in [100, 1000000]
+seeds: list[int] = [100, 101]  # one model each, alike in every arm, in [0, 2147483647]
+tuning_seeds: list[int] = [0]  # for the step sizes, none of those above, in [0, 2147483647]
+original_steps: int = 4  # updates per model on the original task, in [2, 1000000]
+steps: int = 10  # updates per model with two rows, in trials of step sizes as well, in [2, 1000000]
+reach_steps: int = 4  # updates per model on larger groups, in [2, 1000000]
+samples: int = 100  # words that an accuracy is the mean over, in [50, 1000000]
 
-# %%
-import lab
-
-p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
-
-# %%
-from dataclasses import asdict
+# %% jupyter={"source_hidden": true}
 from functools import partial
-from typing import NamedTuple
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from IPython.display import display
 
+import lab
 from lab import audit
 from lab.audit.by_hand import plane, representation, signs, simplex, word_problem_solver
-from lab.benchmark.timing import take_turns
-from lab.evidence import Evidence
-from lab.linalg import delta_rule, delta_rule_sequential, routed_reflection
+from lab.linalg import routed_reflection
 from lab.mixers import DeltaNet
-from lab.model import SequenceModel, SwiGLU
-from lab.nn import linear
-from lab.plots import figures, looks, panels
-from lab.plots.panels import Choice, Panel, Slider
+from lab.model import residual_model
+from lab.plots import figures, panels
 from lab.seeding import stream
-from lab.statistics import spread
 from lab.tasks import Stored, WordProblem, groups
-from lab.train import fit_together, score
+from lab.train import score
 
+p = lab.parameters()  # stops on a misspelt name, a wrong type, a value out of range
 torch.set_num_threads(1)  # these models are so small that a second thread only gets in the way
-TRAIN, LENGTHS = 20, [20, 40, 80, 160]  # tokens: longest word in training, words of the tests
-ARMS = {
-    "Standard": {}, "NEG": {"negative": True}, "CS": {"routing": "columns"},
-    "CS-NEG": {"negative": True, "routing": "columns"},
-    "CS-NEG, permutations": {"negative": True, "routing": "permutations"},
-    "DeltaProduct": {"negative": True, "factors": 2},
-}
-FOUR, STABLE = ["Standard", "NEG", "CS", "CS-NEG"], "CS-NEG, permutations"
-evidence = Evidence(
-    "001", title="Reflections and routing in DeltaNet", reported={}, parameters=asdict(p),
-    seeds=p.seeds,
-)
+
+# %% jupyter={"source_hidden": true}
+from lab.experiment import EVERY, MEAN, MEDIAN, NUMBER, Arm, Experiment, Planned, solved, tuning
+
+ABLATIONS, PERMUTED, REPAIR = ["Standard", "NEG", "CS"], "CS, permutations", "CS-NEG, permutations"
+RIVALS = ["DeltaProduct", "CS, four rows", "CS-NEG, four rows"]
+FAR = [f"{name}, {n} tokens" for name in ("CS-NEG", REPAIR, *RIVALS) for n in (80, 160)]
+BY_HAND = ["D4, 2 rows", "S5, 4 rows", "Z2 wr Z3, 3 rows"]
+PROVEN = ["imaginary part, NEG", "negative part, Standard", "radius - 1, CS-NEG, permutations"]
+LATER = "an earlier run had neither this guard nor rivals with step sizes of their own."
+PROPOSAL = [
+    Planned("S1", "CS-NEG, original task, 20 tokens", ">", 0.9, arm="proposal", varies=True),
+    Planned("S2", "{part} alone, original task, 20 tokens", "<", 0.75, arm="proposal", parts=["NEG", "CS"], varies=True),
+    Planned("E1", "Standard, original task, 20 tokens (expected: below 0.5)", "<", 0.5, kind="context", arm="proposal"),
+    Planned("E2", "NEG, original task, 20 tokens (expected: 0.6 to 0.7)", "in", (0.6, 0.7), MEDIAN, "context", "proposal"),
+    Planned("E3", "CS, original task, 20 tokens (expected: 0.6 to 0.7)", "in", (0.6, 0.7), MEDIAN, "context", "proposal"),
+    Planned("K1", "CS-NEG - better single trick, original task, 20 tokens", "<=", 0.0, MEAN, "kill", "proposal", True, varies=True),
+    Planned("K2a", "not converged: CS-NEG, original task, 20 tokens", "<=", 0.9, MEDIAN, "kill", "proposal", varies=True),
+    Planned("K2b", "unstable: spectral radius, CS-NEG, original task", ">", 1.001, EVERY, "kill", "proposal", varies=True,
+            added="the proposal says unstable, and names neither a measure nor a limit."),
+    Planned("P1", "D4 is the wrong test: lesser of CS-NEG and {part}, original task", ">", 0.9, MEDIAN, "failure", "proposal",
+            parts=["its better ablation", "DeltaProduct"], varies=True),
+    *(Planned(id_, f"at full scale: {what}", ">=", limit, arm="proposal") for id_, what, limit in (
+        ("T1", "S5", 0.95), ("T2", "D8, eight elements again", 0.9), ("T3", "LRA, average accuracy", 0.85))),
+]
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+exp = Experiment(
+    "001", title="Column-sparse DeltaNet with negative eigenvalues", parameters=p,
+    question="Do reflections and routing together track a group that neither tracks alone?",
+    criteria=[
+        *PROPOSAL,
+        Planned("C1", "CS-NEG by {part}, two rows, 80 tokens", ">", 0.9, MEDIAN, parts=["columns", "permutations"], varies=True),
+        Planned("C2", "{part} alone, two rows, 80 tokens", "<", 0.75, parts=ABLATIONS, guard="G1", varies=True),
+        Planned("C2b", "CS by permutations alone, two rows, 80 tokens", "<", 0.75, guard="G1", varies=True, added=LATER),
+        Planned("C3", "CS, four rows, 20 tokens", ">", 0.9, MEDIAN, varies=True),
+        Planned("C4", "NEG, two rows, mirrors alone, 80 tokens", ">", 0.9, MEDIAN, varies=True),
+        Planned("R1", "CS-NEG, permutations - {part}, 80 tokens", ">=", -0.02, MEAN, paired=True, parts=RIVALS, varies=True, added=LATER),
+        Planned("R2", "right on 95 % of steps: {part}", ">", 0.8, solved(0.95), "context", parts=FAR, added=LATER),
+        Planned("R3", "worst seed: {part}", ">", 0.95, kind="context", parts=FAR, added=LATER),
+        Planned("K2", "{part}: growth of the state in 160 random tokens", ">", 100.0, kind="context", parts=["CS-NEG", REPAIR],
+                added="the limit of 100 is our own, and whether a run is above it hangs on its seeds."),
+        Planned("K2c", "unstable: spectral radius, CS-NEG, two rows", ">", 1.001, EVERY, "kill", varies=True, added="in place of K2."),
+        Planned("G1", "{part} alone, 2 tokens", ">", 0.5, MEDIAN, "control", parts=[*ABLATIONS, PERMUTED], varies=True, added=LATER),
+        Planned("G2", "{part}, 20 tokens", ">", 0.9, MEDIAN, "control", parts=RIVALS, varies=True, added=LATER),
+        Planned("H1", "weights by hand, {part}: least accuracy in 1,000 tokens", ">=", 1.0, NUMBER, "control", parts=BY_HAND),
+        Planned("H2", "proven: {part}", "<", 1e-3, kind="control", parts=PROVEN),
+    ])
+exp
 
 # %% [markdown]
+# An accuracy "over 80 tokens" is the mean over all 80 positions. S1 to T3 are the proposal's criteria, for its own
+# task; they have a verdict of their own. Of its kill criterion K2, "unstable, or not converged within 1,000 steps",
+# K2a is the second half, with S1's limit and the median seed. For the first half an earlier run here asked whether a
+# state grows more than a hundredfold. That limit was ours, and other seeds fall on its other side, so that K2
+# decides nothing now. K2b and K2c ask for a spectral radius above 1 on every seed: with such a letter the state grows
+# without bound, whatever the draw of the words. (The 0.001 is for rounding.) They were set after earlier runs, in which
+# radii were 1.07 to 1.34, on other seeds. P1 is the proposal's reason to pause; for it
+# DeltaProduct counts beside the ablations, and it says, if met, that nothing can be concluded from that task.
+#
+# C1 to C4 are the corrected criteria of the plan. C2 wants accuracies to be low, which a model that has learned
+# nothing has as well: G1 asks whether it has learned words of two tokens, where guessing is right on one in
+# eight. R1 asks whether the repair is as good as rivals that were tuned as it was. R2 counts seeds, because an
+# accuracy far beyond the length of training is a matter of solved or not. What would change our mind: an ablation
+# that holds at 80 tokens, or CS-NEG that does not.
+#
 # ## Is the task what we think it is?
 #
-# Element $a + 4b$ of $D_4$ is $r^a s^b$ with $r^4 = s^2 = 1$ and $s r s = r^{-1}$. Targets are
-# prefix products $x_1 \cdots x_t$, all positions are scored. Four alphabets: the two generators, as
-# first posed; all eight elements; the generators and a pause; two mirrors and a pause.
+# Element $a + 4b$ of $D_4$ is $r^a s^b$, with $r^4 = s^2 = 1$ and $s r s = r^{-1}$. Targets are the products
+# $x_1 \cdots x_t$, and all positions are scored. The original task has the two generators as letters, the corrected one
+# all eight elements, and a third one two mirrors and a pause.
 
 # %%
-D4 = groups.dihedral(4)
-NAMES = ["1", "r", "r²", "r³", "s", "rs", "r²s", "r³s"]
-R, S, SR = 1, 4, D4.product(4, 1)
-ALPHABETS = {"{r, s}": [R, S], "all 8": range(8), "{1, r, s}": [0, R, S], "{1, s, sr}": [0, S, SR]}
-TASKS = {name: WordProblem(D4, alphabet) for name, alphabet in ALPHABETS.items()}
+TRAIN, TESTS = 20, [20, 40, 80, 160]  # tokens
+D4, NAMES = groups.dihedral(4), ["1", "r", "r²", "r³", "s", "rs", "r²s", "r³s"]
+R, S = 1, 4
+two, task, mirrors = WordProblem(D4, [R, S]), WordProblem(D4, range(8)), WordProblem(D4, [0, S, D4.product(S, R)])
+TASKS = {"{r, s}": two, "all 8": task, "{1, s, sr}": mirrors}
 assert D4.product(R, R, R, R) == D4.product(S, S) == 0
 assert D4.product(S, R, S) == D4.inverse[R]
 i, j, k = torch.cartesian_prod(*[torch.arange(8)] * 3).T
 assert torch.equal(D4.table[D4.table[i, j], k], D4.table[i, D4.table[j, k]])
-print("order", D4.order, "· sr is", NAMES[SR], "· orders", D4.element_orders.tolist())
-pd.DataFrame([[NAMES[i] for i in row] for row in D4.table.tolist()], NAMES, NAMES)
+known = pd.DataFrame({name: {"chance": each.chance_accuracy(TRAIN).mean().item(),
+                             "knows parities": each.abelian_ceiling(TRAIN).mean().item()} for name, each in TASKS.items()}).T
+assert abs(known.loc["{r, s}"] - [0.2625, 0.525]).max() < 1e-12
+assert abs(known.loc["all 8"] - [0.125, 0.5]).max() < 1e-12
+print("order", D4.order, "- orders of elements", D4.element_orders.tolist(), "- the table is associative")
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+display(known.round(4), audit.task(task, length=TRAIN))
+display(pd.DataFrame([[NAMES[i] for i in row] for row in D4.table.tolist()], NAMES, NAMES))
+panels.targets(TASKS, length=TRAIN, rows=("letter", "product so far"), title="A word and its products", symbols={
+    name: {"letter": [NAMES[i] for i in each.alphabet], "product so far": NAMES} for name, each in TASKS.items()})
 
 # %% [markdown]
-# **Chance is not 12.5 % where the alphabet is $\{r, s\}$.** Both letters are odd, so that at every
-# step only four elements can be reached; who knows the step and nothing else is right 26.25 % of
-# the time, and who knows parities as well, 52.5 %. With all eight elements as letters every prefix
-# is uniform: 12.5 % and, for the best commutative model, 50 %. The last column is what a model can
-# score that knows how often each letter came, but not in which order.
-
-
-# %%
-def ceilings(task):
-    chance, abelian = task.chance_accuracy(TRAIN), task.abelian_ceiling(TRAIN)
-    counted = task.commuting_ceiling(TRAIN if task.size < 8 else 8)
-    return [chance.mean().item(), abelian.mean().item(), counted]
-
-
-columns = ["chance", "knows parities", "knows counts (length 20; 8 for all 8)"]
-known = pd.DataFrame({name: ceilings(task) for name, task in TASKS.items()}, columns).T
-assert abs(known.loc["{r, s}"].iloc[:2] - [0.2625, 0.525]).max() < 1e-12
-assert abs(known.loc["all 8"].iloc[:2] - [0.125, 0.5]).max() < 1e-12
-known.round(4)
-
-# %% tags=["nbval-ignore-output"]
-display(audit.task(TASKS["{r, s}"], length=TRAIN), audit.task(TASKS["all 8"], length=TRAIN))
-display(
-    figures.lines(
-        {name: task.chance_accuracy(TRAIN) for name, task in TASKS.items()},
-        title="What can be scored without looking at the word", x_title="position", y_title="accuracy",
-    )
-)
-
-panels.targets(
-    TASKS, length=TRAIN, rows=("letter", "product so far"), title="A word and its products",
-    symbols={name: {"letter": [NAMES[i] for i in task.alphabet], "product so far": NAMES}
-             for name, task in TASKS.items()},
-)
-
-# %% [markdown]
-# ## Is the model what we think it is?
+# **Chance is not 12.5 % in the original task.** Both of its letters are odd, so that only four elements can be
+# reached at any step: who knows the step and nothing else is right 26 % of the time, and who knows both parities 52.5
+# %. With all eight letters every prefix is uniform: 12.5 %, and 50 % for the best model whose steps commute.
 #
-# One layer of width 32: embedding, mixer, SwiGLU (with biases, as in the count of about 10 thousand
-# that was given), head. The state starts from a learned matrix, at first $I$, and is read after the
-# update. The gate is $\beta = c\,\mathrm{clip}(1.2\,\sigma(z) - 0.1,\, 0,\, 1)$, which reaches its ends.
-
-
-# %%
-def channel(generator):
-    layer = SwiGLU(32, 64, generator=generator)
-    layer.gate, layer.value = (linear(32, 64, generator=generator) for _ in range(2))
-    layer.out = linear(64, 32, generator=generator)
-    return layer
-
-
-def build(task, seed, arm, heads=8, rows=2):
-    generator = stream(seed, "init")
-    mixer = DeltaNet(32, heads=heads, d_key=rows, generator=generator, **ARMS[arm])
-    return SequenceModel(
-        task.vocabulary, task.classes, 32, [mixer], channels=[channel(generator)],
-        generator=generator,
-    )
-
-
-def count(*settings):
-    return sum(p.numel() for p in build(TASKS["all 8"], 0, *settings).parameters())
-
-
-counts = {arm: count(arm) for arm in ARMS} | {"CS, four rows": count("CS", 4, 4)}
-assert [*counts.values()] == [9344, 9344, 10400, 10400, 10400, 10664, 11356]
-print(counts)
-
-# %% tags=["nbval-ignore-output"]
-audit.model(
-    build(TASKS["all 8"], 0, "CS-NEG").double(), TASKS["all 8"], length=TRAIN, parameters=10400
-)
-
-# %% [markdown]
-# ### The delta rule in chunks
+# ## Are the models what we think they are?
 #
-# Without routing, a chunk of the recurrence is one triangular system (`lab.linalg.delta_rule`). The
-# keys below are nearly one and the same direction, and gates go up to 2: the hard case.
-
-
-# %%
-def like_keys(B, T, N, dtype):
-    normal = partial(torch.randn, generator=stream(0, "like keys"), dtype=torch.float64)
-    k = torch.nn.functional.normalize(normal(B, 1, N) + 0.1 * normal(B, T, N), dim=-1)
-    parts = normal(B, T, N), k, normal(B, T, N), (1 + normal(B, T)).clamp(0, 2), normal(B, N, N)
-    return [part.to(dtype).requires_grad_() for part in parts]
-
-
-def results(form, parts):
-    reads, state = form(*parts)
-    gradients = torch.autograd.grad(reads.square().mean() + state.square().mean(), parts)
-    return [reads, state, *gradients]
-
-
-pairs = zip(*(results(f, like_keys(2, 512, 64, torch.float64)) for f in (delta_rule, delta_rule_sequential)), strict=True)
-chunk_gap = max(((a - b).abs().max() / b.abs().max().clamp(min=1)).item() for a, b in pairs)
-print("chunks and loop agree to 1e-10, gradients too:", chunk_gap < 1e-10)
-
-# %% tags=["nbval-ignore-output"]
-timed = like_keys(8, 512, 64, torch.float32)
-calls = {"chunks": lambda: results(delta_rule, timed), "loop": lambda: results(delta_rule_sequential, timed)}
-for call in calls.values():
-    call()
-timings = take_turns(calls, rounds=5, budget=2, label="forwards and backwards")
-speed = timings["loop"].median / timings["chunks"].median
-print({name: f"{1e3 * t.median:.1f} ms" for name, t in timings.items()}, f"ratio {speed:.1f}")
-
-# %% [markdown]
-# ### The class of models holds a solution
+# One layer, 32 wide: embedding, mixer, SwiGLU of 64, head. Keys and queries have norm 1; the state starts as a learned
+# matrix, at first $I$, and is read after the update. The gate is $\beta = c \cdot \mathrm{clip}(1.2\,\sigma(z) - 0.1,
+# 0, 1)$ with $c$ of 1 or 2, so that it reaches its ends. The proposal's $P_t S_{t-1}$ outside of the
+# correction alone would make the transition $P - \beta k k^\top$, which is wrong: for a swap and $k = (1, -1)/\sqrt 2$
+# its radius is $1 + \beta$.
 #
-# Left-acting transitions $A(x) = \rho(x)^\top$ track products from the right: $A(x_t)\cdots A(x_1) =
-# \rho(x_1 \cdots x_t)^\top$. With two rows all eight symmetries are a swap or not, then a reflection
-# or not. The same holds further up. In $\mathbb R^{n-1}$ with axes that $S_{n-1}$ permutes, a
-# transposition with the last point is a reflection, and every element of $S_n$ is such a
-# transposition (or none) after a permutation of the other points: **routing and one reflection give
-# all of $S_n$ on $n - 1$ rows**. The table counts the elements of each group that one step can be.
+# - **Standard**, **NEG**, **CS**, **CS-NEG**: eight heads of two rows, with neither trick, each, and both.
+# - **permutations**: routing takes the permutation with the largest sum of logits, in place of the largest logit
+#   in each column. It repairs CS-NEG; CS has it as well, as an ablation of the repair.
+# - **DeltaProduct**: two reflections per token, no routing, eight heads of two rows.
+# - **four rows**: four heads, twice the state.
 
 
 # %%
-S5, WREATH = groups.symmetric(5), groups.wreath_product(groups.cyclic(2), 3)
-FLIP, TURN = WREATH.index((1, 0, 2, 3, 4, 5)), WREATH.index((2, 3, 4, 5, 0, 1))
-CYCLE = S5.index(groups.cycle(5, 0, 1, 2, 3, 4))
-LAZY = {
-    "Z2 wr Z3": WordProblem(WREATH, [0, FLIP, TURN]),
-    "S5": WordProblem(S5, [0, S5.index(groups.cycle(5, 0, 1)), CYCLE]),
+def build(task, seed, *, heads=8, rows=2, **settings):
+    def mixer(generator):
+        return DeltaNet(32, heads=heads, d_key=rows, generator=generator, **settings)
+
+    return residual_model(task, seed, d_model=32, mixer=mixer, layers=1, d_hidden=64)
+
+
+TRICKS = {"Standard": {}, "NEG": {"negative": True}, "CS": {"routing": "columns"},
+          "CS-NEG": {"negative": True, "routing": "columns"}}
+FOUR = {"heads": 4, "rows": 4}
+SETTINGS = TRICKS | {
+    PERMUTED: {"routing": "permutations"}, REPAIR: {"negative": True, "routing": "permutations"},
+    "DeltaProduct": {"negative": True, "factors": 2},
+    "CS, four rows": TRICKS["CS"] | FOUR, "CS-NEG, four rows": TRICKS["CS-NEG"] | FOUR,
 }
-SPACES = {
-    "D4, 2 rows": (TASKS["all 8"], plane(4)), "S5, 4 rows": (WordProblem(S5, range(120)), simplex(5)),
-    "Z2 wr Z3, 3 rows": (WordProblem(WREATH, range(24)), signs(3)),
-}
+ARMS = {name: partial(build, **settings) for name, settings in SETTINGS.items()}
+counts = {name: sum(w.numel() for w in each(task, 0).parameters()) for name, each in ARMS.items()}
+planned = [9184, 9184, 10240, 10240, 10240, 10240, 10504, 11196, 11196]
+assert list(counts.values()) == planned, "not the models that were planned"
+swap, key = torch.eye(2).flip(0), torch.tensor([[1.0], [-1.0]]) / 2**0.5
+printed = torch.linalg.eigvals(swap - 2 * key @ key.mT).abs().max().item()
+print("parameters:", counts, f"- radius of the form as printed, swap and reflection: {printed:.3f}")
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+display(audit.model(ARMS["CS-NEG"](task, 0).double(), task, length=TRAIN, parameters=10_240))
+
+# %% [markdown]
+# These are the counts of the plan less 160, the biases that a SwiGLU has none of here.
+#
+# ### What one step can be
+#
+# Left-acting transitions $A(x) = \rho(x)^\top$ track products from the right: $A(x_t) \cdots A(x_1) = \rho(x_1 \cdots
+# x_t)^\top$. The table counts the elements that one step can be. In the plane all eight symmetries are a swap or
+# none, then a reflection or none; on the four corners each is a permutation. It goes on: in $\mathbb R^{n-1}$, with axes
+# that $S_{n-1}$ permutes, every element of $S_n$ is one reflection (or none) after a permutation, so that
+# **routing and one reflection give all of $S_n$ on $n - 1$ rows**. Weights set by hand must be right on every
+# one of 1,000 tokens (H1).
 
 
 # %%
 def within_reach(matrix):
     """Whether one step of NEG, of CS and of CS-NEG can be this orthogonal matrix."""
     permutes = bool(((matrix.abs() < 1e-9) | ((matrix - 1).abs() < 1e-9)).all())
-    symmetric = matrix.allclose(matrix.T)
-    reflects = symmetric and bool((torch.linalg.eigvalsh(matrix) < 0).sum() <= 1)
+    reflects = matrix.allclose(matrix.T) and bool((torch.linalg.eigvalsh(matrix) < 0).sum() <= 1)
     try:
         routed_reflection(matrix)
     except ValueError:
@@ -253,37 +229,33 @@ def within_reach(matrix):
     return [reflects, permutes, True]
 
 
-one_step = {}
-for name, (task, basis) in SPACES.items():
-    each = torch.tensor([within_reach(g) for g in representation(task, basis)])
-    one_step[name] = [len(each), *each.sum(0).tolist()]
-pd.DataFrame(one_step, ["elements", "NEG", "CS", "CS-NEG"]).T
-
-# %%
-by_hand = {}
-for name, (task, basis) in SPACES.items():
-    solved = task if "Z2" not in name else LAZY["Z2 wr Z3"]
-    solver = word_problem_solver(solved, basis)
-    by_hand[name] = score(solver, solved, length=1000, samples=50, seed=0).by_step.min().item()
-print("right at each of 1,000 steps, float64:", by_hand)
+S5, WREATH = groups.symmetric(5), groups.wreath_product(groups.cyclic(2), 3)
+five = WordProblem(S5, [0, S5.index(groups.cycle(5, 0, 1)), S5.index(groups.cycle(5, 0, 1, 2, 3, 4))])
+wreath = WordProblem(WREATH, [0, WREATH.index((1, 0, 2, 3, 4, 5)), WREATH.index((2, 3, 4, 5, 0, 1))])
+SPACES = {"D4, 2 rows": (task, plane(4)), "D4, 4 rows": (task, torch.eye(4).double()),
+          "S5, 4 rows": (WordProblem(S5, range(120)), simplex(5)), "Z2 wr Z3, 3 rows": (wreath, signs(3))}
+reach = {name: torch.tensor([within_reach(g) for g in representation(*space)]) for name, space in SPACES.items()}
+by_hand = {name: score(word_problem_solver(*SPACES[name]), SPACES[name][0], length=1000, samples=50, seed=0) for name in BY_HAND}
+exp.judge("H1", {name: each.by_step.min().item() for name, each in by_hand.items()})
+counted = {name: [len(each), *each.sum(0).tolist()] for name, each in reach.items()}
+pd.DataFrame(counted, ["elements", "NEG", "CS", "CS-NEG"]).T
 
 # %% [markdown]
-# ## As reported
+# With four rows CS can be every element in one step and needs no reflection, which settles the question
+# as it was first asked. NEG reaches the identity and reflections, and nothing of order 4 or 3 in any space, because
+# its factor is symmetric. Several heads do not change that: at least one of them would have to follow an image of the
+# group in which the letter $r$ differs from its inverse, and in $D_4$ every such image is the whole group.
+# Two factors per token (DeltaProduct) reach all rotations of the plane, as products of two reflections.
 #
-# The alphabet $\{r, s\}$, 250 words of every length from 1 to 20, four fifths of them for training,
-# heads of four rows, at most 1,000 updates, scored at length 20. All words of up to 7 letters are
-# among those stored, many times over.
+# ## Original task
+#
+# The letters $r$ and $s$, 250 words of every length from 1 to 20, four fifths of them for training, four heads of four
+# rows, 1,000 updates with a step size of 0.003 for every arm. Only the task is that of the public code: the models are the ones above
+# and differ from it in width (16 there), SiLU on keys and queries, position embeddings, and a read before
+# the update. No result of it was filed, so that there is none to reproduce.
 
 
 # %%
-class Trained(NamedTuple):
-    """The models of one arm, every seed one, and what they were trained on."""
-
-    task: object
-    models: list
-    losses: torch.Tensor
-
-
 class StoredWords:
     """A fixed set of words of every length."""
 
@@ -295,449 +267,314 @@ class StoredWords:
         return self.sets[length].sample(batch, length, generator)
 
 
-def longer(steps, shortest):
-    """Words grow from the shortest to all of TRAIN over the first half of the updates."""
-    return lambda step: min(TRAIN, shortest + (TRAIN - shortest) * 2 * step // steps)
+def growing(steps, shortest=2):
+    """So many updates, with words that grow to 20 tokens over the first half of them."""
+    longest = TRAIN - shortest
+    return {"steps": steps, "length": lambda update: min(TRAIN, shortest + longest * 2 * update // steps)}
+
+
+ADAMW = partial(torch.optim.AdamW, weight_decay=0.01, fused=True)
+RECIPE = {"batch": 64, "schedule": "warmup-cosine", "optimizer": ADAMW, "decay": "all", "clip": 1.0, "device": "cpu"}
+FIRST = p.seeds[:5]  # of the arms that do not decide
+few = [StoredWords(two, 200, stream(seed, "stored words")) for seed in FIRST]
+wide = {name: Arm(partial(build, **SETTINGS[name] | FOUR), data=few) for name in [*TRICKS, "DeltaProduct"]}
+originals = exp.train(wide, two, RECIPE | growing(p.original_steps, 1) | {"lr": 3e-3}, seeds=FIRST)
+original = originals.scores(length=TESTS[-1], samples=p.samples)
 
 
 # %%
-def train(task, arms, *, steps, data=None, shortest=2, **sizes):
-    trained = {}
-    for arm in arms:
-        models = [build(task, seed, arm, **sizes) for seed in p.seeds]
-        histories = fit_together(
-            models, data or [task] * len(models), seeds=p.seeds, steps=steps, batch=p.batch,
-            length=longer(steps, shortest), lr=3e-3, schedule="warmup-cosine", clip=1.0,
-            optimizer=partial(torch.optim.AdamW, weight_decay=0.01, fused=True), decay="all",
-            device="cpu", label=arm,
-        )
-        trained[arm] = Trained(task, models, torch.stack([h.loss for h in histories]))
-    return trained
+def over(scores, tokens):
+    """Float["seeds"] by arm: accuracy over so many tokens."""
+    return {name: each[:, :tokens].double().mean(1) for name, each in scores.items()}
 
 
-def by_position(arm, length):
-    """Float["seeds T"]: accuracy at every position of fresh words."""
-    pairs = zip(arm.models, p.seeds, strict=True)
-    scored = [score(m, arm.task, length=length, samples=p.samples, seed=s) for m, s in pairs]
-    return torch.stack([each.by_step for each in scored])
+def by_length(scores):
+    """Float["seeds lengths"] by arm."""
+    return {name: torch.stack([over(scores, n)[name] for n in TESTS], 1) for name in scores}
 
 
-def by_length(trained):
-    """Float["seeds lengths"] by arm: mean over positions."""
-    return {
-        name: torch.stack([by_position(arm, length).mean(1) for length in LENGTHS], dim=1)
-        for name, arm in trained.items()
-    }
+def ranges(scores):
+    """A table of the median, lowest and highest seed of every arm and length, in per cent."""
+    rows = {name: (100 * each).T for name, each in by_length(scores).items()}
+    shown = {name: [f"{v.median():.1f}  ({v.min():.1f} to {v.max():.1f})" for v in each] for name, each in rows.items()}
+    return pd.DataFrame(shown, [f"{n} tokens" for n in TESTS]).T
 
 
-# %% tags=["nbval-ignore-output"]
-few_words = [StoredWords(TASKS["{r, s}"], 200, stream(s, "stored words")) for s in p.seeds]
-reported = train(
-    TASKS["{r, s}"], FOUR, steps=p.reported_steps, data=few_words, shortest=1, heads=4, rows=4
-)
-reported_scores = by_length(reported)
-
-
-# %% tags=["nbval-ignore-output"]
-def table(scores):
-    """Median, lowest and highest seed of every arm and length, in per cent."""
-    rows = {
-        arm: {f"length {n}": f"{100 * v.median():.1f}  ({100 * v.min():.1f} to {100 * v.max():.1f})"
-              for n, v in zip(LENGTHS, values.unbind(1), strict=True)}
-        for arm, values in scores.items()
-    }
-    return pd.DataFrame(rows).T
-
-
-LEVELS = {"{r, s}": {"knows parities": 0.5, "chance": 0.25}, "all 8": {"knows parities": 0.5, "chance": 0.125}}
-display(table(reported_scores))
-figures.accuracy(
-    reported_scores, x=LENGTHS, x_title="length of the word", levels=LEVELS["{r, s}"],
-    title="As reported: {r, s}, four rows, trained to length 20",
-)
-
-# %% [markdown]
-# At length 20 the four arms do not separate as expected, and at longer words all of them lose: few
-# words, seen often, and a state that may count. NEG can hold the net number of turns in one scalar
-# ($s$ negates it, $r$ adds a little), which an MLP reads modulo 4 as long as it stays in the range
-# that training showed. And CS with four rows has the four corners of the square. So the answer says
-# nothing about whether both tricks are needed.
-#
-# ## Corrected
-#
-# Two rows, where routing has only the swap and cannot make an element of order 4 (three rows would not
-# help: permutations of three points have no such element, and several such heads give a power of
-# $S_3$, whose subgroups of order $2^k$ all commute, as $D_4$ does not). All eight letters, fresh words,
-# length 20 in training, tests up to 160. DeltaProduct, with two reflections a step, has all of $O(2)$;
-# CS with four rows has the corners. One more arm repairs what the growth of the states below shows:
-# it routes by whole permutations, that with the largest sum of logits, and no transition grows its state;
-# writes do, up to 11-fold.
-
-# %% tags=["nbval-ignore-output"]
-corrected = train(TASKS["all 8"], list(ARMS), steps=p.steps)
-wide = train(TASKS["all 8"], ["CS"], steps=p.steps, heads=4, rows=4)
-corrected["CS, four rows"] = wide["CS"]
-mirrors = train(TASKS["{1, s, sr}"], ["Standard", "NEG"], steps=p.steps)
-lazy = train(TASKS["{1, r, s}"], ["NEG", "CS-NEG"], steps=p.steps)
-scores, mirror_scores, lazy_scores = by_length(corrected), by_length(mirrors), by_length(lazy)
-others = {f"{arm}, {{1, s, sr}}": v for arm, v in mirror_scores.items()}
-others |= {f"{arm}, {{1, r, s}}": v for arm, v in lazy_scores.items()}
-display(table(scores), table(others))
-
-# %% tags=["nbval-ignore-output"]
-curves = {arm: trained.losses for arm, trained in corrected.items()}
-display(figures.losses(curves, title="All 8 letters: training loss, words growing to length 20"))
-display(
-    figures.accuracy(
-        scores, x=LENGTHS, x_title="length of the word", levels=LEVELS["all 8"],
-        title="All 8 letters, trained to length 20: mean accuracy",
-    )
-)
-positions = {arm: by_position(trained, 160) for arm, trained in corrected.items()}
-display(
-    figures.accuracy(positions, levels=LEVELS["all 8"], title="All 8 letters: accuracy by position")
-)
-figures.accuracy(
-    others, x=LENGTHS, x_title="length of the word", levels={"chance": 0.125},
-    title="Mirrors {1, s, sr}: reflections alone suffice. {1, r, s}: they do not",
-)
-
-# %% tags=["nbval-ignore-output"]
-from lab.records import committed  # the full run, for the short one at the defaults
-
-committed.figure("001", "All 8 letters, trained to length 20: mean accuracy")
-
-# %% [markdown]
-# ### What the arms that fail know
-#
-# Targets against answers at length 160, elements sorted by their coset of the centre $\{1, r^2\}$.
-# A model that knows the parities and no more fills blocks of two by two.
-
-
-# %% tags=["nbval-ignore-output"]
-def confusion(arm, sorted_by=(0, 2, 1, 3, 4, 6, 5, 7)):
-    model = corrected[arm].models[0]
-    inputs, targets, _ = TASKS["all 8"].sample(p.samples, 160, stream(0, "confusion"))
-    with torch.no_grad():
-        answers = model(inputs).argmax(-1)
-    counted = torch.bincount((8 * targets + answers).flatten(), minlength=64).view(8, 8)
-    order = list(sorted_by)
-    share = (counted / counted.sum(1, keepdim=True))[order][:, order]
-    names = [NAMES[i] for i in order]
-    return share, names
-
-
-def draw_confusion(arm):
-    share, names = confusion(arm)
-    figure = go.Figure(go.Heatmap(z=share, x=names, y=names, zmin=0, zmax=1, colorscale="Blues"))
-    figure.update_layout(title=f"{arm}: answers at length 160", height=440)
-    return figure.update_xaxes(title="answer").update_yaxes(title="target", autorange="reversed")
-
-
-Panel(draw_confusion, arm=Choice("arm", ["NEG", *(arm for arm in corrected if arm != "NEG")]))
-
-# %% [markdown]
-# ## What the transitions became
-#
-# The eigenvalues of every head's transition for the letter $r$, all seeds. A quarter turn has $\pm i$;
-# without routing the transition is symmetric, and its eigenvalues are real; in Standard none is negative.
-
-
-# %%
 @torch.no_grad()
 def maps(model):
-    """A ["V H N N"] of every token and head."""
+    """A ["V H N N"] of every letter and head."""
     return model.mixers[0].maps(model.mixer_norms[0](model.embedding))[0]
 
 
-@torch.no_grad()
-def spectra(arm, token):
-    return torch.cat(
-        [torch.linalg.eigvals(maps(m)[token]).flatten() for m in corrected[arm].models]
-    )
-
-
-imaginary = {arm: spectra(arm, R).imag.abs().max().item() for arm in FOUR}
-lowest = spectra("Standard", R).real.min().item()
-assert imaginary["NEG"] < 1e-3, "a symmetric matrix has complex eigenvalues"
-assert lowest > -1e-3, "a standard factor has a negative eigenvalue"
-print("NEG real, Standard not negative:", imaginary["NEG"] < 1e-3, lowest > -1e-3)
-
-
-# %% tags=["nbval-ignore-output"]
-def draw_spectra(letter):
-    token = NAMES.index(letter)
-    found = {arm: spectra(arm, token) for arm in [*FOUR, STABLE, "DeltaProduct"]}
-    return figures.transitions(
-        found, title=f"Transitions for the letter {letter}, all heads and seeds"
-    )
-
-
-panels.eigenvalues(
-    draw=draw_spectra, letter=Choice("letter", ["r", *(name for name in NAMES if name != "r")])
-)
-
-# %% [markdown]
-# **Do they multiply as the group does?** For every head, the largest $|A(y) A(x) - A(xy)|$ over all
-# pairs of letters, and how far the nearest letter beside 1 is from the identity. A head with a small
-# first and a large second number is a faithful representation of $D_4$. One such head is a solution, but
-# not enough: every CS-NEG seed has one, and the worst has 86 % at length 160; corners are shared by several
-# heads.
+def radius(model, _):
+    return torch.linalg.eigvals(maps(model)).abs().max()
 
 
 # %%
-def law(A):
-    """Largest residual of the group law, and least distance of a letter from 1, for every head."""
-    products = A[None, :] @ A[:, None]  # [x, y]: A(y) A(x)
-    residual = torch.linalg.matrix_norm(products - A[D4.table], ord=2).amax((0, 1))
-    eye = torch.eye(A.shape[-1])
-    return residual, torch.linalg.matrix_norm(A[1:] - eye, ord=2).amin(0)
+short = over(original, TRAIN)
+better = max(("NEG", "CS"), key=lambda name: short[name].median())
+for id_, name in {"S1": "CS-NEG", "E1": "Standard", "E2": "NEG", "E3": "CS", "K2a": "CS-NEG"}.items():
+    exp.judge(id_, short[name], seeds=FIRST)
+exp.judge("S2", {name: short[name] for name in ("NEG", "CS")}, seeds=FIRST)
+exp.judge("K1", short["CS-NEG"], minus=short[better], seeds=FIRST)
+exp.judge("K2b", originals.measure(radius)["CS-NEG"], seeds=FIRST)
+others = {"its better ablation": better, "DeltaProduct": "DeltaProduct"}
+exp.judge("P1", {part: torch.minimum(short["CS-NEG"], short[name]) for part, name in others.items()}, seeds=FIRST)
 
-
-rows = []
-for arm in corrected:
-    for seed, model in zip(p.seeds, corrected[arm].models, strict=True):
-        residual, apart = law(maps(model))
-        rows.append({"arm": arm, "seed": seed, "faithful heads": int(((residual < 0.2) & (apart > 0.5)).sum()),
-                     "least residual": residual[apart > 0.5].tolist()})
-laws = pd.DataFrame(rows)
-laws["least residual"] = [min(found, default=float("nan")) for found in laws["least residual"]]
-
-# %% tags=["nbval-ignore-output"]
-laws.pivot_table(index="arm", columns="seed", sort=False).round(3)
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+display(ranges(original))
+figures.accuracy(by_length(original), x=TESTS, x_title="tokens", levels={"knows parities": 0.525, "chance": 0.2625},
+                 title="Original task: accuracy over words of so many tokens")
 
 # %% [markdown]
-# **Gates, routings, norms, and the form as first printed.** The proposal had $P_t S_{t-1}$ in place of
-# $S_{t-1}$ outside the correction only, which makes the transition $P - \beta k k^\top$. With a swap
-# and $k = (1, -1)/\sqrt 2$ its radius is $1 + \beta$. Below are the radii of both forms, for the
-# routings, keys and gates that were learned. About half of the routings that CS-NEG learned column by
-# column are no permutations, and with a reflection behind them some heads have a radius above 1, and states
-# that grow with the length of the word. A radius above 1 is not enough for that: without reflections it
-# is 1.03 to 1.21, and states stay. In the repaired arm all are permutations, and no radius is.
+# At 20 tokens the arms TODO(do not separate as expected: NEG has ..., CS ... and DeltaProduct ... %), and on longer
+# words TODO(all of them lose). That is what the group says. CS with four rows has the four corners of the square.
+# NEG can hold the net number of turns in one scalar ($s$ negates it, $r$ adds a little) that an MLP reads modulo 4, as
+# long as it stays in the range that training showed. P1 is TODO(met): the original task cannot say whether
+# both tricks are needed.
+#
+# ## Corrected: two rows, eight letters
+#
+# With two rows routing has only the swap, and no element of order 4. (Three rows would not help: permutations of
+# three points have no such element, and several heads give a power of $S_3$, whose subgroups of order $2^k$ commute, as
+# $D_4$ does not.) Without routing the transition is symmetric, and under a constant input the state tends to
+# period 2, where $r$ asks for 4. Words are drawn afresh, have 20 tokens in training, and up to 160 in tests.
+#
+# All arms have the same updates, and a step size each from one grid, by the accuracy over 80 tokens after as many
+# updates on tuning seeds; of several that are right on every word, the one with the least loss is first. Routing is a
+# hard choice with the gradient of the softmax behind it (over the rows of a column, or over all permutations), so that its
+# gradient is that of another function; reflections and DeltaProduct have gradients of their own. That is why
+# rivals need step sizes of their own, and why seeds of routed arms may spread more.
+
+# %%
+arms_of = ARMS | {"NEG, mirrors": Arm(ARMS["NEG"], task=mirrors)}
+rates = exp.tune(arms_of, task, RECIPE | growing(p.steps), lr=[3e-3, 1e-2, 3e-2], seeds=p.tuning_seeds,
+                 score=partial(tuning.accuracy_then_loss, length=TESTS[2], samples=p.samples))
+arms = exp.train(arms_of, task, RECIPE | growing(p.steps), tuned=rates)
+scores = arms.scores(length=TESTS[-1], samples=p.samples)
+
+# %%
+at = {n: over(scores, n) for n in TESTS}
+exp.judge("C1", {"columns": at[80]["CS-NEG"], "permutations": at[80][REPAIR]})
+exp.judge("C2", {name: at[80][name] for name in ABLATIONS})
+exp.judge("C2b", at[80][PERMUTED])
+exp.judge("C3", at[20]["CS, four rows"])
+exp.judge("C4", at[80]["NEG, mirrors"])
+exp.judge("R1", dict.fromkeys(RIVALS, at[80][REPAIR]), minus={name: at[80][name] for name in RIVALS})
+exp.judge("G1", {name: scores.at(2)[name] for name in (*ABLATIONS, PERMUTED)})
+exp.judge("G2", {name: at[20][name] for name in RIVALS})
+far = {f"{name}, {n} tokens": at[n][name] for name in ("CS-NEG", REPAIR, *RIVALS) for n in (80, 160)}
+exp.judge("R2", far)
+exp.judge("R3", far)
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+levels = {"knows parities": 0.5, "chance": 0.125}
+display(rates, ranges(scores), arms.losses(title="Training loss, words growing to 20 tokens"))
+display(exp.key_figure(figures.accuracy(
+    by_length(scores.select([*ARMS])), x=TESTS, x_title="tokens", levels=levels,
+    title="All 8 letters, trained on 20 tokens: accuracy over longer words")))
+scores.select([*ARMS]).curves(title="Accuracy by position", x_title="position", levels=levels)
+
+# %% [markdown]
+# **What came out.** TODO(Over 80 tokens CS-NEG has ... (columns) and ... % (permutations), medians; NEG ..., CS ... and
+# Standard ... %. The step sizes that were chosen, and those at an edge.) NEG comes close at 20 tokens, TODO(...), by
+# counting, and not at 80. Reflections alone suffice where letters are mirrors, TODO(... %) over 80 tokens.
+#
+# **Reliability.** TODO(Over 80 tokens the repair is ahead of, behind DeltaProduct by ... points (R1); ... of ten seeds
+# are right on 95 % of steps over 160 tokens, of DeltaProduct ..., CS with four rows ...; worst seeds ..., ... .)
+#
+# How to read the figures: a thin line is one seed, a thick one the median. An arm at the line "knows parities" has
+# found what commutes, and nothing else. The figure by position shows where a solution drifts: an arm that counts
+# falls as soon as words are longer than any in training.
+#
+# ### What the arms that fail know
+#
+# Targets (rows) against answers (columns) over 160 tokens, first seed, elements sorted by their coset of the centre
+# $\{1, r^2\}$. A model that knows the parities and no more fills blocks of two by two.
+
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+@torch.no_grad()
+def confusion(name, order=(0, 2, 1, 3, 4, 6, 5, 7)):
+    inputs, targets, _ = task.sample(p.samples, TESTS[-1], stream(0, "confusion"))
+    pairs = 8 * targets + arms[name].models[0](inputs).argmax(-1)
+    counted = torch.bincount(pairs.flatten(), minlength=64).view(8, 8)
+    return (counted / counted.sum(1, keepdim=True))[list(order)][:, list(order)]
+
+
+figures.matrices({name: confusion(name) for name in ("NEG", "CS", "CS-NEG")},
+                 title="Answers for each target: 1, r², r, r³, s, r²s, rs, r³s")
+
+# %% [markdown]
+# ## Why columns are unstable
+#
+# For $N = 2$, $P = \begin{pmatrix}1 & 1\\ 0 & 0\end{pmatrix}$ and the reflection that sends $e_1$ to $(1, 1)/\sqrt 2$ the
+# product has radius $\sqrt 2$. A projection behind the same $P$ reaches 1.21. So a radius above 1 is nothing that
+# reflections bring, but they double the excess. What does it do? For every model: the largest radius of any letter and
+# head, and the growth of the state in random words; then the eight words that repeat one letter 160 times, with the
+# largest growth and the least accuracy among them. "As printed" is the largest radius of $P - \beta k k^\top$ for the
+# keys, gates and routings that were learned.
 
 
 # %%
 @torch.no_grad()
-def anatomy(model, length=160):
-    """Numbers about one model: its gates, its routings, its norms over a long word."""
+def growth(model, words):
+    """Float["B"]: the largest norm of all states together, relative to that after one token."""
+    norms = model.states(words).double().flatten(2).norm(dim=-1)
+    return norms.amax(1) / norms[:, 0]
+
+
+@torch.no_grad()
+def stability(model, _):
     mixer, table = model.mixers[0], model.mixer_norms[0](model.embedding)
     P, (k, _, beta) = mixer.routes(table), mixer.corrections(table)
-    k, beta = k[..., 0, :, None], beta[..., 0, :, None]
-    inputs, *_ = TASKS["all 8"].sample(64, length, stream(0, "norms"))
-    norms = model.states(inputs).flatten(3).norm(dim=-1).amax((0, 2))
-    radius = [
-        torch.linalg.eigvals(A).abs().amax().item() for A in (maps(model), P - beta * k @ k.mT)
-    ]
-    end = mixer.largest_gate
-    return {"gates at 0": (beta == 0).float().mean().item(), "at the largest": (beta == end).float().mean().item(),
-            "permutations": (P.sum(-1) == 1).all(-1).float().mean().item(),
-            "|S|, t = 1": norms[0].item(), "|S|, t = 160": norms[-1].item(), "largest |S|": norms.max().item(),
-            "radius": radius[0], "radius, as printed": radius[1]}
+    printed = P - beta[..., 0, :, None] * k[..., 0, :, None] @ k[..., 0, None, :]  # of the first factor, if there are two
+    words = task.sample(64, TESTS[-1], stream(0, "norms")).inputs
+    same = torch.arange(8)[:, None].expand(8, TESTS[-1])
+    right = (model(same).argmax(-1) == task.labels(same)).double().mean(1)
+    return {"routings that are permutations": (P.sum(-1) == 1).all(-1).double().mean().item(),
+            "gates at an end": ((beta == 0) | (beta == mixer.largest_gate)).double().mean().item(),
+            "radius": radius(model, None).item(),
+            "radius as printed": torch.linalg.eigvals(printed).abs().max().item(),
+            "growth, random words": growth(model, words).max().item(),
+            "growth, one letter": growth(model, same).max().item(),
+            "accuracy, one letter": right.min().item()}
 
 
-parts = pd.DataFrame(
-    [{"arm": arm, **anatomy(m)} for arm in [*FOUR, STABLE] for m in corrected[arm].models]
-)
-assert parts[parts.arm == STABLE].radius.max() < 1 + 1e-4, "a permutation and a reflection grow"
-assert parts[parts.arm == STABLE].permutations.min() == 1
-
-# %% tags=["nbval-ignore-output"]
-swap, key = torch.eye(2).flip(0), torch.tensor([[1.0], [-1.0]]) / 2**0.5
-printed = torch.linalg.eigvals(swap - 2 * key @ key.mT).abs().max().item()
-print(f"as printed, swap and reflection: radius {printed:.3f}, in 20 steps {printed**20:.2g}")
-ranges = parts.groupby("arm", sort=False).agg(lambda v: f"{v.min():.3g} to {v.max():.3g}")
-display(ranges.T)
+# %%
+two_rows = arms.select([name for name in ARMS if "four" not in name])
+found = two_rows.frame(stability)
+exp.judge("K2", {name: found.loc[name, "growth, random words"].tolist() for name in ("CS-NEG", REPAIR)})
+exp.judge("K2c", found.loc["CS-NEG", "radius"].tolist())
+spectra = two_rows.measure(lambda model, _: torch.linalg.eigvals(maps(model)))
+errors = spectra["NEG"].imag.abs(), -spectra["Standard"].real, spectra[REPAIR].abs() - 1
+exp.judge("H2", {part: each.flatten(1).amax(1) for part, each in zip(PROVEN, errors, strict=True)})
 
 
-def draw_gates(arm):
-    table = [
-        m.mixers[0].corrections(m.mixer_norms[0](m.embedding))[2] for m in corrected[arm].models
-    ]
-    gates = torch.stack(table).detach().transpose(0, 1)
-    return figures.strips(dict(zip(NAMES, gates, strict=True)), title=f"{arm}: gates of all heads", y_title="β", log=False)
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+def of_letter(letter):
+    token = NAMES.index(letter)
+    return figures.transitions({name: each[:, token] for name, each in spectra.items()},
+                               title=f"Transitions for the letter {letter}, all heads and seeds")
 
 
-Panel(draw_gates, arm=Choice("arm", ["CS-NEG", STABLE, "NEG", "CS", "Standard"]))
+display(found.groupby(level=0, sort=False).agg(lambda v: f"{v.min():.3g} to {v.max():.3g}").T)
+display(figures.strips(two_rows.measure(radius), title="Largest spectral radius of a letter", y_title="spectral radius",
+                       limits={"1": 1.0}, log=False))
+letters = ["r", *(name for name in NAMES if name != "r")]
+panels.eigenvalues(draw=of_letter, letter=panels.Choice("letter", letters))
 
 # %% [markdown]
-# ## Panels: states and orbits
+# TODO(About ... of the routings that CS-NEG learned are no permutations; radii are ... to ..., and after 160 repeats of
+# one letter the state has grown ...-fold at most, and accuracy is ... at least. Growth in random words: ... to ...; K2's limit
+# of 100 would have been passed on ... seeds.) With permutations no radius is above 1; what still grows there is
+# what is written. In the plane quarter turns are at $\pm i$; NEG has real eigenvalues, and Standard none below zero.
 #
-# What one head reads along a word, in its plane, coloured by the element of the group. Eight separate
-# clusters are a solution in a single head; heads that see fewer elements apart share the work. Move the
-# slider to follow the word.
+# ### Do the transitions multiply as the group does?
+#
+# For every head, the largest $|A(y)A(x) - A(xy)|$ over all pairs of letters, and how far the nearest letter beside 1 is
+# from the identity. Below 0.2 with a distance above 0.5 the head is a faithful representation of $D_4$, and one such
+# head is enough for a solution. It is not needed: heads can share the corners among them.
 
 
-# %% tags=["nbval-ignore-output"]
-def draw_orbit(arm, head, t):
-    model, (inputs, targets, _) = (
-        corrected[arm].models[0],
-        TASKS["all 8"].sample(64, 160, stream(0, "orbit")),
-    )
-    with torch.no_grad():
-        S = model.states(inputs)[:, :, int(head)].flatten(2)[..., :2]
-    figure, found = go.Figure(), looks.of(NAMES)
-    for element, name in enumerate(NAMES):
-        x, y = S[:, :40][targets[:, :40] == element].T
-        marker = found[name].points(4, opacity=0.5)
-        figure.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker)
-    path = S[0, : int(t)]
-    figure.add_scatter(
-        x=path[-3:, 0],
-        y=path[-3:, 1],
-        mode="lines+markers",
-        name="last steps",
-        line={"color": figures.GREY},
-    )
-    title = f"{arm}, head {int(head)}: first row of S, after {int(t)} letters"
-    figure.update_xaxes(title="S[0, 0]").update_yaxes(title="S[0, 1]")
-    return figure.update_layout(title=title, height=480)
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+def faithful(model, _):
+    A = maps(model)
+    residual = torch.linalg.matrix_norm(A[None, :] @ A[:, None] - A[D4.table], ord=2).amax((0, 1))
+    apart = torch.linalg.matrix_norm(A[1:] - torch.eye(A.shape[-1]), ord=2).amin(0)
+    return ((residual < 0.2) & (apart > 0.5)).sum().double()
 
 
-Panel(
-    draw_orbit, arm=Choice("arm", [STABLE, *FOUR, "DeltaProduct"]),
-    head=Slider("head", 0, 0, 7, 1), t=Slider("letters", 20, 1, 160, 1, play=True),
-)
-
-
-# %% tags=["nbval-ignore-output"]
-panels.states(
-    {arm: corrected[arm].models for arm in [STABLE, *FOUR]},
-    panels.examples(TASKS["all 8"], length=80), title="entries of the states of the first heads",
-)
+heads = arms.select([*ARMS]).measure(faithful)
+with_one = {name: f"{int((each > 0).sum())} of {len(each)}" for name, each in heads.items()}
+pd.DataFrame({"seeds with a faithful head": with_one, "faithful heads": {name: each.int().tolist() for name, each in heads.items()}})
 
 # %% [markdown]
 # ## Further: a wreath product and $S_5$
 #
-# $\mathbb Z_2 \wr \mathbb Z_3$ turns three places and flips signs: 24 elements, three rows with signs
-# and six without. $S_5$ has 120 elements and is not solvable: four rows with a reflection, five
-# without. Letters are a pause, a flip or swap, and the cycle of length 3 or 5. The weights by hand
-# above prove that CS-NEG can; here is what training finds in the same short time.
+# $\mathbb Z_2 \wr \mathbb Z_3$ turns three places and flips signs: 24 elements, three rows with signs and six without.
+# $S_5$ has 120 elements and is not solvable: four rows with a reflection, five without. Letters are a pause, a flip or
+# a swap, and the cycle of length 3 or 5. H1 shows that CS-NEG can; here is what training finds. Step sizes are those
+# that $D_4$ chose for the same form, and nothing here decides. CS routed by
+# permutations has three rows on the first group, where it cannot hold the signs, and five on the second, where the
+# five points are enough.
 
-# %% tags=["nbval-ignore-output"]
-wreath = train(LAZY["Z2 wr Z3"], ["CS", "CS-NEG", STABLE], steps=p.reach_steps, heads=8, rows=3)
-five = train(LAZY["S5"], [STABLE], steps=p.reach_steps, heads=4, rows=4)
-further = {f"Z2 wr Z3, {arm}, 3 rows": trained for arm, trained in wreath.items()}
-further |= {f"S5, {arm}, 4 rows": trained for arm, trained in five.items()}
-further_scores = by_length(further)
-display(table(further_scores))
-figures.accuracy(
-    further_scores,
-    x=LENGTHS,
-    x_title="length of the word",
-    title="Larger groups, trained to length 20",
-)
+# %%
+LARGER = {  # group, and form: task, heads, rows
+    ("Z2 wr Z3", PERMUTED): (wreath, 8, 3), ("Z2 wr Z3", REPAIR): (wreath, 8, 3),
+    ("Z2 wr Z3", "DeltaProduct"): (wreath, 8, 3), ("S5", PERMUTED): (five, 4, 5),
+    ("S5", REPAIR): (five, 4, 4), ("S5", "DeltaProduct"): (five, 4, 4),
+}
+REACH = {f"{group}, {form}, {rows} rows": Arm(partial(build, **SETTINGS[form] | {"heads": heads, "rows": rows}), task=each, lr=rates[form])
+         for (group, form), (each, heads, rows) in LARGER.items()}
+further = exp.train(REACH, five, RECIPE | growing(p.reach_steps), seeds=FIRST)
+reached = further.scores(length=TESTS[-1], samples=p.samples)
 
-# %% tags=["nbval-ignore-output"]
-committed.figure("001", "Larger groups, trained to length 20")
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+figures.accuracy(by_length(reached), x=TESTS, x_title="tokens",
+                 title="Larger groups, trained on 20 tokens: accuracy over longer words")
 
 # %% [markdown]
-# ## Criteria and verdict
+# TODO(What training found: Z2 wr Z3 ..., S5 ... .) An accuracy that is high at 20 tokens and falls beyond is that of a
+# model that counts, or of transitions that are nearly a representation and drift; one that stays is a solution.
 #
-# S1 and S2, E1 to E3, K1, K2 and P1 are those of the proposal, at length 20 (S1 takes the worst seed,
-# S2 and E1 the best one of the ablation, E2 and E3 the median). K1 is the difference of medians. K2 has
-# two parts: the largest growth of a state over 160 steps, unstable above 100; and the share of
-# CS-NEG seeds under 90 % after the last update, not converged above a half. P1 is the better ablation.
-# They are asked of the reported setting; of two rows routed by columns, where the kill criteria
-# decide; and of two rows routed by permutations, where all do, but for S2, which hangs on the number of
-# updates at length 20 and which C2 replaces. C1 to C4 are those of the repair; C2 takes the best seed, the others the median.
+# ## Panels: states and eigenvalues
 #
-# The arm routed by permutations was added after a first full run, in which the column form passed C1
-# but failed K2: its states grew more than a hundredfold. So the form that was proposed is abandoned,
-# whatever it scores; the arm `corrected` says whether its repair should be.
+# What heads hold along a word, and the eigenvalues of their transitions; on the circle nothing is lost.
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+words = panels.examples(task, length=80)
+display(panels.states(two_rows.models, words, title="entries of the states of the first heads"))
+panels.eigenvalues(two_rows.models, words)
 
-# %%
-def growth(trained, length=160):
-    inputs, *_ = trained.task.sample(64, length, stream(0, "norms"))
-    with torch.no_grad():
-        norms = [m.states(inputs).flatten(2).norm(dim=-1) for m in trained.models]
-    return max((n.amax(1) / n[:, 0]).max().item() for n in norms)
-
-
-# %%
-def proposal(arm, of, trained, both="CS-NEG", decides=True):
-    """The criteria of the proposal at length 20; `both` is the arm that has both tricks."""
-    value = {name: of[name][:, 0] for name in (*FOUR[:3], both)}
-    success = "success" if decides else "context"
-    s2 = "success" if arm == "reported" else "context"
-    best = max(value[name].median() for name in ("NEG", "CS"))
-    lead, grown = value[both].median() - best, growth(trained[both])
-    below = (value[both] < 0.9).float().mean()
-    check, context = partial(evidence.check, arm=arm), {"arm": arm, "kind": "context"}
-    check("S1", value[both].min(), ">", 0.9, metric=both, spread=spread(value[both]), kind=success)
-    for name in ("NEG", "CS"):
-        check("S2", value[name].max(), "<", 0.75, metric=name, kind=s2)
-    evidence.check("E1", value["Standard"].max(), "<", 0.5, metric="Standard", **context)
-    evidence.check("E2", value["NEG"].median(), "in", (0.6, 0.7), metric="NEG", **context)
-    evidence.check("E3", value["CS"].median(), "in", (0.6, 0.7), metric="CS", **context)
-    check("K1", lead, "<=", 0, kind="kill", metric="lead over the better trick")
-    check("K2", grown, ">", 100, kind="kill", metric="growth of the state, 160 steps")
-    check("K2", below, ">", 0.5, kind="kill", metric="share of seeds not converged")
-    evidence.check("P1", best, ">", 0.9, metric="the better trick alone", **context)
-
+# %% [markdown]
+# ## Verdict
+#
+# The table with the verdict is at the top. Rows with a star may have another status on another machine.
 
 # %%
-proposal("reported", reported_scores, reported)
-proposal("columns", scores, corrected, decides=False)
-proposal("corrected", scores, corrected, both=STABLE)
-
-# %%
-check = evidence.check
-far = {arm: values[:, 2] for arm, values in scores.items()}
-for arm, both in (("columns", "CS-NEG"), ("corrected", STABLE)):
-    check("C1", far[both].median(), ">", 0.9, arm=arm, metric="length 80", spread=spread(far[both]))
-for arm in FOUR[:3]:
-    check("C2", far[arm].max(), "<", 0.75, metric=f"{arm}, length 80", spread=spread(far[arm]))
-short, mirror = scores["CS, four rows"][:, 0], mirror_scores["NEG"][:, 2]
-check("C3", short.median(), ">", 0.9, metric="CS with four rows, length 20", spread=spread(short))
-check("C4", mirror.median(), ">", 0.9, metric="NEG on {1, s, sr}, length 80", spread=spread(mirror))
-for name, value in by_hand.items():
-    check("H", value, ">=", 1.0, arm="by hand", metric=f"{name}, worst of 1,000 steps")
-check("D", chunk_gap, "<", 1e-10, arm="chunks", metric="gap to the loop, like keys, float64")
-check("D", speed, ">=", 5, arm="chunks", metric="loop / chunks, (8, 512, 64), both ways")
-further_scores |= {"D4, DeltaProduct, 2 rows": scores["DeltaProduct"]}
-further_scores |= {f"D4 {{1, r, s}}, {arm}, 2 rows": v for arm, v in lazy_scores.items()}
-for arm, values in further_scores.items():
-    for at in (0, 2):
-        _ = check("R", values[:, at].median(), ">", 0.9, arm="further", kind="context",
-              metric=f"{arm}, length {LENGTHS[at]}", spread=spread(values[:, at]))
-
-# %%
-value = evidence.value
-evidence.summary(
-    question="Do reflections and routing together track a group that neither tracks alone?",
-    finding=(
-        f"At four times the training length, reflections with permutation routing are right at "
-        f"{100 * value('C1', 'length 80'):.0f} % of steps (median), the better of the two alone at "
-        f"{100 * max(value('C2', f'{arm}, length 80') for arm in ('NEG', 'CS')):.0f} %; column routing "
-        f"grows a state {value('K2', 'growth of the state, 160 steps', arm='columns'):,.0f}-fold."
-    ),
-    settles="Decide on a spectral radius above 1 in place of growth, on new seeds, with DeltaProduct as a rival at equal updates.",
-    figure="All 8 letters, trained to length 20: mean accuracy",
+for id_ in ("T1", "T2", "T3"):
+    exp.not_run(id_, "full scale needs a GPU for hours")
+repeated = found.loc["CS-NEG", "growth, one letter"].max()
+exp.note("growth of the state in 160 repeats of one letter, CS-NEG, largest seed", repeated, statistic=NUMBER)
+for name in reached:
+    for n in (20, 80):
+        exp.note(f"{name}, {n} tokens", over(reached, n)[name], statistic=MEDIAN)
+exp.table("accuracy", scores.rows(TESTS) + reached.rows(TESTS))
+least, most = (100 * at[160][name].min().item() for name in (REPAIR, "DeltaProduct"))
+exp.conclude(
+    finding=f"Over 80 tokens, four times the training length, two rows with reflections and routing by permutations are right on "
+    f"{100 * exp.value('C1', 'permutations'):.0f} % of steps (median), the better of the two alone on at most "
+    f"{100 * max(exp.value('C2', name) for name in ('NEG', 'CS')):.0f} %; over 160 the worst seed has {least:.0f} %, that of "
+    f"DeltaProduct {most:.0f}. Routed by columns, every seed has a transition of radius {exp.value('K2c'):.2f} or more.",
+    settles="The least number of rows at which each form extrapolates, for Q8, B3 and S5, with rivals tuned on each.",
     tags=["state tracking", "delta rule"], impact=4, cost_h=3,
 )
-
-# %% tags=["nbval-ignore-output"]
-evidence
-
-# %% tags=["nbval-ignore-output"]
-committed.criteria(evidence)
-
-# %% [markdown]
-# Statuses that hang on a time, and the kill criteria, which small runs decide at chance level, are
-# left out here: another machine may have others.
-
-# %%
-ELSEWHERE = ("K1 ", "K2 ", "D (chunks, loop", "verdict")
-print("\n".join(s for s in evidence.statuses().splitlines() if not s.startswith(ELSEWHERE)))
 
 # %% [markdown]
 # ## What this does not show, and what next
 #
-# $D_4$ is solvable, and permutations of its corners do as well as signs up to twice the training length
-# (median; after 160 tokens they have 80 %, CS-NEG 94): what reflections add is a
-# smaller state, not a larger class of groups; two reflections per token do as well here. That one
-# reflection after a routing gives all of $S_n$ on $n - 1$ rows is shown with weights set by hand;
-# training finds such weights for $D_4$ and $\mathbb Z_2 \wr \mathbb Z_3$, for $S_5$ not in this time.
-# The number of updates is small: with more, NEG comes close at length 20, by counting, but not at 80.
-# Next: the least number of rows at which each arm extrapolates, for $Q_8$, $B_3$ and $S_5$.
+# **Which groups.** $D_4$ is solvable, and permutations of its corners do as well as signs: what reflections add is a
+# smaller state, not a larger class of groups, and two reflections per token do as well. That one reflection after a
+# routing gives all of $S_n$ on $n - 1$ rows is shown with weights set by hand; training TODO(finds such weights for
+# ..., and for $S_5$ not in these updates).
+#
+# **State.** Arms of four rows have twice the state of the others, and 1,000 parameters more; so R1 is fair in state
+# for DeltaProduct alone. DeltaProduct makes two corrections per token, the repair one and a routing.
+#
+# **What is stable.** CS alone, routed by columns, has radii above 1 as well, up to 1.21: what is abandoned is routing
+# by columns in front of any correction, and not the pair of tricks. Gains below 1, or PD-SSM's diagonal, would bound
+# it too, at the price of forgetting; neither was tried. A radius above 1 is a bound on no particular word: in random words other letters come between, and
+# states may stay small. The kill criterion is about words that exist, not about the average one.
+#
+# **The original run** was not repeated: its width, SiLU, positions and its read before the update are not these, and arms
+# there were not tuned. Nothing here says how that code would have done.
+#
+# **What decides.** K1 and S2 hang on the number of updates, because NEG and Standard go on to learn words of 20 tokens by
+# heart or by counting. They are shown for the original task, with 1,000 updates as proposed, and decide nothing here.
+#
+# **Budget.** Two tuning seeds and three step sizes; TODO(arms at the edge of the grid). One layer, one width, words of
+# 20 tokens. NEG TODO(has ... % at 20 tokens) and rises with updates; no number of them takes it to long words, by proof.
+#
+# **Next.** The least number of rows at which each arm extrapolates, for $Q_8$, $B_3$ and $S_5$, beside the least
+# faithful degree over permutations, signed permutations and $O(N)$.
