@@ -5,12 +5,72 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lab.seeding import stream
 from lab.tasks import WordProblem
 
 _WORDS, _BEFORE, _AFTER = 200, 12, 4  # random words, and tokens of them around a relation
+
+
+def table_error(
+    A: Float[Tensor, "tokens N N"], task: WordProblem
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n N N"]]:
+    """How far matrices of the tokens are from a representation of the group, and their images.
+
+    The image of an element is the product along a shortest word. The error is the largest entry of
+    the difference between the image of an element times the matrix of a token, in the order of the
+    task's side, and the image of what the group's table says, over all elements and tokens.
+
+    Args:
+        A: for every token of the alphabet, the matrix that it multiplies a state by. A later token
+            stands further left: the state after a word is A[last] ... A[first] h.
+        task: whose alphabet generates the group.
+
+    Raises:
+        ValueError: there is not one matrix for each token, or the alphabet does not generate the
+            group.
+    """
+    if len(A) != task.size:
+        raise ValueError(f"{len(A)} matrices for {task.size} tokens: give one for each")
+    steps = task.transitions[:, : task.size]
+    image, queue = {0: torch.eye(A.shape[-1], dtype=A.dtype)}, [0]
+    for element in queue:
+        for token, after in enumerate(steps[element].tolist()):
+            if after not in image:
+                image[after] = A[token] @ image[element]
+                queue.append(after)
+    if len(image) < task.classes:
+        raise ValueError(
+            f"the tokens generate {len(image)} of the {task.classes} elements of {task.group.name}"
+        )
+    whole = torch.stack([image[element] for element in range(task.classes)])
+    return (A @ whole[:, None] - whole[steps]).abs().max(), whole
+
+
+def part_that_knows(
+    states: Float[Tensor, "words T N"], labels: Int64[Tensor, "words T"]
+) -> Float[Tensor, "T"]:
+    """The size, at every step, of the part of a state that depends on the label alone.
+
+    It is the root mean square distance of the mean states of the labels from the mean of all. What
+    the noise of these means adds is estimated from the variance within labels, and taken off.
+
+    Args:
+        states: of many words; several of every label.
+        labels: at the same steps.
+    """
+    words, sizes = len(states), []
+    for h, label in zip(states.unbind(1), labels.unbind(1), strict=True):
+        count = torch.bincount(label)
+        met = int((count > 0).sum())
+        means = h.new_zeros(len(count), h.shape[1]).index_add(0, label, h)
+        means = (means / count.clamp_min(1)[:, None])[label]
+        noise = (h - means).square().sum() / max(words - met, 1) * (met - 1)
+        found = (means - h.mean(0)).square().sum() - noise
+        sizes.append((found / words).clamp_min(0).sqrt())
+    return torch.stack(sizes)
 
 
 def nearest_character(gains: Tensor) -> tuple[Tensor, Tensor]:
