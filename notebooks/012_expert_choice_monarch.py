@@ -558,8 +558,8 @@ def undone(model, task):
     return (pushes(model, task, batch=64, length=TRAIN, generator=stream(0, "pushes"))[:-1] < 0).all(1).double().mean()
 
 
-off = {place: there.select(ONE_HEAD[:2]).measure(undone) for place, there in {"product": arms, "S5": swaps}.items()}
-exp.judge("C6c", off["S5"], minus=off["product"])
+off = {place: there.select([name for name in ONE_HEAD if name in there]).measure(undone) for place, there in {"product": arms, "S5": swaps}.items()}
+exp.judge("C6c", {name: off["S5"][name] for name in off["product"]}, minus=off["product"])
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(pd.DataFrame({f"{place}, {name}": each.tolist() for place, by_arm in off.items() for name, each in by_arm.items()}, index=p.seeds).round(2))

@@ -34,8 +34,8 @@ interval contains the limit is undecided. Those unattainable or not run decide n
 _INTRODUCTION_OF_SCHEMA_1 = "Earlier notebooks follow an earlier rule:"
 
 _IN_DOUBT = """\
-**In doubt** beside a verdict means that the rule gives it, but something known speaks against it.
-The sentences below say what, and are written by hand, in `doubts.yaml`."""
+**In doubt** beside a verdict means that the rule gives it, but something known speaks against it:
+the sentences below, written by hand in `doubts.yaml`."""
 
 
 def explained(schemas: Collection[int]) -> str:
