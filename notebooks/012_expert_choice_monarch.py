@@ -403,7 +403,7 @@ def split(model):
 def margin(model):
     """How far a token choice is from a tie, median of all tokens but the start token."""
     router, x = model.mixers[0].router, model.mixer_norms[0](model.embedding[:-1])
-    return router.margins(x).median() if router.routing == "token choice" else torch.tensor(math.nan)
+    return router.margins(x).quantile(0.5) if router.routing == "token choice" else torch.tensor(math.nan)
 
 
 WATCH = {"split": split, "margin": margin} | {what: lambda model, what=what: getattr(model.mixers[0].router, what).clone() for what in ("offset", "load")}
@@ -564,7 +564,7 @@ exp.judge("C6c", {name: off["S5"][name] for name in off["product"]}, minus=off["
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 display(pd.DataFrame({f"{place}, {name}": each.tolist() for place, by_arm in off.items() for name, each in by_arm.items()}, index=p.seeds).round(2))
 for place, there in {"the product": arms, "S5": swaps}.items():
-    display(figures.lines({name: torch.stack([each.watched["margin"] for each in there.histories[name]]).median(0).values for name in ONE_HEAD[:2]}, x=torch.tensor(there.histories["no balancing"][0].watched_at), x_title="update", y_title="difference of two scores",
+    display(figures.lines({name: torch.stack([each.watched["margin"] for each in there.histories[name]]).quantile(0.5, dim=0) for name in ONE_HEAD[:2]}, x=torch.tensor(there.histories["no balancing"][0].watched_at), x_title="update", y_title="difference of two scores",
                           log=True, title=f"How far a decision is from a tie, {place}, median of tokens and seeds"))
 
 # %% [markdown]
