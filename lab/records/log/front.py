@@ -19,9 +19,9 @@ _MOST_WORDS = 38  # of a question and its finding: two minutes for a dozen exper
 _INTRODUCTION = """\
 # Research log
 
-What each experiment asked, what it found, and what to run next. Numbers and pictures lead to pages
-with all criteria. A [verdict](#what-the-words-mean) follows from criteria written before the run.
-This page is generated (`python -m lab.research_log --write FOLDER`): do not edit it."""
+Numbers and pictures lead to pages with all criteria, which were written before the run; a
+[verdict](#what-the-words-mean) follows from them. This page is generated (`python -m
+lab.research_log --write FOLDER`): do not edit it."""
 
 
 def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) -> str:
@@ -40,11 +40,11 @@ def front_page(experiments: Sequence[Experiment], others: Sequence[Entry] = ()) 
 
 
 _ORDER = """\
-What would settle each question: runs that nothing blocks first, then by impact, then by cost (hours
-of a person and of two idle cores)."""
+Runs that nothing blocks first, then by impact, then by cost (hours of a person and of two idle
+cores)."""
 
 _REPORTED = """\
-Criteria of the arm `reported` and of kind `context` inform the reader, and decide no verdict."""
+The arm `reported` and criteria of kind `context` decide no verdict."""
 
 
 def _findings(experiments: Sequence[Experiment]) -> str:

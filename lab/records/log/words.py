@@ -28,8 +28,8 @@ MEANING_OF_SCHEMA_1 = {
 HEAD = ("verdict", "what it means", "when (the first line that applies)")
 
 _INTRODUCTION = """\
-Notebooks on `lab.experiment` show all criteria before the run, each with its statistic. One whose
-interval contains the limit is undecided. Those unattainable or not run decide nothing."""
+A criterion whose interval contains the limit is undecided. One that is unattainable or not run
+decides nothing."""
 
 _INTRODUCTION_OF_SCHEMA_1 = "Earlier notebooks follow an earlier rule:"
 
