@@ -20,14 +20,19 @@
 # **Reported before.** 106,136 and 110,328 parameters, 97.8 % in training and about 2 % in testing on 10,000 stored
 # words, a forward time of 2.23 times that of the diagonal model; then fresh words, and a curriculum, without a result.
 #
-# **Answer.** Fixed blocks cannot, and a proof says why: gains let a layer count tokens, and no more. After equal
-# updates they are right on TODO(N3) % of words of 20 swaps, where reflections, in the same protocol, have TODO(G1) %.
-# Blocks that the input turns can: TODO(N2: MonarchID at 20 and 40). The result to take along is that of exponential
-# blocks: TODO(R1) % of words of 160, eight times the training length (worst seed). Two Monarch factors are not what
-# does it: TODO(R2: MonarchID less plain reflections, 160). They represent the group exactly, through its spin cover, but
-# training that starts there TODO(S1, S2: stays or leaves).
+# **Answer.** Fixed blocks cannot, and a proof says why: gains let a layer count tokens, and no more. They are right
+# on 1.0 to 1.8 % of words of 20 swaps (chance is 1.7 %); reflections, with as many updates, on 100 %. Blocks that the
+# input turns can: MonarchID has 100 % after 20, 40 and 80 swaps on every seed, and 88 to 95 % after 160. The result
+# to take along is that of exponential blocks, in one factor: 100 % after 160, eight times the training length, on all
+# five seeds. Two Monarch factors are not what does it: after 160 swaps MonarchID is 7.6 points behind plain
+# reflections (95 % interval 4.4 to 10.7), with 45 % more parameters.
 #
-# **Why TODO(verdict).** TODO(reason of the verdict).
+# **Why REFUTED.** Five of six corrected success criteria are met and every control holds; R2, that MonarchID beats
+# plain reflections after 160 swaps, is missed, with an interval that excludes 0. As proposed, the verdict is DEBUG:
+# O1 is missed (1.2 % in the worst seed, asked were 85), and MonarchID in two layers takes 23 times as long (O3, O6).
+#
+# **Cause.** For fixed blocks, the proof. For MonarchID it is learning, not what it can represent: started at an exact
+# representation, the same model has 100 % after 160 swaps, after as many updates with the same step size.
 
 # %% tags=["parameters"]
 experiment: str = "006"  # the notebook these parameters belong to
@@ -293,14 +298,18 @@ figures.accuracy(passed, x=STAGES, x_title="swaps in the stage", levels={"1/60":
                  title="Accuracy at the end of each stage of the curriculum")
 
 # %% [markdown]
-# TODO(curriculum): the positive control has TODO(O7) % after 20 swaps, the model as proposed TODO(O1), the diagonal
-# one TODO(O2).
+# The positive control has 99.8 to 100 % after 20 swaps, the model as proposed 1.2 to 3.0 %, and so has the diagonal
+# one. These two know every word of two swaps at the end of its stage, and have 2.2 to 4.6 % at the end of that of
+# five, where naming the likeliest arrangement gives 2.1 %: with 120 updates a stage they learn only the first. The
+# difference between them that spares the proposal its failure criterion O5, after ten swaps, is 0.08 points, or two
+# words of 2,500, and means nothing.
 #
 # Accuracies of different stages are not comparable. After 5 and 15 swaps the parity is odd, after 2, 10 and 20 it is
-# even, so that these stages have no label in common; in trials the positive control, right on every word of 20 at the
+# even, so that these stages have no label in common. In trials the positive control, right on every word of 20 at the
 # end, had by then unlearned words of 5 and 15, and still knew those of 2 and 10. Chance is also higher in short words:
 # two swaps leave 36 arrangements, and one of them, the identity, has a tenth of all words.
-#
+
+# %% [markdown]
 # ## Diagnosis: fixed blocks with gains can only count
 #
 # A gain commutes with the rotation of its own block. So the proposed transition is $M(x) = U\,D(x)\,V$: a fixed
@@ -411,14 +420,24 @@ exp.key_figure(scores.curves([n + 1 for n in TESTS], x_title="tokens, with the s
                              title="Trained on 20 swaps, tested on up to 160"))
 
 # %% [markdown]
-# **What came out.** TODO(paragraph on N2 to R2: who is right at 20, 40, 80, 160; what the step sizes were; whether
-# MonarchID or BlockHH is ahead at 160, by how much, with interval.)
+# **What came out.** After 20 swaps, gains alone leave 0.8 to 2.6 %, which is chance, although every model knows the
+# first two (G2). BlockHH, BlockExp and MonarchID are right on every word of 20, 40 and 80. After 160 BlockExp still
+# has 100 %, BlockHH 99.4 to 100, and MonarchID 88.2 to 95.2 (medians 100, 99.8 and 92.4). MonarchID is behind
+# reflections on all five seeds, by 4.6 to 11.6 points, on average 7.6 (95 % interval 4.4 to 10.7; R2). BlockCay has
+# 97 to 100 % after 20, 63 to 87 after 40, 5 to 28 after 80 and 3 to 6 after 160; BlockExp is 83 points ahead of it
+# after 80 (72 to 93; N4).
 #
-# The order after 80 and 160 swaps is one of what a step loses. BlockCay misses an angle of $\pi$ by a little at every
-# swap, and the deficits add up. BlockExp and BlockHH (at $\beta = 2$) have a swap exactly.
+# Step sizes: 0.004 for BlockHH, which has nearly 100 % with any of the three; 0.008, the largest, for BlockCay and
+# the arms of gains; 0.002, the smallest, for BlockExp and MonarchID. Only BlockHH is inside the grid, and a step size
+# beyond it may be better for the others. For MonarchID the choice matters: 98.5, 87 and 67 % of all tokens.
 #
-# How positions are won in training: the fixed blocks and the diagonal solve the first few swaps, which two layers can
-# do by looking words up. Models that turn get all positions almost at once: a rule.
+# BlockCay misses an angle of $\pi$ by a little at every swap, and misses add up; BlockExp and BlockHH (at $\beta =
+# 2$) can have a swap exactly. This fits the order of these three, but was not isolated, and it does not explain
+# MonarchID, which can be exact as well.
+#
+# How positions are won in training is in the next figure, one arm at a time; the first shown is MonarchID started at
+# the cover, at its last update, with every position right. Arms of gains end with a loss of 2.8 to 3.2 per token,
+# below that of parity: they are right after two swaps (G2), and no better than chance after 20 (N3).
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 panels.in_training(dict(reversed(arms.histories.items())), watched="accuracy", draw=lambda seen, at: figures.lines(
@@ -433,6 +452,12 @@ panels.in_training(dict(reversed(arms.histories.items())), watched="accuracy", d
 # and their reverse, and two overlapping ones three times move what the layer says; 0 if the relation holds, 1 if it
 # moves the answer as far as another word. *Commutators*: A1 has the largest of products $M(x)M(y)^\top = U D(x) D(y)
 # U^\top$ of fixed blocks, which no training can change.
+#
+# Sign flips are 0 for fixed blocks and the diagonal, up to 0.998 for signed gains, and 0.995 to 1 in all models that
+# turn. Flips are then needed and not enough: signed gains have them and stay at chance. The worst relation moves
+# what the layer says by 1.06 to 1.15 for signed gains, and by 0.31 to 0.89 in the models that turn. So it does not
+# hold there either, nor do its sizes follow accuracy: BlockExp, which has 100 % after 160, has 0.60 to 0.76, and
+# MonarchID 0.31 to 0.44. The measure includes what a token adds to the state, and parts that are not read.
 
 # %%
 overlapping = [(a, b) for a, b in itertools.combinations(range(10), 2) if {*SWAPS[a]} & {*SWAPS[b]}]
@@ -465,8 +490,13 @@ figures.strips(gaps, title="Worst relation of the group, models of one layer", y
 
 # %% [markdown]
 # **The state along the word.** How much of the first layer's state knows the arrangement? The mean state of every
-# arrangement, less the mean of all, has a size; what sampling alone would give is taken off. The dashed line is
-# $2^{-t}$, which is all that even a positive gain per coordinate could keep.
+# arrangement, less the mean of all, has a size; what sampling alone would give is taken off. The dashed line halves
+# at every swap: so fast would a part of the state fade on which a layer followed the group with a positive gain per
+# coordinate. Arms of gains do not follow it, and the line is no bound for them.
+#
+# First seed, in units of its size after one swap: for arms of gains this part falls to 0.15 to 0.20 after six, and
+# from about the eighth on the estimate jumps between 0 and 0.13. BlockHH, BlockExp and both MonarchIDs keep all of it
+# to the 20th swap, at 1.1 times the first size, and BlockCay falls slowly from 1.1 to 0.93.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 words, answers, _ = task.sample(3000, TRAIN, stream(0, "state"))
@@ -499,11 +529,15 @@ figures.strips(generators, title="Largest skew generator of each swap, all seeds
                limits={"π": math.pi, "spin cover": 1.0})
 
 # %% [markdown]
-# TODO(cover): whether the error stays near its start, and what the accuracy after 160 swaps is, beside that of
-# MonarchID from a random start.
+# Training stays. The error of the table starts at 0.000002 at most, jumps to 0.15 to 0.19 by the 80th update, and is
+# 0.016 to 0.018 at the end (S2); accuracy after 160 swaps is 100 % on every seed (S1), where the random start has
+# 88 to 95. The random start does not find the cover on all of the state: its error begins at 1.35 to 1.42, and ends
+# at 1.27 to 1.34. It may follow the group on a part of the state, which this error does not see. The cover also comes
+# with a first state that the start token writes, and with swaps that write nothing; what these do was not separated.
 #
-# Blocks of BlockCay would need infinite generators for a swap; how far they grow is in the last figure. Those of the
-# cover have a norm of 1, and the generator of an exact exponential is $\pi$.
+# Blocks of BlockCay would need infinite generators for a swap; the largest of each swap have grown to norms of 16
+# to 26. Those of the cover have a norm of 1, and 1.01 to 1.02 after training; MonarchID from a random start has 4.0
+# to 5.6. The generator of an exact exponential is $\pi$; BlockExp has 3.1 to 6.3, with a median of 3.3.
 #
 # ## Speed
 #
@@ -511,8 +545,11 @@ figures.strips(generators, title="Largest skew generator of each swap, all seeds
 # thread. With two layers and positions, each layer builds its transitions for every position; one layer without
 # positions builds them once per token. Both are filed, for one alone would hide what the other costs: rotations of
 # blocks need a linear system or an exponential each, a reflection only a direction, and gains nothing of the kind.
-# The proposal's limits are for its own model, which is slower by so little because its blocks are fixed. All of these
-# are times of small models on a CPU, and say nothing of kernels on other hardware.
+#
+# In one layer all models take 1.2 to 1.7 times as long as the diagonal one. In two, the model as proposed takes 1.5
+# times and BlockHH 1.3, and rotations that depend on the position 12 (BlockCay), 13 (BlockExp) and 23 times
+# (MonarchID, with twice the blocks). So fixed blocks keep the proposal's limit, and so do reflections that are not
+# fixed. These are times of small models on one CPU, measured once, and say nothing of kernels on other hardware.
 
 # %%
 tokens = last.sample(32, TRAIN + 2, stream(0, "timing")).inputs
@@ -568,18 +605,26 @@ exp.conclude(
 # **The proof** is about one linear recurrence; two layers with feed-forward parts between them can look short words
 # up, and do. It says nothing of blocks that are not rotations, and nothing of two layers of another kind.
 #
-# **The curriculum** is shorter than the proposal's, and its stages have equal updates; its step size is the reported
-# one, for all three models. Stored words, the first format, were not trained on again.
+# **The curriculum** has 120 updates a stage, where the proposal allows 9,000, and goes on when a stage is not learned;
+# its step size is the reported one, for all three models. Stored words, the first format, were not trained on again.
 #
 # **Cost and size.** Arms have equal updates, and not equal parameters or times; MonarchID has 45 % more parameters
 # than BlockHH. Transitions depend on the token alone: a second layer builds them for every position (O3, O6, T1).
 #
-# **Budgets.** MonarchID learns more slowly than the others, and R2 compares models after equal updates, not at the end
-# of learning. On tuning seeds, with 0.002, it had 89 and 96 % after 160 swaps with 1,200 updates, and 97 and 99 % with
-# 1,500; BlockHH had 99 and 100 % after 1,000 with 0.003.
+# **Where the plan differs.** In its pilot MonarchID had 97 and 54 % after 80 and 160 swaps, and BlockCay 45 and 7 %,
+# with one seed and more updates at 0.003; here 100 and 92 %, and 18 and 5 % (medians). Its two-layer MonarchID took
+# 9.8 times the diagonal model's time, here 23. It bounds sign flips by 1/2 for fixed blocks; they are 0.
+
+# %% [markdown]
+# **Budgets.** MonarchID learns more slowly than the others that solve the task: its last training loss is 0.009 to
+# 0.011, that of BlockHH 0.0006. R2 compares models after 1,200 updates, not at the end of learning. In trials on the
+# tuning seeds, with 0.002, MonarchID had 89 and 96 % after 160 swaps with 1,200 updates, and 97 and 99 % with 1,500;
+# BlockHH had 99 and 100 % after 1,000 with 0.003.
 #
 # **Not shown.** That a reflection is the smallest step that works, as an earlier text had it: neither is it proven,
 # nor is the step new. Whether a Monarch matrix of reflections does better than one factor of them (experiment 010 has
-# one). What two generators, other groups or more layers do. One group, five seeds, one width.
+# one). What two generators, other groups or more layers do. One group, five seeds, one width. BlockExp and BlockHH
+# are both near 100 % after 160 swaps, so that longer words are needed to order them.
 #
-# What next: which side b suffices for m things, where the spin cover needs blocks of side $2^{(m+1)/2}$.
+# What next: MonarchID with longer training and smaller step sizes, until R2 no longer depends on either; and
+# which side b suffices for m things, where the spin cover needs blocks of side $2^{(m+1)/2}$.
