@@ -72,14 +72,16 @@ def _text(each: Experiment) -> str:
 
 
 def shortened(finding: str, most: int = _MOST_WORDS) -> str:
-    """A finding of more words as far as the end of a sentence or clause; its page has all of it."""
+    """A finding of more words as far as the end of a sentence or clause; its page has all of it.
+
+    The last end within so many words, or else the first one.
+    """
     if len(finding.split()) <= most:
         return finding
-    for end in reversed([found.start() for found in re.finditer(r"[.;](?=\s)", finding)]):
-        kept = finding[:end]
-        if len(kept.split()) <= most and kept.count("(") == kept.count(")"):
-            return f"{kept} …"
-    return finding
+    kept = [finding[: found.start()] for found in re.finditer(r"[.;](?=\s)", finding)]
+    kept = [part for part in kept if part.count("(") == part.count(")")]
+    fits = [part for part in kept if len(part.split()) <= most]
+    return f"{(fits[-1:] or kept)[0]} …" if kept else finding
 
 
 def _run(each: Experiment) -> str:

@@ -209,3 +209,4 @@ def test_a_long_finding_ends_with_a_sentence_or_clause():
     assert shortened(f"{start}{12 * clause}end.") == "One is 0.5 (a; b) of two …"
     assert shortened(f"{start}three. {12 * clause}end.") == "One is 0.5 (a; b) of two; three …"
     assert shortened(50 * "word ") == 50 * "word "
+    assert shortened(f"{13 * clause}end (a; b). More. Still more.") == f"{13 * clause}end (a; b) …"
