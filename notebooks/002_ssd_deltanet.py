@@ -21,15 +21,16 @@
 # **Reported before.** ABANDON: the "block" version was 16 % slower than the loop, 4 % of
 # its arithmetic were products, and the factors $W, U$ of a chunk "do not give the state".
 #
-# **Answer.** Yes. Plain chunks of 64 steps are six to ten times as fast as a lean token
-# loop for one sequence and two to five times for eight, more with gradients, on one thread
-# and without a kernel. They lose nothing: errors in float32 stay near 2e-6 of the largest
-# output, for any keys.
+# **Answer.** Yes. Plain chunks of 64 steps are 9.9 times as fast as a lean token loop for one
+# sequence and 3.6 times for eight (15.6 and 5.8 times with gradients), on one thread and
+# without a kernel. They stay exact: errors in float32 are at most 2.4e-6 of the largest
+# output, for all keys tried.
 #
 # **Cause.** The earlier code kept a step in Python for every token, and took $W^\top U$ for
-# the state, which is $K^\top (U - W S)$. The proposal's own idea, blocks inside a chunk,
-# changes little on a CPU. One thing has to be kept out: an inverse by repeated squaring, which
-# is exact for random keys and noise for keys that resemble one another.
+# the state, which is $K^\top (U - W S)$. The proposal's own idea, blocks inside a chunk, has
+# 0.85 times the speed of the plain solve here; an earlier run, on another processor, had 1.12
+# times. One thing has to be kept out: an inverse by repeated squaring, which is exact for
+# random keys and noise for keys that resemble one another.
 
 # %% tags=["parameters"]
 experiment: str = "002"  # the notebook these parameters belong to
@@ -428,12 +429,16 @@ exp.key_figure(figures.scaling(
     y_title="times as fast as the token loop", title="Chunks beside a lean token loop, one thread"))
 
 # %% [markdown]
-# All chunks beat the loop, but those of 512 steps for eight sequences: that is twelve times
-# the arithmetic of the loop. With gradients the gap grows, since the loop leaves a graph of
-# thousands of small nodes behind. Blocks of 16 rows inside the solve (C6, timed once a
-# seed) were between a fifth slower and a fifth faster in several runs, depending on what
-# else the machine did. A pilot saw 22 times for one sequence and 6.6 for eight; its loop
-# was not a lean one.
+# All chunks beat the loop, but those of 512 steps for eight sequences without gradients
+# (0.7 times as fast): that is twelve times the arithmetic of the loop. With gradients the
+# gap grows, since the loop leaves a graph of thousands of small nodes behind. A pilot saw 22
+# times for one sequence and 6.6 for eight; its loop was not a lean one.
+#
+# Blocks of 16 rows inside the solve do not help here. For eight sequences they have 0.77 to
+# 0.88 times the speed of the plain solve (C6, timed once a seed, median 0.85), and in all
+# four columns above they are slower, by 18 to 44 %. On the processor of an earlier run the
+# median was 1.12, and with gradients and eight sequences they were faster. So this ratio
+# depends on the machine, and in neither run do the blocks decide between chunks and loop.
 #
 # How the gap depends on the length of the sequences, on the width of keys and values, and
 # on the number of threads, for eight sequences. (With two threads every small call of the
@@ -494,10 +499,12 @@ figures.scaling(fits, dashed=[name for name in fits if ":" in name], x_title="st
                 title="Time against chunk, and a model of two costs")
 
 # %% [markdown]
-# Products are six sevenths of the arithmetic and half of the time at most; the solve takes
-# twice its share or more, and a good part goes to moving numbers, which no count of
-# operations shows. The two costs of the model are a round, which more steps a chunk save,
-# and the arithmetic, which they add: hence the flat bottom between 32 and 128 steps.
+# Products are six sevenths of the arithmetic and 39 % of the time. The solve takes 21 % of
+# the time, half as much again as its share of the arithmetic, and the largest part, 41 %,
+# goes to scaling, cutting and moving numbers, which no count of operations shows. The two
+# costs of the model are a round, which more steps a chunk save, and the arithmetic, which
+# they add: hence a bottom, at 64 and 128 steps for one sequence and at 32 and 64 for eight,
+# where a round costs less beside the arithmetic.
 #
 # ## Corrected: which inverse is safe
 #
@@ -625,15 +632,18 @@ exp.conclude(
 # that plain torch is enough to beat a token loop several times over on a CPU, with the
 # digits of the loop.
 #
-# **Which chunk, which inverse.** Between 32 and 128 steps the choice of a chunk hardly
-# matters at 64 numbers a key. Substitution is the inverse to take wherever it is fast, and
-# the default of `lab.linalg.delta_rule`; where only products are fast, doubling is no
-# replacement, and Newton and Schulz are.
+# **Which chunk, which inverse.** At 64 numbers a key, chunks of 64 steps are the best or at
+# most 14 % slower than the best, with gradients and without. Those of 32 and of 128 steps
+# are up to 65 and 50 % slower than the best. Substitution is the inverse to take wherever it
+# is fast, and the default of `lab.linalg.delta_rule`; where only products are fast, doubling
+# is no replacement, and Newton and Schulz are.
 #
 # **What is open.** Nothing here was learned. Keys of a trained model lie somewhere on the
 # axis of likeness, and where exactly decides how much a doubling inverse would lose. Times
-# are of one CPU: on a GPU rounds cost more and products less, so that larger chunks and
-# blocks may pay there, and the rival is a fused kernel (T1 to T4).
+# are of one CPU, where the plan expected chunks 6 to 20 times as fast as the loop. An earlier
+# run on another CPU had 8.9 times for one sequence and 2.8 for eight. On a GPU rounds cost
+# more and products less, so that larger chunks and blocks may pay there, and the rival is a
+# fused kernel (T1 to T4).
 #
 # **Next.** The gated rule and the rule with several keys a step solve the same system, with
 # $C$ times as many rows for the latter, and can be timed with the same code.
