@@ -50,8 +50,8 @@ def pushes(
     column 1 negative. If both are negative, descent sends the token back and forth.
 
     Args:
-        model: whose first layer is `RoutedHeads` with token choice, one head a token, all heads
-            read; its decisions must depend on the token alone.
+        model: whose first layer is `RoutedHeads` with token choice, one head a token and none
+            always on, all heads read; its decisions must depend on the token alone.
         task: whose loss it is.
         batch, length: of the sequences that the loss is the mean over.
         generator: random stream of the sequences.
@@ -63,7 +63,8 @@ def pushes(
     """
     mixer: Any = model.mixers[0]
     one = isinstance(mixer, RoutedHeads) and mixer.read_out == "all" and mixer.router.heads > 1
-    if not one or (mixer.router.routing, mixer.router.capacity) != ("token choice", 1):
+    by = (mixer.router.routing, mixer.router.capacity, mixer.router.always) if one else None
+    if by != ("token choice", 1, 0):
         raise ValueError(f"pushes: {mixer} is not RoutedHeads with one of several heads a token")
     if model.positions is not None:
         raise ValueError("pushes: with positions there is no table of tokens to decide on")

@@ -93,6 +93,7 @@ def test_the_model_is_what_it_was():
     [
         ({"routing": "threshold"}, "is not RoutedHeads with one of several heads a token"),
         ({"read_out": "selected"}, "is not RoutedHeads with one of several heads a token"),
+        ({"always": 1}, "is not RoutedHeads with one of several heads a token"),
         ({"heads": 1}, "is not RoutedHeads with one of several heads a token"),
         ({"positions": 6}, "with positions there is no table of tokens"),
     ],
